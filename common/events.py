@@ -1,0 +1,93 @@
+"""Events as they come from Kafka: bytes in, typed and checked values out. Pure.
+
+An event that cannot be used raises :class:`BadEvent`; the pipeline turns that into one message on the failed topic.
+Decoders are msgspec structs that name only the fields a job uses; msgspec checks the syntax of all the others
+while it skips them, apart from the encoding of texts, hence the explicit check in :func:`decode`.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import msgspec
+
+MAX_TIME_MS = 253_402_300_799_999
+"""Last ms of the year 9999: the last that Python's datetime, and so every reader of the tables, can represent."""
+
+Event = TypeVar("Event")
+
+
+class BadEvent(ValueError):
+    """A fault of the data: the event goes to the failed topic and nothing else happens to it.
+
+    ``reason`` is one sentence that says what is wrong and where. ``kind`` is a snake_case word for the metrics,
+    of which there are few (it becomes a label).
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """An event that is valid and is not for this job; ``kind`` is the label it is counted under."""
+
+    kind: str
+
+
+def decode(decoder: msgspec.json.Decoder[Event], value: bytes) -> Event:
+    """Decodes one Kafka value.
+
+    Raises BadEvent ``not_json`` for what is no UTF-8 JSON, ``not_an_object`` for JSON that is no object,
+    ``missing_field`` and ``wrong_type`` with the path of the field for what the struct does not accept.
+    """
+    try:
+        value.decode()
+        return decoder.decode(value)
+    except UnicodeDecodeError as error:
+        raise BadEvent("not_json", f"event is not UTF-8: byte {error.start} ({error.reason})") from error
+    except RecursionError as error:
+        raise BadEvent("not_json", "event is not JSON that can be read: it is nested too deeply") from error
+    except msgspec.ValidationError as error:
+        text = str(error)
+        if text == "Expected `object`, got `null`" or (text.startswith("Expected `object`") and " - at " not in text):
+            raise BadEvent("not_an_object", f"event is not a JSON object: {_sentence(text)}") from error
+        kind = "missing_field" if "missing required field" in text else "wrong_type"
+        raise BadEvent(kind, f"event has a wrong field: {_sentence(text)}") from error
+    except msgspec.DecodeError as error:
+        raise BadEvent("not_json", f"event is not JSON: {_sentence(str(error))}") from error
+
+
+def _sentence(text: str) -> str:
+    return text[:1].lower() + text[1:].replace("`", "'")
+
+
+def require_text(path: str, value: str | None) -> str:
+    """The text if it is there and not blank, unchanged; else raises BadEvent ``missing_field`` naming ``path``."""
+    if value is None or not value.strip():
+        raise BadEvent("missing_field", f"event has no {path}: a non-blank text is required")
+    return value
+
+
+def require_time_ms(path: str, value: int | float | None) -> int:
+    """A point in time in ms since 1970; raises BadEvent if it is missing, fractional or outside the years 1970 to 9999.
+
+    A whole number that was written with a fraction (``1715657560002.0``) is accepted.
+    """
+    if value is None:
+        raise BadEvent("missing_field", f"event has no {path}: a time in ms is required")
+    if value != int(value) or not 0 <= value <= MAX_TIME_MS:
+        raise BadEvent("wrong_type", f"event has a wrong {path}: {value!r} is no time in ms between 1970 and 9999")
+    return int(value)
+
+
+def to_datetime(time_ms: int) -> datetime:
+    """Milliseconds since 1970 as an aware datetime in UTC, exact to the ms."""
+    return datetime.fromtimestamp(time_ms // 1000, UTC).replace(microsecond=time_ms % 1000 * 1000)
+
+
+def to_time_ms(moment: datetime) -> int:
+    """An aware datetime as ms since 1970, exact to the ms."""
+    return int(moment.replace(microsecond=0).timestamp()) * 1000 + moment.microsecond // 1000

@@ -1,0 +1,218 @@
+"""The one shape of all three jobs: Kafka bytes, keyed by user, through a batched async stage, to Kafka topics.
+
+A job gives a :class:`Job`; this module gives it a source, a key, a :class:`~common.group_commit.GroupCommit`, metrics and
+a sink, and sees to it that every event ends either applied or on the failed topic.
+"""
+
+import asyncio
+import gc
+import logging
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pyflink.common import Row, Time, Types, WatermarkStrategy
+from pyflink.datastream import AsyncDataStream, DataStream, ProcessFunction, RuntimeContext, StreamExecutionEnvironment
+from pyflink.datastream.connectors import Sink, Source
+from pyflink.datastream.functions import AsyncFunction
+from pyflink.java_gateway import get_gateway
+
+from common import async_guard, messages
+from common.events import BadEvent, Skip
+from common.faults import TaskFault, WorldFault
+from common.group_commit import GroupCommit, Limits, Observer
+from common.messages import Message
+from common.metrics import Metrics
+
+Event = TypeVar("Event")
+
+BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
+RECEIVED = Types.ROW([Types.STRING(), Types.LONG(), BYTES])
+"""Partition key, Kafka timestamp in ms, Kafka value."""
+TO_SEND = Types.ROW([Types.STRING(), BYTES, BYTES])
+"""Topic, Kafka key or null, Kafka value: what TopicKeyValueSchema writes."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Received(Generic[Event]):
+    """A decoded event with the bytes it came as, which the failed topic needs."""
+
+    event: Event
+    value: bytes
+
+
+Outcome = Sequence[Message] | BadEvent
+"""What becomes of one event: the messages to send, or why it goes to the failed topic."""
+
+
+class Job(ABC, Generic[Event]):
+    """What one job differs in from another. Instances are pickled and shipped to the Python workers."""
+
+    name: ClassVar[str]
+    """The ``src`` of failed-topic messages."""
+
+    failed_topic: str
+    limits: Limits
+    max_buffered_requests: int
+    """Events in flight in one subtask; more wait in Flink, which slows the source down."""
+
+    @staticmethod
+    @abstractmethod
+    def user_id_of(value: bytes) -> str | None:
+        """The user id of a Kafka value, by which the stream is keyed, or None where none can be read."""
+
+    @abstractmethod
+    def decode(self, value: bytes, timestamp_ms: int) -> Event | Skip:
+        """The event of a Kafka value and its Kafka timestamp. Raises BadEvent."""
+
+    @abstractmethod
+    async def open(self, metrics: Metrics) -> None:
+        """Connects to what ``apply`` needs. Raises WorldFault or TaskFault."""
+
+    @abstractmethod
+    async def apply(self, events: Sequence[Event]) -> Sequence[Outcome]:
+        """Applies a batch and returns one outcome per event, in their order.
+
+        Events of one user are in the order they arrived. The batch may have been applied before, wholly or in
+        part. Raises WorldFault to be called again with the same batch, TaskFault to end the task.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Lets go of what ``open`` took; called also when ``open`` failed half-way."""
+
+
+class UserKey(ProcessFunction):
+    """Kafka value in, Row of partition key, timestamp and the same value out."""
+
+    def __init__(self, job: type[Job[Any]]) -> None:
+        """``job`` knows where its events hold the user id."""
+        self._user_id_of = job.user_id_of
+
+    def process_element(self, value: bytes, ctx: ProcessFunction.Context) -> Any:
+        """An event without a readable user id is on its way to the failed topic; any key will do, spread evenly."""
+        key = self._user_id_of(value) or f"\0{zlib.crc32(value)}"
+        yield Row(key, ctx.timestamp() or 0, value)
+
+
+class Stage(AsyncFunction):
+    """Decodes events, applies them in batches and returns the messages to send as Rows of :data:`TO_SEND`.
+
+    ``async_invoke`` raises nothing but TaskFault: a fault of the data becomes a message on the failed topic, a fault of
+    the world is retried in :class:`~common.group_commit.GroupCommit`.
+    """
+
+    def __init__(self, job: Job[Any]) -> None:
+        """``job`` is pickled; it connects in the worker."""
+        self._job = job
+        self._is_open = False
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Runs in the worker before its event loop exists."""
+        async_guard.install()
+        self._metrics = Metrics()
+        self._metric_group = runtime_context.get_metrics_group()
+        self._commit = GroupCommit(
+            self._apply, self._refuse, self._job.limits, Observer(self._batch_applied, self._retried)
+        )
+        # A wrong password or a missing table has to show when the task starts, not at the first event.
+        asyncio.run(self._try_out())
+        # Thousands of decoded events are alive at a time and none of them is part of a cycle: with the default
+        # threshold of 700 the collector walks them over and over (measured: 340 instead of 40 us per event).
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
+
+    async def _try_out(self) -> None:
+        try:
+            await self._job.open(self._metrics)
+        except WorldFault as fault:
+            logger.warning("a server is not there yet, the first event will wait for it: %s", fault)
+        finally:
+            await self._job.close()
+
+    async def async_invoke(self, received: Row) -> list[Row]:
+        """Row of :data:`RECEIVED` in, Rows of :data:`TO_SEND` out."""
+        key, timestamp_ms, value = received
+        counts = self._metrics.counts
+        counts["events_in"] += 1
+        try:
+            event = self._job.decode(value, timestamp_ms)
+        except BadEvent as bad:
+            return self._to_rows(self._failed(value, bad))
+        except Exception as error:  # noqa: BLE001 - a decoder's defect must cost one event, not the job
+            logger.exception("an event could not be decoded")
+            return self._to_rows(self._failed(value, _internal(error)))
+        if isinstance(event, Skip):
+            counts["skipped", "reason", event.kind] += 1
+            return []
+        return self._to_rows(await self._commit.submit(key, Received(event, value), len(value)))
+
+    async def _apply(self, batch: Sequence[Received[Any]]) -> Sequence[Sequence[Message]]:
+        if not self._is_open:
+            try:
+                await self._job.open(self._metrics)
+            except WorldFault:
+                await self._job.close()
+                raise
+            self._is_open = True
+        outcomes = await self._job.apply([received.event for received in batch])
+        return [
+            self._failed(received.value, outcome) if isinstance(outcome, BadEvent) else outcome
+            for received, outcome in zip(batch, outcomes, strict=True)
+        ]
+
+    def _refuse(self, received: Received[Any], error: Exception) -> Sequence[Message]:
+        return self._failed(received.value, _internal(error))
+
+    def _failed(self, value: bytes, bad: BadEvent) -> Sequence[Message]:
+        self._metrics.counts["failed", "reason", bad.kind] += 1
+        return [messages.failed(self._job.failed_topic, self._job.name, value, bad)]
+
+    def _to_rows(self, to_send: Sequence[Message]) -> list[Row]:
+        for message in to_send:
+            self._metrics.counts["messages_out", "topic", message.topic] += 1
+        return [Row(message.topic, message.key, message.value) for message in to_send]
+
+    def _batch_applied(self, size: int, seconds: float) -> None:
+        self._metrics.observe("batch_size", size)
+        self._metrics.observe("batch_latency_ms", round(seconds * 1000))
+
+    def _retried(self) -> None:
+        self._metrics.counts["batches_retried"] += 1
+
+    def bundle_finished(self) -> None:
+        """Called by the guard at the end of a bundle, in its thread: the place where Flink takes metrics."""
+        self._metrics.report(self._metric_group)
+
+
+def _internal(error: Exception) -> BadEvent:
+    if isinstance(error, BadEvent):
+        return error
+    return BadEvent("internal_error", f"internal error: {type(error).__name__}: {error}")
+
+
+def build(environment: StreamExecutionEnvironment, source: Source, sink: Sink, job: Job[Any]) -> None:
+    """Adds a job's operators to the environment. Their names and uids are those that savepoints hold."""
+    values = environment.from_source(source, WatermarkStrategy.no_watermarks(), "events").uid("events")
+    keyed = values.process(UserKey(type(job)), RECEIVED).name("user key").uid("user-key")
+    stage = AsyncDataStream.unordered_wait(
+        _key_by_first_field(keyed), Stage(job), Time.milliseconds(0), job.max_buffered_requests, TO_SEND
+    )
+    stage.name("apply").uid("apply").sink_to(sink).name("messages").uid("messages")
+
+
+def _key_by_first_field(stream: DataStream) -> DataStream:
+    """Hash-partitions Rows by their first field, in Java.
+
+    PyFlink's ``key_by`` would take each row through Python twice more, to add a key and to remove it again.
+    """
+    jvm = get_gateway().jvm
+    key_type = Types.ROW([Types.STRING()]).get_java_type_info()
+    return DataStream(stream._j_data_stream.keyBy(jvm.KeyByKeySelector(), key_type))
+
+
+__all__ = ["Job", "Outcome", "Received", "Stage", "TaskFault", "build"]

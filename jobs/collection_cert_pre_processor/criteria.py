@@ -1,0 +1,129 @@
+"""The criteria of a certificate template: their JSON text, and whether a score or a user fulfils them. Pure."""
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from common.events import BadEvent
+
+Value = TypeVar("Value")
+
+COMPLETED = 2
+"""The enrolment ``status`` that a template demands if its criteria name none."""
+
+OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    "EQ": operator.eq,
+    "eq": operator.eq,
+    "=": operator.eq,
+    ">": operator.gt,
+    "<": operator.lt,
+    ">=": operator.ge,
+    "<=": operator.le,
+    "ne": operator.ne,
+    "!=": operator.ne,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """What a template demands.
+
+    ``enrolment_status`` is None without enrolment criteria. ``score`` holds pairs of operator and percent, ``user``
+    pairs of field and canonical JSON; all of them must hold, and an empty tuple demands nothing.
+    """
+
+    enrolment_status: float | None
+    score: tuple[tuple[str, float], ...]
+    user: tuple[tuple[str, bytes], ...]
+
+    def met_by_score(self, percent: float) -> bool:
+        """Whether the best score of the course, in percent, is enough."""
+        return all(OPERATORS[name](percent, limit) for name, limit in self.score)
+
+    def met_by_user(self, fields: Mapping[str, msgspec.Raw]) -> bool:
+        """Whether every criterion equals the user's field as a JSON value: 2 and 2.0 are equal, 1 and true are not.
+
+        A missing field is null. Raises BadEvent for a field that cannot be read.
+        """
+        return all(canonical(fields.get(field, _NULL)) == demanded for field, demanded in self.user)
+
+
+class _Criteria(msgspec.Struct):
+    enrollment: dict[str, msgspec.Raw] | None = None
+    assessment: dict[str, msgspec.Raw] | None = None
+    user: dict[str, msgspec.Raw] | None = None
+    users: dict[str, msgspec.Raw] | None = None
+
+
+_NULL = msgspec.Raw(b"null")
+_CRITERIA = msgspec.json.Decoder(_Criteria)
+_STATUS = msgspec.json.Decoder(int | float | str | None)
+_SCORE = msgspec.json.Decoder(int | float | str | dict[str, int | float | str] | None)
+_NUMBER: msgspec.json.Decoder[int | float] = msgspec.json.Decoder(int | float)
+
+
+def parse(text: str) -> Criteria:
+    """The criteria of a template from their JSON text. Raises BadEvent ``bad_template``.
+
+    Null is the same as missing. An empty ``enrollment`` demands the default status; an empty ``assessment`` or
+    ``user`` demands nothing. Criteria that demand nothing at all are refused, or everybody would be certified.
+    Of several operators every one must hold. ``user`` and ``users`` mean the same and may both be there.
+    """
+    found = read_json(_CRITERIA, text, "bad_template", "criteria")
+    criteria = Criteria(
+        enrolment_status=None if found.enrollment is None else _status(found.enrollment),
+        score=_score(found.assessment) if found.assessment else (),
+        user=tuple((field, canonical(raw)) for users in (found.user, found.users) for field, raw in (users or {}).items()),
+    )
+    if criteria == Criteria(None, (), ()):
+        raise BadEvent("bad_template", "criteria hold no criterion in enrollment, assessment, user or users")
+    return criteria
+
+
+def _status(enrollment: Mapping[str, msgspec.Raw]) -> float:
+    status = read_json(_STATUS, enrollment.get("status", _NULL), "bad_template", "criterion enrollment.status")
+    return COMPLETED if status is None else _number(status, "enrollment.status")
+
+
+def _score(assessment: Mapping[str, msgspec.Raw]) -> tuple[tuple[str, float], ...]:
+    score = read_json(_SCORE, assessment.get("score", _NULL), "bad_template", "criterion assessment.score")
+    if score is None or score == {}:
+        raise BadEvent("bad_template", "criterion assessment.score is missing")
+    limits = score if isinstance(score, dict) else {"=": score}
+    for name in limits:
+        if name not in OPERATORS:
+            raise BadEvent("bad_template", f"criterion assessment.score has the unknown operator {name!r}")
+    return tuple((name, _number(limit, "assessment.score")) for name, limit in limits.items())
+
+
+def _number(value: int | float | str, criterion: str) -> float:
+    if isinstance(value, str):
+        return read_json(_NUMBER, value, "bad_template", f"criterion {criterion}")
+    return value
+
+
+def read_json(decoder: msgspec.json.Decoder[Value], text: str | bytes | msgspec.Raw, kind: str, what: str) -> Value:
+    """Decodes JSON that somebody else wrote. Raises BadEvent of ``kind`` that names ``what`` for anything unexpected."""
+    try:
+        return decoder.decode(text if isinstance(text, str) else bytes(text).decode())
+    except (UnicodeDecodeError, RecursionError, msgspec.DecodeError) as error:
+        raise BadEvent(kind, f"{what} cannot be read: {error}") from error
+
+
+def canonical(value: msgspec.Raw) -> bytes:
+    """A JSON value in a form that is equal for equal values. Raises BadEvent ``wrong_type`` if it cannot be read."""
+    try:
+        return msgspec.json.encode(_CANONICAL.decode(value), order="deterministic")
+    except (RecursionError, msgspec.DecodeError) as error:
+        raise BadEvent("wrong_type", f"JSON value to be compared cannot be read: {error}") from error
+
+
+def _whole_if_possible(text: str) -> float:
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+_CANONICAL: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=_whole_if_possible)

@@ -1,0 +1,109 @@
+"""The requests to check whether learners have earned a certificate (topic ``issue.certificate.request``). Pure."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from common import events
+from common.events import Skip
+
+JOB = "CollectionCertPreProcessor"
+ACTION = "issue-certificate"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequest:
+    """One valid request: ``user_ids`` holds at least one id, none of them blank or twice. ``time_ms`` is its ``ets``."""
+
+    user_ids: tuple[str, ...]
+    course_id: str
+    batch_id: str
+    re_issue: bool
+    time_ms: int
+
+
+class _Action(msgspec.Struct):
+    action: str | None = None
+
+
+class _AnyEvent(msgspec.Struct):
+    edata: _Action | None = None
+
+
+class _Edata(msgspec.Struct, rename="camel"):
+    batch_id: str | None = None
+    course_id: str | None = None
+    user_ids: list[str] | None = None
+    re_issue: bool | None = None
+
+
+class _Event(msgspec.Struct):
+    edata: _Edata
+    ets: int | float | None = None
+
+
+class _UserIds(msgspec.Struct, rename="camel"):
+    user_ids: list[str] | None = None
+
+
+class _KeyedEvent(msgspec.Struct):
+    edata: _UserIds | None = None
+
+
+_ANY_EVENT = msgspec.json.Decoder(_AnyEvent)
+_EVENT = msgspec.json.Decoder(_Event)
+_KEYED_EVENT = msgspec.json.Decoder(_KeyedEvent)
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def decode(value: bytes, timestamp_ms: int) -> CertificateRequest | Skip:
+    """Decodes one Kafka value; ``timestamp_ms`` is its Kafka timestamp, which stands in for a missing ``ets``.
+
+    Skips what is no valid request, as other services use the topic: ``other_action``, ``no_batch``, ``no_course``,
+    ``no_user``. Raises BadEvent for what is no JSON object, and for a field of the wrong type in a request; the
+    fields of another action's event are not looked at.
+    """
+    action = events.decode(_ANY_EVENT, value).edata
+    if action is None or (action.action or "").lower() != ACTION:
+        return Skip("other_action")
+    event = events.decode(_EVENT, value)
+    edata = event.edata
+    user_ids = tuple(dict.fromkeys(user_id for user_id in edata.user_ids or () if user_id.strip()))
+    if not edata.batch_id or not edata.batch_id.strip():
+        return Skip("no_batch")
+    if not edata.course_id or not edata.course_id.strip():
+        return Skip("no_course")
+    if not user_ids:
+        return Skip("no_user")
+    return CertificateRequest(
+        user_ids=user_ids,
+        course_id=edata.course_id,
+        batch_id=edata.batch_id,
+        re_issue=edata.re_issue is True,
+        time_ms=events.require_time_ms("ets", timestamp_ms if event.ets is None else event.ets),
+    )
+
+
+def user_key(value: bytes) -> str:
+    """The key of the stream: the first user of the event, ``""`` where there is none.
+
+    This job writes no rows, so the key only spreads the load; the other users of the event need no other one.
+    """
+    try:
+        event = events.decode(_KEYED_EVENT, value)
+    except events.BadEvent:
+        return ""
+    return next(iter((event.edata and event.edata.user_ids) or ()), "")
+
+
+def narrowed(value: bytes, user_id: str) -> bytes:
+    """The event ``value``, which :func:`decode` accepted, for one of its users alone; all else is kept as it came.
+
+    What failed for one user goes to the failed topic in this form: its replay repeats no other user's certificate.
+    A repeat is not always harmless there, since the generator re-issues whenever it is asked to.
+    """
+    event = dict(_MEMBERS.decode(value))
+    edata = dict(_MEMBERS.decode(event["edata"]))
+    edata["userIds"] = msgspec.Raw(msgspec.json.encode([user_id]))
+    event["edata"] = msgspec.Raw(msgspec.json.encode(edata))
+    return msgspec.json.encode(event)

@@ -1,0 +1,29 @@
+"""What an operator may set, as the rules need it."""
+
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Names of topics and addresses that end up in a message, and the switches of the decision.
+
+    ``cert_domain_url``, ``cloud_storage_base_url`` and ``cloud_storage_cname_url`` have no slash at the end. ``zone``
+    is that of every date in a message.
+    """
+
+    topic: str
+    failed_topic: str
+    cert_domain_url: str
+    cloud_storage_base_url: str
+    content_cloud_storage_container: str
+    cloud_storage_cname_url: str = ""
+    supported_content_types: frozenset[str] = frozenset({"SelfAssess"})
+    enable_suppress_exception: bool = True
+    zone: tzinfo = UTC
+
+    @property
+    def cloud_base_path(self) -> str:
+        """What ``CLOUD_BASE_PATH`` in the address of a template stands for."""
+        base = self.cloud_storage_cname_url.strip() or self.cloud_storage_base_url
+        return f"{base}/{self.content_cloud_storage_container}"

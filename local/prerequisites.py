@@ -1,0 +1,100 @@
+"""What the machine must have: Python 3.11, JDK 17 and, until the jars are fetched, Maven."""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.errors import LocalWorldError
+
+PYTHON_VERSION = (3, 11)
+# Cassandra 5.0 dies on newer ones ("Setting a system-wide Policy object is not supported"), Kafka 4 needs at least 17.
+JAVA_VERSION = 17
+
+# Where package managers, SDKMAN and IDEs put a JDK.
+USUAL_JDK_FOLDERS = ("/usr/lib/jvm", "/usr/java", "/opt", "~/.sdkman/candidates/java", "~/.jdks")
+
+_INSTALL_JDK = """\
+Debian and Ubuntu: sudo apt-get install openjdk-17-jdk-headless
+Fedora and RHEL:   sudo dnf install java-17-openjdk-devel
+SDKMAN:            sdk install java 17.0.15-tem
+or unpack one anywhere and set JAVA_HOME to its folder."""
+
+_INSTALL_MAVEN = """\
+Debian and Ubuntu: sudo apt-get install maven
+Fedora and RHEL:   sudo dnf install maven
+SDKMAN:            sdk install maven"""
+
+
+@dataclass(frozen=True, slots=True)
+class Java:
+    """A JDK 17 by its home folder."""
+
+    home: Path
+
+    @property
+    def executable(self) -> Path:
+        """Its `java`."""
+        return self.home / "bin" / "java"
+
+
+def check_python(version: tuple[int, int] = sys.version_info[:2]) -> None:
+    """Raises LocalWorldError unless `version` is Python 3.11, the only one for which all dependencies are pinned."""
+    if version != PYTHON_VERSION:
+        raise LocalWorldError(
+            f"Python 3.11 is needed and this is {version[0]}.{version[1]} ({sys.executable}): "
+            "make the virtual environment with python3.11"
+        )
+
+
+def find_java(environment: Mapping[str, str] = os.environ, folders: Sequence[str] = USUAL_JDK_FOLDERS) -> Java:
+    """The first JDK 17 of JAVA_HOME, the `java` on the PATH and the usual folders.
+
+    Raises LocalWorldError that lists what was found instead and how to install one.
+    """
+    seen: list[str] = []
+    for source, home in _java_homes(environment, folders):
+        version = _java_version(home)
+        if version == JAVA_VERSION and (home / "bin" / "javac").exists():
+            return Java(home)
+        if version is not None:
+            seen.append(f"  {source}: {home} is Java {version}{'' if version != JAVA_VERSION else ' without javac'}")
+        elif source == "JAVA_HOME":
+            seen.append(f"  JAVA_HOME: {home} holds no Java")
+    found = "Found instead:\n" + "\n".join(dict.fromkeys(seen)) if seen else "No Java was found at all."
+    raise LocalWorldError(f"JDK 17 is missing. {found}\nInstall it:\n{_INSTALL_JDK}")
+
+
+def find_maven(environment: Mapping[str, str] = os.environ) -> Path:
+    """The `mvn` on the PATH or in MAVEN_HOME; LocalWorldError says how to install it."""
+    path = environment.get("PATH", "")
+    if home := environment.get("MAVEN_HOME"):
+        path = os.pathsep.join([str(Path(home, "bin")), path])
+    if found := shutil.which("mvn", path=path):
+        return Path(found)
+    raise LocalWorldError(
+        "Maven is missing: `mvn` is neither on the PATH nor in MAVEN_HOME. "
+        f"It fetches Kafka, Cassandra and Flink's Kafka connector once.\nInstall it:\n{_INSTALL_MAVEN}"
+    )
+
+
+def _java_homes(environment: Mapping[str, str], folders: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    if home := environment.get("JAVA_HOME"):
+        yield "JAVA_HOME", Path(home)
+    if java := shutil.which("java", path=environment.get("PATH", "")):
+        yield "PATH", Path(java).resolve().parent.parent
+    for folder in folders:
+        for jdk in sorted(Path(folder).expanduser().glob("*/")):
+            yield folder, jdk.resolve()
+
+
+def _java_version(home: Path) -> int | None:
+    """The major version out of the `release` file, which every JDK since 9 has (1.8 counts as 1)."""
+    release = home / "release"
+    if not (home / "bin" / "java").exists() or not release.exists():
+        return None
+    match = re.search(r'^JAVA_VERSION="(\d+)', release.read_text(), re.MULTILINE)
+    return int(match[1]) if match else None

