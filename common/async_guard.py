@@ -1,8 +1,8 @@
 """Closes a gap in PyFlink 2.3's async operator through which a checkpoint can complete past a record that failed.
 
-When ``async_invoke`` raises, ``AsyncOperation`` stores the exception and completes the record with no result. At the end
-of a bundle it waits until no record is in flight and looks for a stored exception only while it waits. Is the failed
-record emitted before that wait begins, the bundle ends well, the checkpoint commits the record's offset, and the
+When ``async_invoke`` raises, ``AsyncOperation`` stores the exception and completes the record with no result. At the
+end of a bundle it waits until no record is in flight and looks for a stored exception only while it waits. Is the
+failed record emitted before that wait begins, the bundle ends well, the checkpoint commits the record's offset, and the
 exception is thrown at the next record. The restored job never sees the failed one again.
 
 The guard looks once more after the wait, before the bundle may end. ``tests/faults/test_async_guard.py`` loses
@@ -33,8 +33,8 @@ def install() -> None:
 
     if __version__ != SUPPORTED_VERSION:
         raise RuntimeError(
-            f"the guard of the async operator is written for apache-flink {SUPPORTED_VERSION}, and this is {__version__}: "
-            "check AsyncOperation._wait_for_in_flight_inputs_finished and tests/faults/test_async_guard.py"
+            f"the guard of the async operator is written for apache-flink {SUPPORTED_VERSION}, and this is "
+            f"{__version__}: check AsyncOperation._wait_for_in_flight_inputs_finished and run the test of the guard"
         )
     wait = AsyncOperation._wait_for_in_flight_inputs_finished
     if hasattr(wait, "unguarded"):

@@ -1,4 +1,4 @@
-"""The configuration of a job: one YAML file, every key overridable by an environment variable, checked before it starts.
+"""The configuration of a job: one YAML file, every key overridable by environment variable, checked at start.
 
 * The variable of a key is ``AGGREGATES__`` and the key's path in capitals, joined by two underscores:
   ``AGGREGATES__KAFKA__BOOTSTRAP_SERVERS`` for ``kafka.bootstrap_servers``. Lists and maps are written as in YAML:
@@ -10,7 +10,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -22,6 +22,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -31,11 +32,12 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from common.group_commit import Limits
 
 PREFIX = "AGGREGATES__"
-"""Of every variable. Two underscores: Kubernetes itself sets ``AGGREGATES_PORT`` where a service is named ``aggregates``."""
+"""Of every variable. Two underscores: Kubernetes sets ``AGGREGATES_PORT`` where a service is named ``aggregates``."""
 
 HIDDEN = "**********"
 _LONGEST_VALUE = 100
@@ -75,16 +77,15 @@ def _servers(text: str) -> str:
 
 def _base_url(text: str) -> str:
     """Without a slash at its end."""
-    allowed = ValueError("must be a URL like https://host:port/path without user, password, query and fragment")
+    if "@" in text:
+        raise PydanticCustomError("password_in_url", "must be a URL without a user and a password")
     try:
         url = urlsplit(text)
-        port_is_possible = url.port != 0
+        is_possible = url.scheme in ("http", "https") and url.hostname and url.port != 0
     except ValueError:
-        raise allowed from None
-    if url.scheme not in ("http", "https") or not url.hostname or not port_is_possible or "@" in url.netloc:
-        raise allowed
-    if "?" in text or "#" in text or text.split() != [text]:
-        raise allowed
+        is_possible = False
+    if not is_possible or "?" in text or "#" in text or text.split() != [text]:
+        raise ValueError("must be a URL like https://host:port/path")
     return text.rstrip("/")
 
 
@@ -98,9 +99,7 @@ def _url_prefix(text: str) -> str:
 def _time_zone(text: str) -> str:
     try:
         ZoneInfo(text)
-    except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
-        raise ValueError("must be the name of a time zone like UTC or Asia/Kolkata") from None
-    except KeyError:
+    except (KeyError, ValueError, OSError):  # unknown, not a relative path, a folder of zones
         raise ValueError("must be the name of a time zone like UTC or Asia/Kolkata") from None
     return text
 
@@ -112,6 +111,13 @@ def _no_own_key(name: str) -> str:
     return name
 
 
+def _property(value: Any) -> Any:
+    """Numbers and booleans as the text that Kafka's clients take them from."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
 Text = Annotated[str, AfterValidator(_not_blank)]
 Word = Annotated[str, AfterValidator(_one_word)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -121,7 +127,7 @@ Texts = Annotated[tuple[Text, ...], Strict(False), Field(min_length=1)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 UrlPrefix = Annotated[str, AfterValidator(_url_prefix)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
-Properties = dict[Annotated[str, AfterValidator(_no_own_key)], str]
+Properties = dict[Annotated[str, AfterValidator(_no_own_key)], Annotated[str, BeforeValidator(_property)]]
 Secret = SecretStr | None
 """A key of this type has a twin ``<key>_file``. Only :func:`load` knows where its value came from."""
 
@@ -211,13 +217,13 @@ class CassandraConfig(Section):
     """The cluster and how to log in to it."""
 
     contact_points: Annotated[tuple[Word, ...], Strict(False), Field(min_length=1)]
-    port: Port = 9042
+    port: Port
     keyspace: Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_]{0,47}$")] = "sunbird_courses"
     local_datacenter: Text | None = None
     """None: that of the contact point which answers first."""
-    consistency: Literal[
-        "ONE", "TWO", "THREE", "QUORUM", "ALL", "LOCAL_QUORUM", "EACH_QUORUM", "LOCAL_ONE"
-    ] = "LOCAL_QUORUM"
+    consistency: Literal["ONE", "TWO", "THREE", "QUORUM", "ALL", "LOCAL_QUORUM", "EACH_QUORUM", "LOCAL_ONE"] = (
+        "LOCAL_QUORUM"
+    )
     """Of reads and writes alike, hence without ANY, which no read can have, and the SERIAL ones, which no write can."""
     username: Text | None = None
     password: Secret = None
@@ -231,7 +237,7 @@ class CassandraConfig(Section):
     def _username_with_password(self) -> Self:
         if (self.username is None) != (self.password is None):
             raise ValueError(
-                f"username and password (variable {PREFIX}CASSANDRA__PASSWORD or key password_file) must be set together"
+                f"username and password (variable {PREFIX}CASSANDRA__PASSWORD or key password_file) go together"
             )
         return self
 
@@ -240,7 +246,7 @@ class RedisConfig(Section):
     """The server and the numbers of the databases in it."""
 
     host: Word
-    port: Port = 6379
+    port: Port
     username: Text | None = None
     password: Secret = None
     password_file: Text | None = None
@@ -285,6 +291,12 @@ class HttpConfig(BackoffConfig):
     breaker_delay_ms: Positive = 1_000
     """Between the last failure and the probe."""
     max_backoff_ms: Positive = 2_000
+
+    @model_validator(mode="after")
+    def _a_request_fits_a_call(self) -> Self:
+        if self.request_timeout_ms >= self.call_timeout_ms:
+            raise ValueError("request_timeout_ms must be less than call_timeout_ms")
+        return self
 
 
 class BatchConfig(Section):
@@ -352,30 +364,16 @@ def load(config_class: type[Config], path: Path | None = None, environ: Mapping[
     Raises ConfigError that names every problem at once.
     """
     file = resources.files(config_class.__module__.rpartition(".")[0]) / "config.yaml" if path is None else path
-    values = _read_yaml(file)
-    keys = dict(_keys(config_class))
-    problems = [
-        f"{file}: {_dotted(location)} = {HIDDEN}: a secret must not be in the file; give it as the variable "
-        f"{variable(location)} or name a file that holds it with {_dotted(location)}_file"
-        for location, key in keys.items()
-        if _is_secret(key) and _take(values, location) is not None
-    ]
-    given: dict[Location, str] = {}
-    for name, text in sorted(environ.items()):
-        if name.startswith(PREFIX):
-            location = tuple(name.removeprefix(PREFIX).lower().split("__"))
-            if location in keys and name == variable(location):
-                given[location] = text
-                _put(values, location, _parse(keys[location], text))
-            else:
-                problems.append(f"environment: {name} is unknown; allowed: {_allowed(config_class, location, variable)}")
-    problems += _read_secret_files(values, keys)
+    reader = _Reader(config_class, str(file), _read_yaml(file))
+    reader.refuse_secrets_in_file()
+    reader.lay_over(environ)
+    reader.read_secret_files()
     try:
-        config = config_class.model_validate(values)
+        config = config_class.model_validate(reader.values)
     except ValidationError as error:
-        problems += [_explain(config_class, str(file), given, problem) for problem in error.errors()]
-    if problems:
-        raise ConfigError(problems)
+        reader.problems += map(reader.explain, error.errors())
+    if reader.problems:
+        raise ConfigError(reader.problems)
     return config
 
 
@@ -384,7 +382,9 @@ def print_config(config: Section) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def parse_arguments(config_class: type[Config], arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Config:
+def parse_arguments(
+    config_class: type[Config], arguments: Sequence[str], environ: Mapping[str, str] = os.environ
+) -> Config:
     """The configuration that a job's command line asks for.
 
     Ends the program with code 0 after ``--print-config`` and ``--help``, with code 2 and the problems on stderr where
@@ -396,7 +396,9 @@ def parse_arguments(config_class: type[Config], arguments: Sequence[str], enviro
         epilog=f"Every key can be overridden by a variable, such as {PREFIX}KAFKA__ENV for kafka.env.",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file instead of the job's own config.yaml")
-    parser.add_argument("--print-config", action="store_true", help="print what would be used, without secrets, and end")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print what would be used, without secrets, and end"
+    )
     options = parser.parse_args(arguments)
     try:
         config = load(config_class, options.config, environ)
@@ -419,6 +421,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"the key {key_node.value} is there twice", problem_mark=key_node.start_mark
@@ -429,7 +433,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def _read_yaml(file: Traversable) -> dict[str, Any]:
     try:
-        values = yaml.load(file.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506 - it is a SafeLoader
+        values = yaml.load(file.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from None
     except yaml.MarkedYAMLError as error:
@@ -443,62 +447,132 @@ def _read_yaml(file: Traversable) -> dict[str, Any]:
     return values
 
 
-def _read_secret_files(values: dict[str, Any], keys: Mapping[Location, FieldInfo]) -> Iterator[str]:
-    """Puts the secrets of ``<key>_file`` into ``values``; what is wrong with them comes out."""
-    for location, key in keys.items():
-        file_location = (*location[:-1], f"{location[-1]}_file")
-        name = _get(values, file_location) if _is_secret(key) else None
-        if not isinstance(name, str) or not name.strip():
-            continue  # not given, or an error that the key itself will be charged with
-        where = f"{_dotted(file_location)} = {name}"
-        if _get(values, location) is not None:
-            yield f"{where}: only one of it and the variable {variable(location)} must be set"
-            continue
-        try:
-            secret = Path(name).read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            yield f"{where}: cannot be read: {error.strerror}"
-        except UnicodeDecodeError:
-            yield f"{where}: cannot be read: it is not UTF-8"
-        else:
-            if secret.strip():
-                _put(values, location, secret)
-            else:
-                yield f"{where}: the file is empty"
-
-
 def _parse(key: FieldInfo, text: str) -> Any:
-    """The value of a variable: the text itself where the key takes a text, else what YAML reads in it."""
-    adapter = TypeAdapter[Any](key.annotation, config=ConfigDict(strict=True))
+    """The value of a variable: the text itself where the key takes texts, else what YAML reads in it.
+
+    A text that the key does not take is left as it is: the check of the whole configuration says why.
+    """
+    if not text.strip():
+        return text if _errors(key, None) else None
+    errors = _errors(key, text)
+    if errors and all(error["type"].endswith("_type") for error in errors):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text
+    return text
+
+
+def _errors(key: FieldInfo, value: Any) -> Sequence[Any]:
     try:
-        adapter.validate_python(None if not text.strip() else text)
+        TypeAdapter[Any](key.rebuild_annotation(), config=ConfigDict(strict=True)).validate_python(value)
     except ValidationError as error:
-        # A key that takes texts complains about this text, any other one about its type.
-        if text.strip() and all(problem["type"].endswith("_type") for problem in error.errors()):
+        return error.errors()
+    return ()
+
+
+class _Reader:
+    """Gathers the values of a configuration in ``values``, and what is wrong with them in ``problems``."""
+
+    def __init__(self, config_class: type[Section], file: str, values: dict[str, Any]) -> None:
+        self.values = values
+        self.problems: list[str] = []
+        self._config_class = config_class
+        self._file = file
+        self._keys = dict(_keys(config_class))
+        self._given: dict[Location, str] = {}
+        """The texts of the variables."""
+
+    def refuse_secrets_in_file(self) -> None:
+        for location, key in self._keys.items():
+            if _is_secret(key) and _take(self.values, location) is not None:
+                self.problems.append(
+                    f"{self._place(location)} = {HIDDEN}: a secret must not be in the file; give it as the variable "
+                    f"{variable(location)} or name a file that holds it with {_dotted(_file_key(location))}"
+                )
+
+    def lay_over(self, environ: Mapping[str, str]) -> None:
+        for name, text in sorted(environ.items()):
+            if not name.startswith(PREFIX):
+                continue
+            location = tuple(name.removeprefix(PREFIX).lower().split("__"))
+            if location in self._keys and name == variable(location):
+                self._given[location] = text
+                _put(self.values, location, _parse(self._keys[location], text))
+            else:
+                allowed = _allowed(self._config_class, location, variable)
+                self.problems.append(f"environment: {name} is unknown; allowed: {allowed}")
+
+    def read_secret_files(self) -> None:
+        for location, key in self._keys.items():
+            file_location = _file_key(location)
+            name = _get(self.values, file_location) if _is_secret(key) else None
+            if not isinstance(name, str) or not name.strip():
+                continue  # not given, or a value that the key itself will be charged with
             try:
-                return yaml.safe_load(text)
-            except yaml.YAMLError:
-                return text  # which the key will be charged with
-        return text
-    return text if text.strip() else None
+                if _get(self.values, location) is not None:
+                    raise ValueError(f"only one of it and the variable {variable(location)} must be set")
+                _put(self.values, location, _read_secret(Path(name)))
+            except ValueError as error:
+                self.problems.append(f"{self._place(file_location)} = {_show(name)}: {error}")
+
+    def explain(self, problem: Any) -> str:
+        """One line for one of pydantic's errors."""
+        location = tuple(str(part) for part in problem["loc"] if part != "[key]")
+        place = self._place(location)
+        match problem["type"]:
+            case "missing":
+                return f"{place} is missing; set it there or as the variable {variable(location)}"
+            case "extra_forbidden":
+                # Without its value: it may be that of a misspelt secret.
+                return f"{place} is unknown; allowed: {_allowed(self._config_class, location, _dotted)}"
+            case "value_error" if isinstance(problem["input"], dict):
+                return f"{place}: {_said(problem)}"  # of keys that do not go together
+            case "dict_type" | "password_in_url":
+                return f"{place} = {HIDDEN}: {_said(problem)}"  # a text that may have a secret somewhere
+            case _:
+                return f"{place} = {_show(self._given.get(location, problem['input']))}: {_said(problem)}"
+
+    def _place(self, location: Location) -> str:
+        """Where the value at ``location`` comes from."""
+        for end in range(len(location), 0, -1):
+            if location[:end] in self._given:
+                return f"environment: {variable(location[:end])}"
+        return f"{self._file}: {_dotted(location)}"
 
 
-def _explain(config_class: type[Section], file: str, given: Mapping[Location, str], problem: Any) -> str:
-    location = problem["loc"]
-    key = _dotted(part for part in location if part != "[key]")
-    if problem["type"] == "missing":
-        return f"{file}: {key} is missing; set it there or as the variable {variable(location)}"
-    if problem["type"] == "extra_forbidden":
-        # Without its value: it may be that of a misspelt secret.
-        return f"{file}: {key} is unknown; allowed: {_allowed(config_class, location, _dotted)}"
-    said = problem["msg"].removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
-    said = said.replace("valid tuple", "list").replace("valid dictionary", "map").replace("valid string", "text")
-    owner = next((location[:end] for end in range(len(location), 0, -1) if location[:end] in given), None)
-    where = f"environment: {variable(owner)}" if owner else f"{file}: {key}"
-    shown = given[owner] if owner else problem["input"]
-    if isinstance(shown, Section) or problem["type"] == "model_type":
-        return f"{where}: {said}"
-    return f"{where} = {_show(shown)}: {said}"
+def _file_key(location: Location) -> Location:
+    return (*location[:-1], f"{location[-1]}_file")
+
+
+def _read_secret(file: Path) -> str:
+    """Without the newline at its end. Raises ValueError that says what is wrong."""
+    try:
+        secret = file.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError("cannot be read: it is not UTF-8") from None
+    if not secret.strip():
+        raise ValueError("the file is empty")
+    return secret
+
+
+def _said(problem: Any) -> str:
+    """Pydantic's message in the words of this file: a key must be something, and YAML has lists, maps and texts."""
+    said: str = problem["msg"]
+    for theirs, ours in (
+        ("Value error, ", ""),
+        ("Input should", "must"),
+        ("String should", "must"),
+        ("Tuple should", "must"),
+        (" after validation, not 0", ""),
+        ("valid tuple", "list"),
+        ("valid dictionary", "map"),
+        ("valid string", "text"),
+    ):
+        said = said.replace(theirs, ours)
+    return said
 
 
 def _show(value: Any) -> str:
@@ -506,3 +580,59 @@ def _show(value: Any) -> str:
         return "a map" if isinstance(value, dict) else "a list"
     text = repr(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+
+
+def _allowed(config_class: type[Section], location: Location, name: Callable[[Location], str]) -> str:
+    """The keys of the section that ``location`` leads to as far as it is known."""
+    section = config_class
+    known: Location = ()
+    for part in location[:-1]:
+        inner = _section(section.model_fields.get(part))
+        if inner is None:
+            break
+        section, known = inner, (*known, part)
+    return ", ".join(
+        name((*known, key, "…") if _section(field) else (*known, key)) for key, field in section.model_fields.items()
+    )
+
+
+def _keys(section: type[Section], above: Location = ()) -> Iterator[tuple[Location, FieldInfo]]:
+    """Every key that is no section, with its path."""
+    for name, field in section.model_fields.items():
+        if inner := _section(field):
+            yield from _keys(inner, (*above, name))
+        else:
+            yield (*above, name), field
+
+
+def _section(field: FieldInfo | None) -> type[Section] | None:
+    annotation = field.annotation if field else None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+
+
+def _is_secret(key: FieldInfo) -> bool:
+    return key.annotation == Secret
+
+
+def _dotted(location: Location) -> str:
+    return ".".join(location)
+
+
+def _get(values: Any, location: Location) -> Any:
+    for part in location:
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
+def _put(values: dict[str, Any], location: Location, value: Any) -> None:
+    """Sets a value; where a section on its path is no map, nothing: the section will be charged with that."""
+    for part in location[:-1]:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            return
+    values[location[-1]] = value
+
+
+def _take(values: dict[str, Any], location: Location) -> Any:
+    section = _get(values, location[:-1])
+    return section.pop(location[-1], None) if isinstance(section, dict) else None

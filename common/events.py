@@ -2,17 +2,26 @@
 
 An event that cannot be used raises :class:`BadEvent`; the pipeline turns that into one message on the failed topic.
 Decoders are msgspec structs that name only the fields a job uses; msgspec checks the syntax of all the others
-while it skips them, apart from the encoding of texts, hence the explicit check in :func:`decode`.
+while it skips them, but not their encoding, hence the explicit check in :func:`decode`.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from typing import TypeVar
 
 import msgspec
 
-MAX_TIME_MS = 253_402_300_799_999
-"""Last ms of the year 9999: the last that Python's datetime, and so every reader of the tables, can represent."""
+MAX_TIME_MS = 253_402_214_399_999
+"""Last ms of 30 December 9999 in UTC: a day before the last that Python's datetime, and so every reader of the tables,
+can represent, because that day is over already in the zones east of Greenwich."""
+
+MAX_SHOWN = 200
+"""Characters of a value that a reason quotes: ids of real events are shorter, and a reason is one sentence."""
+
+# A JSON number and what is also written as one: blanks around it, a plus, a bare point. No NaN, infinity, hex, 1_000.
+_NUMERIC_TEXT = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 Event = TypeVar("Event")
 
@@ -25,6 +34,7 @@ class BadEvent(ValueError):
     """
 
     def __init__(self, kind: str, reason: str) -> None:
+        """Both as described above."""
         super().__init__(reason)
         self.kind = kind
         self.reason = reason
@@ -37,10 +47,10 @@ class Skip:
     kind: str
 
 
-def decode(decoder: msgspec.json.Decoder[Event], value: bytes) -> Event:
-    """Decodes one Kafka value.
+def decode(decoder: msgspec.json.Decoder[Event], value: bytes, path: str = "") -> Event:
+    """Decodes one Kafka value, or the part of one that stands at ``path``.
 
-    Raises BadEvent ``not_json`` for what is no UTF-8 JSON, ``not_an_object`` for JSON that is no object,
+    Raises BadEvent ``not_json`` for what is no UTF-8 JSON, ``not_an_object`` for an event that is JSON but no object,
     ``missing_field`` and ``wrong_type`` with the path of the field for what the struct does not accept.
     """
     try:
@@ -51,17 +61,30 @@ def decode(decoder: msgspec.json.Decoder[Event], value: bytes) -> Event:
     except RecursionError as error:
         raise BadEvent("not_json", "event is not JSON that can be read: it is nested too deeply") from error
     except msgspec.ValidationError as error:
-        text = str(error)
-        if text == "Expected `object`, got `null`" or (text.startswith("Expected `object`") and " - at " not in text):
-            raise BadEvent("not_an_object", f"event is not a JSON object: {_sentence(text)}") from error
-        kind = "missing_field" if "missing required field" in text else "wrong_type"
-        raise BadEvent(kind, f"event has a wrong field: {_sentence(text)}") from error
+        raise _invalid(str(error), path) from error
     except msgspec.DecodeError as error:
-        raise BadEvent("not_json", f"event is not JSON: {_sentence(str(error))}") from error
+        raise BadEvent("not_json", f"event is not JSON: {_in_sentence(str(error))}") from error
 
 
-def _sentence(text: str) -> str:
+def _invalid(text: str, path: str) -> BadEvent:
+    # msgspec names the path of everything but the root.
+    problem, _, inner_path = text.partition(" - at ")
+    where = f"${'.' if path else ''}{path}{inner_path.strip('`').removeprefix('$')}"
+    if where == "$" and problem.startswith("Expected"):
+        return BadEvent("not_an_object", f"event is not a JSON object: {_in_sentence(problem)}")
+    kind = "missing_field" if "missing required field" in problem else "wrong_type"
+    return BadEvent(kind, f"event has a wrong field: {_in_sentence(problem)} at '{where}'")
+
+
+def _in_sentence(text: str) -> str:
+    text = text.removeprefix("JSON is malformed: ")
     return text[:1].lower() + text[1:].replace("`", "'")
+
+
+def shown(value: object) -> str:
+    """A value as a reason quotes it: its repr, cut at :data:`MAX_SHOWN` characters."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def require_text(path: str, value: str | None) -> str:
@@ -78,9 +101,20 @@ def require_time_ms(path: str, value: int | float | None) -> int:
     """
     if value is None:
         raise BadEvent("missing_field", f"event has no {path}: a time in ms is required")
-    if value != int(value) or not 0 <= value <= MAX_TIME_MS:
-        raise BadEvent("wrong_type", f"event has a wrong {path}: {value!r} is no time in ms between 1970 and 9999")
+    if not 0 <= value <= MAX_TIME_MS or value != int(value):
+        raise BadEvent("wrong_type", f"event has a wrong {path}: {shown(value)} is no time in ms between 1970 and 9999")
     return int(value)
+
+
+def to_number(value: float | str) -> float | None:
+    """A number or numeric text such as ``"0.75"`` as a double; None for other text and for what no double can hold."""
+    if isinstance(value, str) and not _NUMERIC_TEXT.fullmatch(value):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if isfinite(number) else None
 
 
 def to_datetime(time_ms: int) -> datetime:

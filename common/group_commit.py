@@ -144,7 +144,7 @@ class GroupCommit(Generic[Item, Result]):
             self._waiting.clear()
         finally:
             self._busy.difference_update(waiting.key for waiting in batch)
-            self._batches.discard(asyncio.current_task())  # type: ignore[arg-type]
+            self._batches.discard(asyncio.current_task())
             self._start_batches()
 
     async def _settle(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
@@ -153,7 +153,7 @@ class GroupCommit(Generic[Item, Result]):
             results = await self._apply_patiently([waiting.item for waiting in batch])
         except TaskFault:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a rule raises, it is the fault of one event
+        except Exception as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
                 await self._settle(batch[:middle])

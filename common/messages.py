@@ -1,14 +1,13 @@
-"""The messages that more than one job sends: certificate request, AUDIT event, failed event. Pure.
+"""Messages to other services: certificate request, AUDIT event, failed event. Pure.
 
-Ids are deterministic (:func:`message_id`): whoever processes an event twice sends byte-identical messages, and a
-consumer that has seen one may drop its repeat.
+Ids are deterministic (:func:`deterministic_uuid`): whoever processes an event twice sends messages with the same ids,
+and a consumer that has seen one may drop its repeat.
 """
 
-import base64
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,12 +16,12 @@ from common.events import BadEvent
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://sunbird.org/learner-aggregates")
 """Namespace of every id of the suite; another value would make repeats look new after an upgrade."""
 
-OUR_METADATA = ("validation_error", "src", "encoding")
+ISSUE_CERTIFICATE = "issue-certificate"
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One record for Kafka. ``topic`` is the name of the topic in the cluster, ``key`` None for a record without one."""
+    """One record for Kafka. ``topic`` is the topic's name in the cluster, ``key`` None for a record without one."""
 
     topic: str
     value: bytes
@@ -41,19 +40,19 @@ def certificate_request(
     user_id: str,
     course_id: str,
     batch_id: str,
+    cause: Sequence[str] = (),
     time_ms: int,
     attempt_id: str | None = None,
-    cause: str = "",
 ) -> Message:
     """The request to check whether a learner earned a certificate (topic ``issue.certificate.request``).
 
-    ``time_ms`` is the time of the event that caused it. ``attempt_id`` None leaves the field out, ``""`` does not.
-    ``cause`` tells two causes of one enrolment and ms apart (content id, attempt id).
+    ``time_ms`` is the time of the event that caused it; ``cause`` tells two causes of one enrolment and ms apart
+    (content id, attempt id). ``attempt_id`` None leaves the field out, ``""`` does not.
     """
-    identity = deterministic_uuid(job, "certificate", user_id, course_id, batch_id, cause, time_ms)
+    identity = deterministic_uuid(job, user_id, course_id, batch_id, *cause, ISSUE_CERTIFICATE, time_ms)
     edata: dict[str, Any] = {
         "userIds": [user_id],
-        "action": "issue-certificate",
+        "action": ISSUE_CERTIFICATE,
         "iteration": 1,
         "trigger": "auto-issue",
         "batchId": batch_id,
@@ -74,83 +73,133 @@ def certificate_request(
     return Message(topic, msgspec.json.encode(event))
 
 
-class _UserIds(msgspec.Struct):
-    userIds: msgspec.Raw | None = None  # noqa: N815
-    userId: msgspec.Raw | None = None  # noqa: N815
+def audit(
+    topic: str,
+    job: str,
+    *,
+    action: str,
+    props: Sequence[str],
+    user_id: str,
+    course_id: str,
+    batch_id: str,
+    content_id: str | None = None,
+    time_ms: int,
+) -> Message:
+    """The AUDIT event (telemetry v3, topic ``telemetry.raw``) of a change that a learner made at ``time_ms``.
+
+    ``action`` is its ``edata.type`` and ``props`` are the columns that changed. It is about a content, or with
+    ``content_id`` None about the learner's enrolment.
+    """
+    identity = (job, user_id, course_id, batch_id, content_id or "", action, time_ms)
+    context_data = [{"type": "CourseBatch", "id": batch_id}]
+    if content_id is None:
+        context_data.append({"type": "Course", "id": course_id})
+    event = {
+        "actor": {"id": user_id, "type": "User"},
+        "eid": "AUDIT",
+        "edata": {"props": props, "type": action},
+        "ver": "3.0",
+        "syncts": time_ms,
+        "ets": time_ms,
+        "context": {
+            "channel": "in.sunbird",
+            "env": "Course",
+            "sid": deterministic_uuid("sid", *identity),
+            "did": deterministic_uuid("did", *identity),
+            "pdata": {"ver": "3.0", "id": "org.sunbird.learning.platform", "pid": "course-progress-updater"},
+            "cdata": context_data,
+        },
+        "mid": f"LP.AUDIT.{deterministic_uuid(*identity)}",
+        "object": {
+            "id": user_id if content_id is None else content_id,
+            "type": "User" if content_id is None else "Content",
+            "rollup": {"l1": course_id},
+        },
+        "tags": [],
+    }
+    return Message(topic, msgspec.json.encode(event))
 
 
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_Members = dict[str, msgspec.Raw]
+"""A JSON object whose values stay the bytes they came as: no number loses digits, no key its place."""
+
+_MEMBERS = msgspec.json.Decoder(_Members)
+
+_ORIGINAL = "original"
+_OUR_METADATA = frozenset({"validation_error", "src", "encoding", _ORIGINAL})
+
+
+class _FailedMetadata(msgspec.Struct):
+    validation_error: str
+    src: str
+    encoding: Literal["base64"] | None = None
+
+
+class _Failed(msgspec.Struct):
+    metadata: _FailedMetadata
+
+
+class _Wrapped(msgspec.Struct):
+    metadata: dict[str, str]
+    payload: bytes
+    """msgspec reads and writes bytes as base64."""
 
 
 def failed(topic: str, job: str, value: bytes, error: BadEvent, user_id: str | None = None) -> Message:
     """The failed-topic message of an event.
 
-    ``value`` is the Kafka value as received, ``user_id`` becomes the Kafka key (read from the event where it is None). The
-    event's members are passed on as the bytes they came as (no number loses digits, no key its order), with
-    ``metadata`` added or extended. A value that is no JSON object is wrapped in base64.
+    ``value`` is the Kafka value as received; ``user_id`` becomes the Kafka key, read from the event where it is None.
+    The event's members are passed on with ``metadata`` added to them or, where it exists, extended. Metadata that
+    cannot be extended without loss (no object, an empty one, one with our keys) is kept whole under ``original``. A
+    value that is no JSON object is wrapped in base64.
     """
-    ours: dict[str, Any] = {"validation_error": error.reason, "src": job}
+    ours = {"validation_error": error.reason, "src": job}
     try:
         value.decode()
-        members: dict[str, Any] = dict(_MEMBERS.decode(value))
+        members = _MEMBERS.decode(value)
     except (UnicodeDecodeError, RecursionError, msgspec.DecodeError):
-        wrapped = {"metadata": {**ours, "encoding": "base64"}, "payload": base64.b64encode(value).decode()}
+        wrapped = _Wrapped({**ours, "encoding": "base64"}, value)
         return Message(topic, msgspec.json.encode(wrapped), _key(user_id))
-    if user_id is None:
-        user_id = _user_id_of(members)
-    members["metadata"] = {**_existing_metadata(members.get("metadata")), **ours}
-    return Message(topic, msgspec.json.encode(members), _key(user_id))
+    metadata = {**_existing_metadata(members), **ours}
+    key = _key(user_id or _user_id(members) or _user_id(_object(members.get("edata")) or {}))
+    return Message(topic, msgspec.json.encode({**members, "metadata": metadata}), key)
 
 
 def repaired(value: bytes) -> bytes:
-    """The event inside a failed-topic message, to be sent to the input topic again: the inverse of :func:`failed`.
+    """The event in a failed-topic message, to be sent to the input topic again: the inverse of :func:`failed`.
 
-    Raises BadEvent if ``value`` was not made by :func:`failed`.
+    Raises BadEvent ``not_failed`` if ``value`` is no message of a failed topic.
     """
     try:
-        members: dict[str, Any] = dict(_MEMBERS.decode(value))
-        metadata = msgspec.json.decode(members.get("metadata", b"null"), type=dict[str, msgspec.Raw])
-    except msgspec.DecodeError as error:
+        value.decode()
+        if msgspec.json.decode(value, type=_Failed).metadata.encoding is not None:
+            return msgspec.json.decode(value, type=_Wrapped).payload
+        members = _MEMBERS.decode(value)
+        metadata = _MEMBERS.decode(members.pop("metadata"))
+    except (UnicodeDecodeError, RecursionError, msgspec.DecodeError) as error:
         raise BadEvent("not_failed", f"value is no message of a failed topic: {error}") from error
-    if not {"validation_error", "src"} <= metadata.keys():
-        raise BadEvent("not_failed", "value is no message of a failed topic: its metadata lacks validation_error or src")
-    if "encoding" in metadata:
-        return base64.b64decode(msgspec.json.decode(members["payload"], type=str), validate=True)
-    kept = {key: raw for key, raw in metadata.items() if key not in OUR_METADATA}
-    if list(kept) == ["original"]:
-        members["metadata"] = kept["original"]
-    elif kept:
-        members["metadata"] = kept
-    else:
-        del members["metadata"]
-    return msgspec.json.encode(members)
+    existing: Any = metadata.get(_ORIGINAL) or {key: raw for key, raw in metadata.items() if key not in _OUR_METADATA}
+    return msgspec.json.encode({**members, "metadata": existing} if existing else members)
 
 
-def _existing_metadata(raw: msgspec.Raw | None) -> Mapping[str, Any]:
+def _existing_metadata(members: _Members) -> _Members:
+    raw = members.get("metadata")
     if raw is None:
         return {}
+    metadata = _object(raw)
+    return metadata if metadata and not _OUR_METADATA & metadata.keys() else {_ORIGINAL: raw}
+
+
+def _object(raw: msgspec.Raw | None) -> _Members | None:
     try:
-        return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        return None if raw is None else _MEMBERS.decode(raw)
     except msgspec.ValidationError:
-        return {"original": raw}
-
-
-def _user_id_of(members: Mapping[str, msgspec.Raw]) -> str | None:
-    for raw in (members.get("userId"), _edata_user_id(members.get("edata"))):
-        try:
-            user_id = msgspec.json.decode(raw, type=str | None) if raw is not None else None
-        except msgspec.ValidationError:
-            continue
-        if user_id:
-            return user_id
-    return None
-
-
-def _edata_user_id(raw: msgspec.Raw | None) -> msgspec.Raw | None:
-    if raw is None:
         return None
+
+
+def _user_id(members: Mapping[str, msgspec.Raw]) -> str | None:
     try:
-        return msgspec.json.decode(raw, type=_UserIds).userId
+        return msgspec.json.decode(members.get("userId", b"null"), type=str | None)
     except msgspec.ValidationError:
         return None
 

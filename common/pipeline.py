@@ -1,7 +1,7 @@
 """The one shape of all three jobs: Kafka bytes, keyed by user, through a batched async stage, to Kafka topics.
 
-A job gives a :class:`Job`; this module gives it a source, a key, a :class:`~common.group_commit.GroupCommit`, metrics and
-a sink, and sees to it that every event ends either applied or on the failed topic.
+A job gives a :class:`Job`; this module gives it a key, a :class:`~common.group_commit.GroupCommit` and metrics, and
+sees to it that every event ends either applied or on the failed topic.
 """
 
 import asyncio
@@ -143,7 +143,7 @@ class Stage(AsyncFunction):
             event = self._job.decode(value, timestamp_ms)
         except BadEvent as bad:
             return self._to_rows(self._failed(value, bad))
-        except Exception as error:  # noqa: BLE001 - a decoder's defect must cost one event, not the job
+        except Exception as error:
             logger.exception("an event could not be decoded")
             return self._to_rows(self._failed(value, _internal(error)))
         if isinstance(event, Skip):
@@ -153,17 +153,23 @@ class Stage(AsyncFunction):
 
     async def _apply(self, batch: Sequence[Received[Any]]) -> Sequence[Sequence[Message]]:
         if not self._is_open:
-            try:
-                await self._job.open(self._metrics)
-            except WorldFault:
-                await self._job.close()
-                raise
-            self._is_open = True
+            await self._open_job()
         outcomes = await self._job.apply([received.event for received in batch])
         return [
             self._failed(received.value, outcome) if isinstance(outcome, BadEvent) else outcome
             for received, outcome in zip(batch, outcomes, strict=True)
         ]
+
+    async def _open_job(self) -> None:
+        try:
+            await self._job.open(self._metrics)
+        except (WorldFault, TaskFault):
+            await self._job.close()
+            raise
+        except Exception as error:
+            # Not the fault of the event that happens to be the first.
+            raise TaskFault(f"the job cannot start: {type(error).__name__}: {error}") from error
+        self._is_open = True
 
     def _refuse(self, received: Received[Any], error: Exception) -> Sequence[Message]:
         return self._failed(received.value, _internal(error))
@@ -213,6 +219,3 @@ def _key_by_first_field(stream: DataStream) -> DataStream:
     jvm = get_gateway().jvm
     key_type = Types.ROW([Types.STRING()]).get_java_type_info()
     return DataStream(stream._j_data_stream.keyBy(jvm.KeyByKeySelector(), key_type))
-
-
-__all__ = ["Job", "Outcome", "Received", "Stage", "TaskFault", "build"]

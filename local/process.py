@@ -1,5 +1,6 @@
 """A server as a child process: started, waited for, stopped, killed, and never left behind."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -20,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _LOG_TAIL_LINES = 25
-_POLL_SECONDS = 0.05
+POLL_SECONDS = 0.05
 
 
 def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
@@ -136,21 +137,23 @@ class Server(ABC):
                 raise self._failure("ended while it started")
             if time.monotonic() > deadline:
                 raise self._failure(f"was not ready after {self.start_timeout_seconds:g} s")
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         return time.monotonic() - self._started_at
 
     def stop(self) -> None:
-        """Ends the process in order, by SIGKILL if that takes too long; nothing if it is not running."""
+        """Ends the process in order, by SIGKILL if that takes too long; nothing if it was not started."""
         if self._process is None:
             return
         self._process.send_signal(self.stop_signal)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(self.stop_timeout_seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        self.kill()
+        # A launch script that was interrupted leaves its helpers, a Flink TaskManager may leave Python workers.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def kill(self) -> None:
-        """kill -9: returns when the process is gone."""
+        """kill -9 of this one process, as a crash would be; returns when it is gone. Its children are on their own."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

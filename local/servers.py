@@ -6,21 +6,21 @@ import signal
 import socket
 import string
 import subprocess
+import time
 import uuid
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import redis
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from local import jars
 from local.config import Config
 from local.errors import LocalWorldError
 from local.prerequisites import Java
-from local.process import Launch, Server
+from local.process import POLL_SECONDS, Launch, Server
 
 _HERE = Path(__file__).parent
 _HOST = "127.0.0.1"
@@ -47,11 +47,9 @@ class Kafka(Server):
         """Host and port, as clients take it."""
         return f"{_HOST}:{self._config.port}"
 
-    @cached_property
     def admin(self) -> AdminClient:
-        """A client for topics and groups; it reconnects by itself after a restart."""
-        # is_ready tries again by itself: log lines of the client about a broker that is starting would only alarm.
-        return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        """A new client for topics and groups. Do not keep it over a kill: librdkafka 2.16 may abort us then."""
+        return AdminClient({"bootstrap.servers": self.bootstrap_servers})
 
     def prepare(self) -> Launch:
         """Writes server.properties and formats the log folder of a fresh broker."""
@@ -107,22 +105,39 @@ class Kafka(Server):
         The first consumer group of a fresh broker waits about 3 s for the topic of offsets: asking for the offsets of a
         group that does not exist makes the broker create and load it, so that nobody has to wait for it later.
         """
-        warm_up = ConsumerGroupTopicPartitions("local-world-warm-up")
+        if not _accepts(self._config.port):
+            return False
+        # is_ready is asked again: log lines of the client about a broker that is starting would only alarm.
+        consumer = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": "warm-up", "log_level": 0})
         try:
-            if not self.admin.list_topics(timeout=1).brokers:
+            if not consumer.list_topics(timeout=2).brokers:
                 return False
-            self.admin.list_consumer_group_offsets([warm_up], request_timeout=2)["local-world-warm-up"].result()
+            consumer.committed([TopicPartition("warm-up", 0)], timeout=10)
         except KafkaException:
             return False
+        finally:
+            consumer.close()
         return True
 
     def create_topics(self, names: Iterable[str], partitions: int | None = None) -> None:
-        """Makes the topics that are not there yet, with the configured number of partitions by default."""
-        missing = set(names) - set(self.admin.list_topics(timeout=10).topics)
-        topics = [NewTopic(name, partitions or self._config.partitions, 1) for name in sorted(missing)]
-        if topics:
-            for future in self.admin.create_topics(topics).values():
+        """Makes the topics that are not there yet, with the configured number of partitions by default.
+
+        Returns when they can be used.
+        """
+        admin = self.admin()
+        wanted = [NewTopic(name, partitions or self._config.partitions, 1) for name in names]
+        for future in admin.create_topics(wanted).values():
+            try:
                 future.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+        # The broker answers when its controller knows them, which is a moment before it knows them itself.
+        deadline = time.monotonic() + self.start_timeout_seconds
+        while not {topic.topic for topic in wanted} <= set(admin.list_topics(timeout=10).topics):
+            if time.monotonic() > deadline:
+                raise LocalWorldError(f"the broker does not know the topics {wanted} that it has created")
+            time.sleep(POLL_SECONDS)
 
 
 class Cassandra(Server):
@@ -173,8 +188,7 @@ class Cassandra(Server):
 
     def is_ready(self) -> bool:
         """The native port accepts: the node opens it last, when it has replayed its commit log."""
-        with socket.socket() as probe:
-            return probe.connect_ex((_HOST, self._config.port)) == 0
+        return _accepts(self._config.port)
 
 
 class Redis(Server):
@@ -214,6 +228,11 @@ class Redis(Server):
                 return bool(client.ping())
             except redis.ConnectionError:
                 return False
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((_HOST, port)) == 0
 
 
 def _redis_executable() -> str:

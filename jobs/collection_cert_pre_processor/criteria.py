@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from common.events import BadEvent
+from common.events import BadEvent, shown, to_number
 
 Value = TypeVar("Value")
 
@@ -60,9 +60,8 @@ class _Criteria(msgspec.Struct):
 
 _NULL = msgspec.Raw(b"null")
 _CRITERIA = msgspec.json.Decoder(_Criteria)
-_STATUS = msgspec.json.Decoder(int | float | str | None)
-_SCORE = msgspec.json.Decoder(int | float | str | dict[str, int | float | str] | None)
-_NUMBER: msgspec.json.Decoder[int | float] = msgspec.json.Decoder(int | float)
+_STATUS = msgspec.json.Decoder(float | str | None)
+_SCORE = msgspec.json.Decoder(float | str | dict[str, float | str] | None)
 
 
 def parse(text: str) -> Criteria:
@@ -76,7 +75,9 @@ def parse(text: str) -> Criteria:
     criteria = Criteria(
         enrolment_status=None if found.enrollment is None else _status(found.enrollment),
         score=_score(found.assessment) if found.assessment else (),
-        user=tuple((field, canonical(raw)) for users in (found.user, found.users) for field, raw in (users or {}).items()),
+        user=tuple(
+            (field, canonical(raw)) for users in (found.user, found.users) for field, raw in (users or {}).items()
+        ),
     )
     if criteria == Criteria(None, (), ()):
         raise BadEvent("bad_template", "criteria hold no criterion in enrollment, assessment, user or users")
@@ -95,18 +96,19 @@ def _score(assessment: Mapping[str, msgspec.Raw]) -> tuple[tuple[str, float], ..
     limits = score if isinstance(score, dict) else {"=": score}
     for name in limits:
         if name not in OPERATORS:
-            raise BadEvent("bad_template", f"criterion assessment.score has the unknown operator {name!r}")
+            raise BadEvent("bad_template", f"criterion assessment.score has the unknown operator {shown(name)}")
     return tuple((name, _number(limit, "assessment.score")) for name, limit in limits.items())
 
 
-def _number(value: int | float | str, criterion: str) -> float:
-    if isinstance(value, str):
-        return read_json(_NUMBER, value, "bad_template", f"criterion {criterion}")
-    return value
+def _number(value: float | str, criterion: str) -> float:
+    number = to_number(value)
+    if number is None:
+        raise BadEvent("bad_template", f"criterion {criterion} is no number: {shown(value)}")
+    return number
 
 
 def read_json(decoder: msgspec.json.Decoder[Value], text: str | bytes | msgspec.Raw, kind: str, what: str) -> Value:
-    """Decodes JSON that somebody else wrote. Raises BadEvent of ``kind`` that names ``what`` for anything unexpected."""
+    """Decodes JSON that somebody else wrote. Raises BadEvent of ``kind``, naming ``what``, for anything unexpected."""
     try:
         return decoder.decode(text if isinstance(text, str) else bytes(text).decode())
     except (UnicodeDecodeError, RecursionError, msgspec.DecodeError) as error:

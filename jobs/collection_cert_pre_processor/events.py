@@ -13,7 +13,7 @@ ACTION = "issue-certificate"
 
 @dataclass(frozen=True, slots=True)
 class CertificateRequest:
-    """One valid request: ``user_ids`` holds at least one id, none of them blank or twice. ``time_ms`` is its ``ets``."""
+    """One valid request. ``user_ids`` holds at least one id, none blank and none twice; ``time_ms`` is the ``ets``."""
 
     user_ids: tuple[str, ...]
     course_id: str
@@ -84,16 +84,17 @@ def decode(value: bytes, timestamp_ms: int) -> CertificateRequest | Skip:
     )
 
 
-def user_key(value: bytes) -> str:
-    """The key of the stream: the first user of the event, ``""`` where there is none.
+def user_id_of(value: bytes) -> str | None:
+    """The first user of a Kafka value, by which the stream is keyed, or None where none can be read.
 
-    This job writes no rows, so the key only spreads the load; the other users of the event need no other one.
+    This job writes no rows, so the key does no more than spread the load: the other users of the event need none.
     """
     try:
         event = events.decode(_KEYED_EVENT, value)
     except events.BadEvent:
-        return ""
-    return next(iter((event.edata and event.edata.user_ids) or ()), "")
+        return None
+    user_ids = event.edata.user_ids if event.edata is not None else None
+    return user_ids[0] if user_ids else None
 
 
 def narrowed(value: bytes, user_id: str) -> bytes:

@@ -17,7 +17,7 @@ class Settings:
     cert_domain_url: str
     cloud_storage_base_url: str
     content_cloud_storage_container: str
-    cloud_storage_cname_url: str = ""
+    cloud_storage_cname_url: str | None = None
     supported_content_types: frozenset[str] = frozenset({"SelfAssess"})
     enable_suppress_exception: bool = True
     zone: tzinfo = UTC
@@ -25,5 +25,5 @@ class Settings:
     @property
     def cloud_base_path(self) -> str:
         """What ``CLOUD_BASE_PATH`` in the address of a template stands for."""
-        base = self.cloud_storage_cname_url.strip() or self.cloud_storage_base_url
+        base = (self.cloud_storage_cname_url or "").strip() or self.cloud_storage_base_url
         return f"{base}/{self.content_cloud_storage_container}"

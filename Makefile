@@ -1,0 +1,59 @@
+# Every target sets up what it needs; each line calls a tool or a Python module.
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/requirements.sha256
+REQUIREMENTS := requirements/dev.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit check format bench up down status lock setup
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup ## run the jobs on a local Kafka, Cassandra, Redis and Flink cluster and watch aggregates appear
+	$(RUN) -m local.demo
+
+test: setup ## all tests, on real servers that they start and end
+	$(RUN) -m pytest
+
+unit: setup ## the tests that need no server, in seconds
+	$(RUN) -m pytest tests/unit
+
+check: setup ## format, lint, types, import rules
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports --config pyproject.toml
+
+format: setup ## format the code
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+bench: setup ## events/s, CPU and latency on a real cluster, against the plain driver
+	$(RUN) -m benchmarks
+
+up: setup ## start the local servers and the Flink cluster and leave them running
+	$(RUN) -m local up
+
+down: setup ## stop what make up started
+	$(RUN) -m local down
+
+status: setup ## what is running
+	$(RUN) -m local status
+
+lock: setup ## write requirements/*.txt anew from pyproject.toml
+	$(RUN) -m pip install --quiet uv==0.13.9
+	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
+		--extra local --extra dev pyproject.toml -o requirements/dev.txt
+	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
+		-c requirements/dev.txt pyproject.toml -o requirements/jobs.txt
+
+setup: $(STAMP) ## the virtual environment with everything that is locked
+
+# The stamp is written last, so an installation that was interrupted is done again.
+$(STAMP): $(REQUIREMENTS)
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: $(PYTHON) is not on the PATH (set PYTHON=...)" >&2; exit 1; }
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)
+	sha256sum $(REQUIREMENTS) > $(STAMP)

@@ -1,0 +1,50 @@
+"""Ends a Python worker whose TaskManager is gone.
+
+A TaskManager that is killed cannot end its workers. One that is inside a bundle goes on with it, for as long as a
+server that is down is retried, while its successor already works on the same users. And one that has nothing to do may
+never end: when Beam's worker shuts down, its log handler waits for a thread that waits for the log handler.
+`tests/faults/test_worker_watch.py` shows a worker that stays without the watch.
+"""
+
+import functools
+import logging
+import os
+import select
+import sys
+import threading
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def end_with_task_manager() -> None:
+    """Kills this process as soon as the TaskManager that started it has ended; to be called once the worker runs.
+
+    The TaskManager is the nearest ancestor that is a `java` process; without one, as where the functions run in the
+    client, nothing is watched. A second call changes nothing. Linux only.
+    """
+    if sys.platform != "linux":
+        return
+    task_manager = _nearest_java(os.getppid())
+    if task_manager is None:
+        logger.info("no TaskManager above this process: nothing to watch")
+        return
+    descriptor = os.pidfd_open(task_manager)
+    threading.Thread(target=_watch, args=(descriptor,), name="watch of the TaskManager", daemon=True).start()
+
+
+def _nearest_java(pid: int) -> int | None:
+    while pid > 1:
+        # "<pid> (<name>) <state> <parent pid> ...", where the name itself may hold blanks and parentheses.
+        name, _, rest = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").partition("(")[2].rpartition(")")
+        if name == "java":
+            return pid
+        pid = int(rest.split()[1])
+    return None
+
+
+def _watch(descriptor: int) -> None:
+    # Readable when the process has ended. Not sys.exit: no thread of this process is to do anything any more.
+    select.select([descriptor], [], [])
+    os._exit(1)

@@ -1,0 +1,23 @@
+"""The configuration of the activity aggregate updater; what each key means is in ``config.yaml``."""
+
+from typing import ClassVar
+
+from common.config import BaseUrl, CacheConfig, JobConfig, Positive
+
+
+class SearchCacheConfig(CacheConfig):
+    """The status of a course changes seldom, and only courses without leaf nodes are asked for."""
+
+    ttl_ms: Positive = 3_600_000
+
+
+class ActivityAggregateUpdaterConfig(JobConfig):
+    """Finished contents in, completion counts and the progress of enrolments out."""
+
+    consumer_group: ClassVar[str] = "activity-aggregate-updater-group"
+
+    module_aggs: bool = True
+    deduplication_seconds: Positive = 7 * 24 * 3600
+    search_api: BaseUrl
+    relation_cache: CacheConfig = CacheConfig()
+    search_cache: SearchCacheConfig = SearchCacheConfig()

@@ -1,0 +1,125 @@
+"""The events that say which contents a learner has completed (topic ``coursebatch.job.request``). Pure."""
+
+from typing import Any
+
+import msgspec
+
+from common import events
+from common.events import BadEvent, Skip, require_text, require_time_ms
+
+JOB = "ActivityAggregateUpdater"
+ACTION = "batch-enrolment-update"
+COMPLETED = 2
+"""``status`` of a content, and of an enrolment, that is completed."""
+
+
+class Enrolment(msgspec.Struct, frozen=True):
+    """A learner in a batch of a course: what events are grouped by."""
+
+    user_id: str
+    course_id: str
+    batch_id: str
+
+
+class ContentsCompleted(msgspec.Struct, frozen=True):
+    """One valid event at ``time_ms``; ``content_ids`` holds at least one id, none of them blank or twice."""
+
+    enrolment: Enrolment
+    content_ids: tuple[str, ...]
+    time_ms: int
+
+
+class _Edata(msgspec.Struct, rename="camel"):
+    """Of any type, because other actions use the topic and what they hold is not for this job to judge."""
+
+    action: Any = None
+    user_id: Any = None
+    course_id: Any = None
+    batch_id: Any = None
+    contents: Any = None
+
+
+class _Event(msgspec.Struct):
+    edata: _Edata
+    ets: Any = None
+
+
+class _UserId(msgspec.Struct, rename="camel"):
+    user_id: str | None = None
+
+
+class _KeyedEvent(msgspec.Struct):
+    edata: _UserId | None = None
+
+
+_EVENT = msgspec.json.Decoder(_Event)
+_KEYED_EVENT = msgspec.json.Decoder(_KeyedEvent)
+
+
+def decode(value: bytes, timestamp_ms: int) -> ContentsCompleted | Skip:
+    """Decodes one Kafka value; ``timestamp_ms`` is its Kafka timestamp, which stands in for a missing ``ets``.
+
+    Skips ``other_action`` and, where no entry of ``contents`` counts, ``no_completed_content``. An entry counts if it
+    is an object with a non-blank text ``contentId`` and the number 2 as ``status``; any other entry tells of no
+    completion, whatever it is, and takes none of its neighbours with it.
+
+    Raises BadEvent, with the path of the field, for what is no JSON object, for an event that does not say what it is
+    (``edata.action`` missing or no text), and for a missing field or one of the wrong type in an event of this action.
+    """
+    event = events.decode(_EVENT, value)
+    edata = event.edata
+    if _text("edata.action", edata.action).lower() != ACTION:
+        return Skip("other_action")
+    enrolment = Enrolment(
+        user_id=_text("edata.userId", edata.user_id),
+        course_id=_text("edata.courseId", edata.course_id),
+        batch_id=_text("edata.batchId", edata.batch_id),
+    )
+    time_ms = _event_time(event.ets, timestamp_ms)
+    content_ids = _completed(edata.contents)
+    if not content_ids:
+        return Skip("no_completed_content")
+    return ContentsCompleted(enrolment, content_ids, time_ms)
+
+
+def user_id_of(value: bytes) -> str | None:
+    """The user id of a Kafka value, by which the stream is keyed, or None where none can be read."""
+    try:
+        event = events.decode(_KEYED_EVENT, value)
+    except BadEvent:
+        return None
+    return event.edata.user_id if event.edata else None
+
+
+def _text(path: str, value: object) -> str:
+    if value is not None and not isinstance(value, str):
+        raise BadEvent("wrong_type", f"event has a wrong {path}: a text is required")
+    return require_text(path, value)
+
+
+def _event_time(ets: object, timestamp_ms: int) -> int:
+    if ets is None:
+        # 0 stands for a record without a timestamp.
+        return require_time_ms("ets and no Kafka timestamp", timestamp_ms or None)
+    if isinstance(ets, bool) or not isinstance(ets, int | float):
+        raise BadEvent("wrong_type", "event has a wrong ets: a time in ms is required")
+    return require_time_ms("ets", ets)
+
+
+def _completed(contents: object) -> tuple[str, ...]:
+    if contents is None:
+        raise BadEvent("missing_field", "event has no edata.contents: a list is required")
+    if not isinstance(contents, list):
+        raise BadEvent("wrong_type", "event has a wrong edata.contents: a list is required")
+    # In the order of the list, each content once.
+    return tuple(dict.fromkeys(content_id for entry in contents if (content_id := _completed_content(entry))))
+
+
+def _completed_content(entry: object) -> str | None:
+    if not isinstance(entry, dict):
+        return None
+    content_id = entry.get("contentId")
+    # Of all that JSON can hold, only the numbers 2 and 2.0 are equal to 2.
+    if entry.get("status") != COMPLETED or not isinstance(content_id, str) or not content_id.strip():
+        return None
+    return content_id

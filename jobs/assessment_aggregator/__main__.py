@@ -1,0 +1,23 @@
+"""Submits the assessment aggregator: ``python -m jobs.assessment_aggregator [--config FILE] [--print-config]``."""
+
+import sys
+
+from pyflink.datastream import StreamExecutionEnvironment
+
+from common import kafka, pipeline
+from common.config import parse_arguments
+from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
+from jobs.assessment_aggregator.job import AssessmentAggregator
+
+
+def main() -> None:
+    """Reads the configuration, lays out the pipeline and hands it to Flink."""
+    config = parse_arguments(AssessmentAggregatorConfig, sys.argv[1:])
+    environment = StreamExecutionEnvironment.get_execution_environment()
+    source = kafka.source(config, config.kafka.topic("telemetry.assess"))
+    pipeline.build(environment, source, kafka.sink(config), AssessmentAggregator(config))
+    environment.execute("assessment-aggregator")
+
+
+if __name__ == "__main__":
+    main()

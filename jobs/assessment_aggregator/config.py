@@ -1,0 +1,17 @@
+"""The configuration of the assessment aggregator; what each key means is in ``config.yaml``."""
+
+from typing import ClassVar
+
+from common.config import CacheConfig, JobConfig, TimeZone, UrlPrefix
+
+
+class AssessmentAggregatorConfig(JobConfig):
+    """Assessment attempts in, best scores in user_activity_agg out."""
+
+    consumer_group: ClassVar[str] = "assessment-aggregator-group"
+
+    skip_missing_records: bool = False
+    content_read_api: UrlPrefix
+    agg_details_time_zone: TimeZone = "UTC"
+    relation_cache: CacheConfig = CacheConfig()
+    content_cache: CacheConfig = CacheConfig()

@@ -1,0 +1,101 @@
+"""The tables of the assessment aggregator: what is read for a batch of enrolments, and how decisions are written."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from common.aggregates import ACTIVITY_TYPE, context_id
+from common.cassandra import Cassandra, Unprepared, Write
+from jobs.assessment_aggregator import questions
+from jobs.assessment_aggregator.events import Enrolment
+from jobs.assessment_aggregator.rules import AggregateChanges, Attempt, AttemptRow
+
+
+class Store:
+    """Statements prepared for one session. Works with each of the three primary keys that the tables have in the wild:
+    all key columns are always given, and attempts are read by user, course and batch."""
+
+    def __init__(self, cassandra: Cassandra, keyspace: str) -> None:
+        """``cassandra`` is open."""
+        self._cassandra = cassandra
+        self._keyspace = keyspace
+
+    async def prepare(self) -> None:
+        """Raises WorldFault, or TaskFault where a table or a column is missing."""
+        prepare = self._cassandra.prepare
+        attempts = f"{self._keyspace}.assessment_aggregator"
+        aggregates = f"{self._keyspace}.user_activity_agg"
+        of_row = "activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?"
+        self._read_attempts = await prepare(
+            f"SELECT content_id, attempt_id, last_attempted_on, created_on, total_score, total_max_score "
+            f"FROM {attempts} WHERE user_id = ? AND course_id = ? AND batch_id = ?"
+        )
+        self._read_aggregates = await prepare(f"SELECT aggregates FROM {aggregates} WHERE {of_row}")
+        self._add_aggregates = await prepare(
+            f"UPDATE {aggregates} SET aggregates = aggregates + ?, agg_last_updated = agg_last_updated + ?, "
+            f"agg_details = ? WHERE {of_row}"
+        )
+        self._remove_aggregates = await prepare(
+            f"UPDATE {aggregates} SET aggregates = aggregates - ?, agg_last_updated = agg_last_updated - ? "
+            f"WHERE {of_row}"
+        )
+        self._write_attempt = Unprepared(
+            f"INSERT INTO {attempts} (user_id, course_id, batch_id, content_id, attempt_id, created_on, "
+            "last_attempted_on, updated_on, total_score, total_max_score, grand_total, question) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            partition_key=(0, 1),
+        )
+
+    async def attempts(self, enrolments: Collection[Enrolment]) -> list[list[Attempt]]:
+        """All attempts of each enrolment, without their questions."""
+        rows = await self._cassandra.read(self._read_attempts, list(enrolments))
+        return [[Attempt(*row) for row in rows_of_one] for rows_of_one in rows]
+
+    async def aggregate_keys(self, enrolments: Sequence[Enrolment]) -> dict[Enrolment, Collection[str]]:
+        """The keys of each enrolment's ``aggregates``."""
+        rows = await self._cassandra.read(self._read_aggregates, [_row_of(enrolment) for enrolment in enrolments])
+        return {
+            enrolment: (rows_of_one[0][0] or {}).keys() if rows_of_one else ()
+            for enrolment, rows_of_one in zip(enrolments, rows, strict=True)
+        }
+
+    async def write_attempts(self, rows: Mapping[Enrolment, Sequence[AttemptRow]]) -> None:
+        """Writes attempts, those of one enrolment together."""
+        await self._cassandra.write(
+            [Write(self._write_attempt, _attempt_values(enrolment, row)) for row in of_one]
+            for enrolment, of_one in rows.items()
+        )
+
+    async def write_aggregates(self, changes: Mapping[Enrolment, AggregateChanges], now: datetime) -> None:
+        """Adds to and removes from the rows of ``user_activity_agg``; ``now`` is their ``agg_last_updated``."""
+        await self._cassandra.write(
+            self._aggregate_writes(enrolment, change, now) for enrolment, change in changes.items()
+        )
+
+    def _aggregate_writes(self, enrolment: Enrolment, change: AggregateChanges, now: datetime) -> list[Write]:
+        row = _row_of(enrolment)
+        times = dict.fromkeys(change.aggregates, now)
+        writes = [Write(self._add_aggregates, (change.aggregates, times, change.agg_details, *row))]
+        if change.removed_keys:
+            keys = set(change.removed_keys)
+            writes.append(Write(self._remove_aggregates, (keys, keys, *row)))
+        return writes
+
+
+def _row_of(enrolment: Enrolment) -> tuple[str, str, str, str]:
+    return ACTIVITY_TYPE, enrolment.course_id, enrolment.user_id, context_id(enrolment.batch_id)
+
+
+def _attempt_values(enrolment: Enrolment, row: AttemptRow) -> Sequence[Any]:
+    return (
+        *enrolment,
+        row.content_id,
+        row.attempt_id,
+        row.created_on,
+        row.last_attempted_on,
+        row.updated_on,
+        row.total_score,
+        row.total_max_score,
+        row.grand_total,
+        questions.encode(row.questions),
+    )

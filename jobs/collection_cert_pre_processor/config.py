@@ -1,0 +1,24 @@
+"""The configuration of the collection certificate pre-processor; what each key means is in ``config.yaml``."""
+
+from typing import ClassVar
+
+from common.config import BaseUrl, CacheConfig, JobConfig, Text, Texts, TimeZone
+
+
+class CollectionCertPreProcessorConfig(JobConfig):
+    """Requests to check for a certificate in, requests to generate one out."""
+
+    consumer_group: ClassVar[str] = "collection-cert-pre-processor-group"
+
+    supported_content_types: Texts = ("SelfAssess",)
+    enable_suppress_exception: bool = True
+    learner_base_url: BaseUrl
+    content_base_url: BaseUrl
+    cloud_storage_base_url: BaseUrl
+    cloud_storage_cname_url: BaseUrl | None = None
+    content_cloud_storage_container: Text
+    cert_domain_url: BaseUrl
+    time_zone: TimeZone = "UTC"
+    batch_cache: CacheConfig = CacheConfig()
+    content_cache: CacheConfig = CacheConfig()
+    course_cache: CacheConfig = CacheConfig()

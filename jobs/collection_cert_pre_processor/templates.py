@@ -1,0 +1,124 @@
+"""The certificate templates of a batch, as ``course_batch.cert_templates`` holds them. Pure.
+
+What a batch holds changes rarely, so the result of :func:`parse` is what the job keeps in its cache.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from common.events import BadEvent
+from jobs.collection_cert_pre_processor import criteria
+from jobs.collection_cert_pre_processor.criteria import Criteria, Value, read_json
+
+
+class AdditionalProps(msgspec.Struct, frozen=True):
+    """What a template wants in ``related``, by kind; other kinds are ignored.
+
+    ``location`` names types of the user's locations, ``enrollment`` columns of the enrolment, ``user`` fields of the
+    user. ``score`` in ``assessment`` asks for the percents, any entry in ``course`` for the name of the course.
+    """
+
+    location: tuple[str, ...] | None = None
+    enrollment: tuple[str, ...] | None = None
+    assessment: tuple[str, ...] | None = None
+    user: tuple[str, ...] | None = None
+    course: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One usable template. ``key`` is its key in the batch, ``identifier`` its own id, by default the same."""
+
+    key: str
+    identifier: str
+    name: str
+    url: str
+    criteria: Criteria
+    additional_props: AdditionalProps
+    issuer: dict[str, msgspec.Raw]
+    signatory_list: list[dict[str, msgspec.Raw]]
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """The templates of a batch that apply, by key: the usable ones, and one fault for each of the others.
+
+    Its properties say what has to be fetched for each user.
+    """
+
+    usable: tuple[Template, ...]
+    faults: tuple[BadEvent, ...]
+
+    @property
+    def need_enrolment(self) -> bool:
+        """Whether the user's row of ``user_enrolments`` is needed."""
+        return any(template.criteria.enrolment_status is not None for template in self.usable)
+
+    @property
+    def enrolment_columns(self) -> tuple[str, ...]:
+        """The columns of ``user_enrolments`` that are wanted in messages, in lower case, sorted.
+
+        The names are the author's of the template: one that the table does not have is left out of
+        ``Enrolment.columns``, and never made a part of a statement.
+        """
+        return tuple(
+            sorted(
+                {
+                    column.lower()
+                    for template in self.usable
+                    if template.criteria.enrolment_status is not None
+                    for column in template.additional_props.enrollment or ()
+                }
+            )
+        )
+
+    @property
+    def need_aggregates(self) -> bool:
+        """Whether the user's row of ``user_activity_agg``, and the type of each content with a score, are needed."""
+        return any(template.criteria.score for template in self.usable)
+
+
+_ADDITIONAL_PROPS = msgspec.json.Decoder(AdditionalProps | None)
+_ISSUER = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_SIGNATORY_LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw]] | None)
+
+
+def parse(batch_id: str, cert_templates: Mapping[str, Mapping[str, str]] | None) -> Templates:
+    """The templates of a batch that apply: those whose ``url`` contains ``.svg``. Null and empty are the same.
+
+    A fault is a BadEvent ``bad_template`` ("Invalid template for batch : …"): there are no usable criteria, there is
+    no name (the generator refuses such a request), or one of the JSON texts is none.
+    """
+    usable, faults = [], []
+    for key, fields in sorted((cert_templates or {}).items()):
+        if ".svg" not in fields.get("url", ""):
+            continue
+        try:
+            usable.append(_template(key, fields))
+        except BadEvent as error:
+            reason = f"Invalid template for batch : {batch_id}: template {key}: {error.reason}"
+            faults.append(BadEvent("bad_template", reason))
+    return Templates(tuple(usable), tuple(faults))
+
+
+def _template(key: str, fields: Mapping[str, str]) -> Template:
+    name = fields.get("name", "")
+    if not name.strip():
+        raise BadEvent("bad_template", "it has no name")
+    return Template(
+        key=key,
+        identifier=fields.get("identifier", "").strip() or key,
+        name=name,
+        url=fields["url"],
+        criteria=criteria.parse(fields.get("criteria", "")),
+        additional_props=_optional(_ADDITIONAL_PROPS, fields, "additionalProps") or AdditionalProps(),
+        issuer=_optional(_ISSUER, fields, "issuer") or {},
+        signatory_list=_optional(_SIGNATORY_LIST, fields, "signatoryList") or [],
+    )
+
+
+def _optional(decoder: msgspec.json.Decoder[Value | None], fields: Mapping[str, str], field: str) -> Value | None:
+    text = fields.get(field, "")
+    return read_json(decoder, text, "bad_template", field) if text.strip() else None

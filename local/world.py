@@ -1,0 +1,153 @@
+"""The servers together: started at the same time, with tables and topics in place.
+
+    with World(config) as world:
+        world.kafka.bootstrap_servers, world.cassandra.port, world.redis.port, world.flink.client
+
+Servers end with the `with` block, and with the process if that is killed.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+from common.config import CassandraConfig
+from local import jars
+from local.config import Config
+from local.flink import FlinkCluster
+from local.package import build_archive
+from local.prerequisites import Java, check_python, find_java
+from local.process import Server
+from local.servers import Cassandra, Kafka, Redis
+from schema.apply import apply_schema
+
+ENVIRONMENT = "dev"
+"""The first part of the names of all topics of the local world."""
+
+TOPICS = (
+    "telemetry.assess",
+    "telemetry.assess.failed",
+    "coursebatch.job.request",
+    "activity.agg.failed",
+    "telemetry.raw",
+    "issue.certificate.request",
+    "generate.certificate.request",
+    "issue.certificate.failed",
+)
+"""Of the three jobs, without the environment."""
+
+KAFKA, CASSANDRA, REDIS, FLINK = "kafka", "cassandra", "redis", "flink"
+ALL = frozenset({KAFKA, CASSANDRA, REDIS, FLINK})
+
+
+def addresses(config: Config) -> dict[str, str]:
+    """Where clients find each server, by its display name."""
+    return {
+        "Kafka": f"127.0.0.1:{config.kafka.port}",
+        "Cassandra": f"127.0.0.1:{config.cassandra.port}",
+        "Redis": f"127.0.0.1:{config.redis.port}",
+        "Flink UI": f"http://127.0.0.1:{config.flink.rest_port}",
+    }
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
+class World:
+    """Kafka, Cassandra, Redis and a Flink cluster, or some of them.
+
+    The members are there whether started or not: addresses follow from the configuration alone. So a world that another
+    process has started is used through a World that is not entered.
+    """
+
+    def __init__(
+        self, config: Config, servers: Iterable[str] = ALL, *, report: Callable[[str], None] = _ignore
+    ) -> None:
+        """`servers` are the names to start; `report` is told what happens. Raises LocalWorldError without a JDK 17."""
+        check_python()
+        self.config = config
+        self._names = frozenset(servers)
+        if unknown := self._names - ALL:
+            raise ValueError(f"unknown servers {sorted(unknown)}; there are {sorted(ALL)}")
+        self._report = report
+        self._java = find_java()
+        self.kafka = Kafka(config, self._java)
+        self.cassandra = Cassandra(config, self._java)
+        self.redis = Redis(config)
+        self.flink = FlinkCluster(config, self._java)
+
+    @property
+    def java(self) -> Java:
+        """The JDK that everything runs on."""
+        return self._java
+
+    @property
+    def servers(self) -> list[Server]:
+        """The chosen servers; Cassandra first, because it takes longest to start."""
+        chosen: list[Server] = []
+        if CASSANDRA in self._names:
+            chosen.append(self.cassandra)
+        if REDIS in self._names:
+            chosen.append(self.redis)
+        if FLINK in self._names:
+            chosen += self.flink.servers
+        if KAFKA in self._names:
+            # Last, because a fresh one is formatted before it is launched, while the others start already.
+            chosen.append(self.kafka)
+        return chosen
+
+    def start(self) -> None:
+        """Fetches what is missing, starts all chosen servers at the same time, applies the schema, makes the topics.
+
+        Raises LocalWorldError, and has stopped everything again then.
+        """
+        modules = {KAFKA: jars.KAFKA, CASSANDRA: jars.CASSANDRA, FLINK: jars.FLINK_CONNECTOR}
+        for name, module in modules.items():
+            if name in self._names:
+                module.ensure(self._java, self._report)
+        try:
+            for server in self.servers:
+                server.launch()
+            for server in self.servers:
+                seconds = server.wait_until_ready()
+                self._report(f"{server.name} is ready ({seconds:.1f} s)")
+            if CASSANDRA in self._names:
+                self.apply_schema()
+            if KAFKA in self._names:
+                self.kafka.create_topics(f"{ENVIRONMENT}.{topic}" for topic in TOPICS)
+        except BaseException:
+            self.stop()
+            raise
+
+    def apply_schema(self) -> None:
+        """Tables and migration, as `python -m schema apply` does."""
+        config = CassandraConfig(contact_points=tuple(self.cassandra.contact_points), port=self.cassandra.port)
+        asyncio.run(apply_schema(config, self._report))
+
+    def submit(self, module: str, arguments: Iterable[str] = (), **options: object) -> str:
+        """`flink run` of a job of this repository as it is now; see FlinkCluster.submit. Returns the job's id."""
+        archive = build_archive(self.config.state_folder)
+        return self.flink.submit(
+            module,
+            list(arguments),
+            archive=archive,
+            jar=jars.FLINK_CONNECTOR_JAR,
+            **options,  # type: ignore[arg-type]
+        )
+
+    def stop(self) -> None:
+        """Stops the chosen servers, the last one first."""
+        for server in reversed(self.servers):
+            server.stop()
+        self.flink.client.close()
+
+    def __enter__(self) -> "World":
+        """Starts it."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stops it."""
+        self.stop()

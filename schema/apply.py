@@ -1,0 +1,131 @@
+"""Applies the tables and the migration to `aggregates`; a second time changes nothing.
+
+Works on an empty cluster, on one that has the tables, and on one whose `user_activity_agg` is from before the
+migration. Rows are never touched: the migration adds one column, which old rows read as absent.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import acsylla
+from acsylla import errors
+
+from common.cassandra import create_cluster
+from common.config import CassandraConfig
+
+HERE = Path(__file__).parent
+KEYSPACE = "sunbird_courses"
+_TABLE = "user_activity_agg"
+_COLUMN = "aggregates"
+_COLUMN_TYPE = "map<text, double>"
+
+AGREEMENT_TIMEOUT_SECONDS = 30.0
+_AGREEMENT_POLL_SECONDS = 0.2
+
+
+class SchemaError(Exception):
+    """The schema is not as it should be and this command will not repair it; the text says what to do."""
+
+
+async def apply_schema(config: CassandraConfig, report: Callable[[str], None], replication: str | None = None) -> None:
+    """Creates what is missing and adds the column `aggregates`, telling `report` what was done.
+
+    `replication` is the CQL map of a keyspace that does not exist yet, such as
+    `{'class': 'NetworkTopologyStrategy', 'dc1': 3}`; an existing keyspace keeps its own. Raises SchemaError if
+    the column has another type or the nodes do not agree on the schema in time, acsylla.errors.CassException if no
+    node answers or the cluster refuses a statement.
+    """
+    session = await create_cluster(config).create_session()
+    try:
+        await _create(session, replication, report)
+        await _migrate(session, report)
+    finally:
+        await session.close()
+
+
+def statements(cql: str) -> list[str]:
+    """The statements of a CQL file whose comments stand on their own lines and hold no semicolons."""
+    code = "\n".join(line for line in cql.splitlines() if not line.lstrip().startswith("--"))
+    return [statement.strip() for statement in code.split(";") if statement.strip()]
+
+
+async def _create(session: acsylla.Session, replication: str | None, report: Callable[[str], None]) -> None:
+    create_keyspace, *create_rest = statements((HERE / "sunbird_courses.cql").read_text(encoding="utf-8"))
+    if replication is not None:
+        create_keyspace = f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {replication}"
+    before = await _objects(session)
+    # Who may use a keyspace is often not allowed to create one, not even IF NOT EXISTS.
+    for statement in create_rest if f"keyspace {KEYSPACE}" in before else (create_keyspace, *create_rest):
+        await _execute(session, statement)
+        # Every node must know a keyspace or type before the next statement may arrive at it and use that.
+        await _wait_for_agreement(session)
+    created = sorted(await _objects(session) - before)
+    report(f"created {', '.join(created)}" if created else "keyspace, type and tables are there")
+
+
+async def _migrate(session: acsylla.Session, report: Callable[[str], None]) -> None:
+    if await _has_column(session):
+        report(f"{_TABLE} has the column {_COLUMN}")
+        return
+    (add_column,) = statements((HERE / "add_aggregates.cql").read_text(encoding="utf-8"))
+    try:
+        await _execute(session, add_column)
+    except errors.CassErrorServerInvalidQuery:
+        # Another run may have added it since: there is no ADD IF NOT EXISTS that all versions of Cassandra know.
+        if not await _has_column(session):
+            raise
+        report(f"{_TABLE} has the column {_COLUMN}, which another run has just added")
+        return
+    await _wait_for_agreement(session)
+    report(f"added the column {_COLUMN} to {_TABLE}")
+
+
+async def _has_column(session: acsylla.Session) -> bool:
+    result = await _execute(
+        session,
+        "SELECT type FROM system_schema.columns "
+        f"WHERE keyspace_name = '{KEYSPACE}' AND table_name = '{_TABLE}' AND column_name = '{_COLUMN}'",
+    )
+    row = result.first()
+    if row is None:
+        return False
+    found = str(row.column_value("type"))
+    if found != _COLUMN_TYPE:
+        raise SchemaError(f"{KEYSPACE}.{_TABLE}.{_COLUMN} is {found} and must be {_COLUMN_TYPE}: drop or rename it")
+    return True
+
+
+async def _objects(session: acsylla.Session) -> set[str]:
+    found = set()
+    for kind, table, column in (
+        ("keyspace", "keyspaces", "keyspace_name"),
+        ("type", "types", "type_name"),
+        ("table", "tables", "table_name"),
+    ):
+        query = f"SELECT {column} FROM system_schema.{table} WHERE keyspace_name = '{KEYSPACE}'"
+        found |= {f"{kind} {row.column_value(column)}" for row in await _execute(session, query)}
+    return found
+
+
+async def _wait_for_agreement(session: acsylla.Session) -> None:
+    deadline = time.monotonic() + AGREEMENT_TIMEOUT_SECONDS
+    while True:
+        versions = {
+            str(row.column_value("schema_version"))
+            for table in ("local", "peers")
+            for row in await _execute(session, f"SELECT schema_version FROM system.{table}")
+        }
+        if len(versions) == 1:
+            return
+        if time.monotonic() > deadline:
+            raise SchemaError(
+                f"the nodes hold {len(versions)} versions of the schema after {AGREEMENT_TIMEOUT_SECONDS:g} s: "
+                "see `nodetool describecluster`; run this again when all nodes are up"
+            )
+        await asyncio.sleep(_AGREEMENT_POLL_SECONDS)
+
+
+async def _execute(session: acsylla.Session, cql: str) -> acsylla.Result:
+    return await session.execute(acsylla.create_statement(cql, timeout=AGREEMENT_TIMEOUT_SECONDS))

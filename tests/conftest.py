@@ -1,0 +1,144 @@
+"""Real servers for the tests that want them, started once per session and only when the first test asks.
+
+They live in a temporary folder on free ports, so the tests run beside a `make up`. Tests share the tables and brokers:
+they keep out of each other's way by ids and topics of their own (`unique`, `topics.create`).
+"""
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from local.config import Config, load_config
+from local.flink import FlinkCluster
+from local.world import CASSANDRA, FLINK, KAFKA, REDIS, World
+
+TESTS = Path(__file__).parent
+LAYERS = ("integration", "faults")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for layer in LAYERS:
+        config.addinivalue_line("markers", f"{layer}: everything in tests/{layer}; needs real servers")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        layer = item.path.relative_to(TESTS).parts[0]
+        if layer in LAYERS:
+            item.add_marker(layer)
+
+
+@pytest.fixture(scope="session")
+def world_config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Of the servers that the session shares."""
+    return load_config({}).isolated(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def world(world_config: Config) -> Iterator[World]:
+    """Kafka, Cassandra and Redis, with tables and topics. Do not kill them: start a World of your own for that."""
+    with World(world_config, {KAFKA, CASSANDRA, REDIS}) as world:
+        yield world
+
+
+@pytest.fixture(scope="session")
+def flink_cluster(world_config: Config) -> Iterator[FlinkCluster]:
+    """A standalone cluster with two slots. Jobs are submitted with `world.submit` or `flink_cluster.submit`."""
+    with World(world_config, {FLINK}) as world:
+        yield world.flink
+
+
+@pytest.fixture(scope="session")
+def cassandra_session(world: World) -> Iterator[Session]:
+    """The other driver: what the jobs wrote is read back with code that they do not use."""
+    profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), request_timeout=30)
+    with Cluster(
+        world.cassandra.contact_points,
+        port=world.cassandra.port,
+        protocol_version=5,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        reconnection_policy=ConstantReconnectionPolicy(0.2, None),
+    ) as cluster:
+        yield cluster.connect("sunbird_courses")
+
+
+@pytest.fixture(scope="session")
+def redis_client(world: World) -> Iterator["redis.Redis"]:
+    with world.redis.client(decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def unique() -> str:
+    """A text that no other test has: the start of its ids."""
+    return uuid.uuid4().hex[:12]
+
+
+@pytest.fixture(scope="session")
+def topics(world: World) -> "Topics":
+    return Topics(world)
+
+
+class Topics:
+    """Topics of the session's Kafka: made, filled and read as a whole."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        # Without its log: it would complain that the broker is gone when the session ends.
+        self._producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": 0, "log_level": 0})
+
+    def create(self, name: str, partitions: int = 1) -> str:
+        """A new topic whose name starts with `name` and is no other's."""
+        topic = f"{name}.{uuid.uuid4().hex[:12]}"
+        self._world.kafka.create_topics([topic], partitions)
+        return topic
+
+    def produce(self, topic: str, values: Iterable[bytes | None], key: bytes | None = None) -> None:
+        """Returns when the broker has all `values`."""
+        refused: list[str] = []
+        for value in values:
+            self._producer.produce(
+                topic, value, key, on_delivery=lambda error, _: refused.append(str(error)) if error else None
+            )
+            self._producer.poll(0)
+        assert self._producer.flush(30) == 0
+        assert not refused
+
+    def read(self, topic: str) -> list[Message]:
+        """Everything that is in the topic now, partition by partition."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._world.kafka.bootstrap_servers,
+                "group.id": "tests",
+                "enable.auto.commit": False,
+                "enable.partition.eof": False,
+            }
+        )
+        try:
+            messages: list[Message] = []
+            for partition in consumer.list_topics(topic, timeout=30).topics[topic].partitions:
+                first, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+                consumer.assign([TopicPartition(topic, partition, first)])
+                while first < end:
+                    for message in consumer.consume(end - first, timeout=30):
+                        assert message.error() is None, message.error()
+                        messages.append(message)
+                        first = message.offset() + 1
+            return messages
+        finally:
+            consumer.close()
+
+    def wait_for(self, topic: str, count: int, timeout_seconds: float = 60.0) -> list[Message]:
+        """What is in the topic as soon as that is at least `count` messages."""
+        deadline = time.monotonic() + timeout_seconds
+        while len(messages := self.read(topic)) < count:
+            assert time.monotonic() < deadline, f"{len(messages)} of {count} messages after {timeout_seconds:g} s"
+            time.sleep(0.1)
+        return messages

@@ -1,0 +1,296 @@
+"""The cache in a worker's memory: what it remembers and for how long, and who loads what is missing."""
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.caches import BadValue, TimedCache, usable
+from common.config import CacheConfig
+from common.events import BadEvent
+from common.faults import WorldFault
+from common.metrics import Metrics
+
+CONFIG = CacheConfig(ttl_ms=1000, empty_ttl_ms=100, max_entries=3)
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, timeout=30))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ms = 5_000.0
+
+    def __call__(self) -> float:
+        return self.now_ms
+
+
+class Loader:
+    """Answers with `values`, by default the key in capitals; records what it was asked for and may wait or fail."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.asked: list[list[str]] = []
+        self.gate: asyncio.Event | None = None
+        self.error: Exception | None = None
+
+    async def __call__(self, keys: Sequence[str]) -> Mapping[str, Any]:
+        self.asked.append(list(keys))
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return {key: self.values.get(key, key.upper()) for key in keys}
+
+
+class Setup:
+    def __init__(self, config: CacheConfig = CONFIG) -> None:
+        self.clock = Clock()
+        self.load = Loader()
+        self.metrics = Metrics()
+        self.cache: TimedCache[str, Any] = TimedCache("relation", config, self.metrics, self.clock)
+
+    async def get(self, *keys: str) -> dict[str, Any]:
+        return await self.cache.get_many(keys, self.load)
+
+    def start(self, *keys: str) -> "asyncio.Task[dict[str, Any]]":
+        return asyncio.create_task(self.get(*keys))
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Hits and misses."""
+        counts = self.metrics.counts
+        return counts["cache_hits", "cache", "relation"], counts["cache_misses", "cache", "relation"]
+
+
+async def turns(count: int = 5) -> None:
+    """Lets every task go on until it waits for something."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_loads_what_is_missing_in_one_call() -> None:
+    async def test() -> None:
+        setup = Setup()
+        assert await setup.get("a", "b", "a") == {"a": "A", "b": "B"}
+        assert await setup.get("b", "c") == {"b": "B", "c": "C"}
+        assert setup.load.asked == [["a", "b"], ["c"]]
+        assert setup.counts == (1, 3)
+
+    run(test())
+
+
+def test_asks_nobody_for_nothing() -> None:
+    async def test() -> None:
+        setup = Setup()
+        assert await setup.get() == {}
+        assert setup.load.asked == []
+
+    run(test())
+
+
+def test_an_answer_is_as_old_as_the_start_of_its_load() -> None:
+    async def test() -> None:
+        setup = Setup()
+        setup.load.gate = asyncio.Event()
+        task = setup.start("a")
+        await turns()
+        setup.clock.now_ms += 400
+        setup.load.gate.set()
+        await task
+
+        setup.clock.now_ms += 599
+        await setup.get("a")
+        assert len(setup.load.asked) == 1
+        setup.clock.now_ms += 1
+        await setup.get("a")
+        assert len(setup.load.asked) == 2
+
+    run(test())
+
+
+@pytest.mark.parametrize("empty", [None, frozenset(), {}, BadValue("broken")])
+def test_an_empty_answer_is_remembered_briefly(empty: Any) -> None:
+    async def test() -> None:
+        setup = Setup()
+        setup.load.values = {"a": empty}
+        assert await setup.get("a") == {"a": empty}
+        setup.clock.now_ms += 99
+        assert await setup.get("a") == {"a": empty}
+        assert setup.counts == (1, 1)
+
+        setup.load.values = {"a": frozenset({"do_1"})}
+        setup.clock.now_ms += 1
+        assert await setup.get("a") == {"a": frozenset({"do_1"})}
+        setup.clock.now_ms += 999
+        assert await setup.get("a") == {"a": frozenset({"do_1"})}
+        assert len(setup.load.asked) == 2
+
+    run(test())
+
+
+def test_the_longest_unused_goes_first() -> None:
+    async def test() -> None:
+        setup = Setup()
+        await setup.get("a", "b", "c")
+        await setup.get("a")
+        await setup.get("d")
+        setup.load.asked.clear()
+        await setup.get("a", "c", "d")
+        assert setup.load.asked == []
+        await setup.get("b")
+        assert setup.load.asked == [["b"]]
+
+    run(test())
+
+
+def test_more_keys_than_it_keeps_are_all_answered() -> None:
+    async def test() -> None:
+        setup = Setup()
+        keys = [str(number) for number in range(10)]
+        assert await setup.get(*keys) == {key: key for key in keys}
+        setup.load.asked.clear()
+        await setup.get("7", "8", "9")
+        assert setup.load.asked == []
+
+    run(test())
+
+
+def test_one_load_however_many_ask_at_once() -> None:
+    async def test() -> None:
+        setup = Setup()
+        setup.load.gate = asyncio.Event()
+        tasks = [setup.start("a", "b"), setup.start("b"), setup.start("b", "c"), setup.start("a", "b", "c")]
+        await turns()
+        setup.load.gate.set()
+        answers = await asyncio.gather(*tasks)
+        assert setup.load.asked == [["a", "b"], ["c"]]
+        assert answers[1] == {"b": "B"}
+        assert answers[3] == {"a": "A", "b": "B", "c": "C"}
+        assert setup.counts == (0, 8)
+
+    run(test())
+
+
+def test_all_who_wait_get_the_failure_and_the_next_loads_again() -> None:
+    async def test() -> None:
+        setup = Setup()
+        setup.load.gate = asyncio.Event()
+        setup.load.error = WorldFault("Redis is down")
+        tasks = [setup.start("a"), setup.start("a"), setup.start("a", "b")]
+        await turns()
+        setup.load.gate.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [str(answer) for answer in answers] == ["Redis is down"] * 3
+        assert all(isinstance(answer, WorldFault) for answer in answers)
+
+        setup.load.error = None
+        assert await setup.get("a", "b") == {"a": "A", "b": "B"}
+
+    run(test())
+
+
+def test_a_loader_that_forgets_a_key_is_found_out() -> None:
+    async def test() -> None:
+        async def forgetful(keys: Sequence[str]) -> Mapping[str, Any]:
+            return {}
+
+        setup = Setup()
+        with pytest.raises(KeyError):
+            await setup.cache.get_many(["a"], forgetful)
+        assert await setup.get("a") == {"a": "A"}
+
+    run(test())
+
+
+def test_who_gives_up_takes_the_load_from_nobody() -> None:
+    async def test() -> None:
+        setup = Setup()
+        setup.load.gate = asyncio.Event()
+        first, second = setup.start("a"), setup.start("a")
+        await turns()
+        first.cancel()
+        await turns()
+        assert first.cancelled()
+        setup.load.gate.set()
+        assert await second == {"a": "A"}
+        assert len(setup.load.asked) == 1
+
+    run(test())
+
+
+def test_a_failure_that_nobody_waits_for_any_more_is_no_unhandled_one() -> None:
+    async def test() -> None:
+        unhandled: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+        setup = Setup()
+        setup.load.gate = asyncio.Event()
+        setup.load.error = WorldFault("Redis is down")
+        task = setup.start("a")
+        await turns()
+        task.cancel()
+        setup.load.gate.set()
+        await turns()
+        del task
+        setup.load.error = None
+        assert await setup.get("a") == {"a": "A"}
+        assert unhandled == []
+
+    run(test())
+
+
+def test_a_load_that_is_cancelled_is_a_fault_to_those_who_wait() -> None:
+    async def test() -> None:
+        async def cancelled(keys: Sequence[str]) -> Mapping[str, Any]:
+            raise asyncio.CancelledError
+
+        setup = Setup()
+        with pytest.raises(WorldFault, match="the load of 'a' was cancelled"):
+            await setup.cache.get_many(["a"], cancelled)
+        assert await setup.get("a") == {"a": "A"}
+
+    run(test())
+
+
+def test_a_cancelled_caller_is_cancelled_even_if_the_load_is_too() -> None:
+    async def test() -> None:
+        setup = Setup()
+        setup.load.gate = asyncio.Event()
+        task = setup.start("a")
+        await turns()
+        for other in asyncio.all_tasks() - {asyncio.current_task()}:
+            other.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    run(test())
+
+
+@given(st.lists(st.tuples(st.sets(st.sampled_from("abcdef"), max_size=4), st.integers(0, 400)), max_size=30))
+def test_never_older_than_allowed_and_never_more_than_allowed(steps: list[tuple[set[str], int]]) -> None:
+    async def test() -> None:
+        setup = Setup()
+
+        async def load(keys: Sequence[str]) -> Mapping[str, float | None]:
+            return {key: setup.clock.now_ms if key < "d" else None for key in keys}
+
+        for keys, pause_ms in steps:
+            setup.clock.now_ms += pause_ms
+            found = await setup.cache.get_many(keys, load)
+            assert found.keys() == keys
+            assert all(value is None or setup.clock.now_ms - value < CONFIG.ttl_ms for value in found.values())
+            assert len(setup.cache) <= CONFIG.max_entries
+
+    run(test())
+
+
+def test_a_bad_value_is_the_fault_of_the_event_that_needs_it() -> None:
+    assert usable(frozenset({"a"})) == {"a"}
+    assert usable(None) is None
+    with pytest.raises(BadEvent, match="broken") as caught:
+        usable(BadValue("broken"))
+    assert (caught.value.kind, caught.value.reason) == ("bad_cache_value", "broken")

@@ -1,0 +1,134 @@
+"""What is a certificate request, what is skipped, what fails."""
+
+import json
+from typing import Any
+
+import pytest
+
+from common.events import BadEvent, Skip
+from jobs.collection_cert_pre_processor.events import CertificateRequest, decode, narrowed, user_id_of
+
+KAFKA_TIMESTAMP_MS = 1_715_657_999_999
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    edata = {
+        "userIds": ["u-1"],
+        "action": "issue-certificate",
+        "iteration": 1,
+        "trigger": "auto-issue",
+        "batchId": "b-1",
+        "courseId": "do_1",
+        "reIssue": False,
+    }
+    return {
+        "eid": "BE_JOB_REQUEST",
+        "ets": 1_715_657_560_200,
+        "mid": "LP.1715657560200.8a0f",
+        "edata": {**edata, **changes},
+    }
+
+
+def decoded(document: object) -> CertificateRequest | Skip:
+    return decode(json.dumps(document).encode(), KAFKA_TIMESTAMP_MS)
+
+
+def test_a_request_of_a_job() -> None:
+    assert decoded(event(attemptId="a-1")) == CertificateRequest(("u-1",), "do_1", "b-1", False, 1_715_657_560_200)
+
+
+def test_a_request_of_the_issue_api_has_no_trigger_and_may_ask_for_a_re_issue() -> None:
+    edata = {"batchId": "b-1", "courseId": "do_1", "action": "issue-certificate", "userIds": ["u-1"], "reIssue": True}
+    assert decoded({"ets": 5, "edata": edata}) == CertificateRequest(("u-1",), "do_1", "b-1", True, 5)
+
+
+def test_every_user_is_handled_once_in_order_and_a_blank_one_is_none() -> None:
+    request = decoded(event(userIds=["u-2", "u-1", " ", "u-2"]))
+    assert isinstance(request, CertificateRequest)
+    assert request.user_ids == ("u-2", "u-1")
+
+
+@pytest.mark.parametrize("action", ["ISSUE-CERTIFICATE", "Issue-Certificate"])
+def test_the_action_counts_in_any_case(action: str) -> None:
+    assert isinstance(decoded(event(action=action)), CertificateRequest)
+
+
+@pytest.mark.parametrize("missing", [None, False])
+def test_a_request_is_no_re_issue_unless_it_says_so(missing: object) -> None:
+    request = decoded(event(reIssue=missing))
+    assert isinstance(request, CertificateRequest)
+    assert not request.re_issue
+
+
+@pytest.mark.parametrize("document", [{"edata": event()["edata"]}, {**event(), "ets": None}])
+def test_the_kafka_timestamp_stands_in_for_a_missing_time(document: dict[str, Any]) -> None:
+    request = decoded(document)
+    assert isinstance(request, CertificateRequest)
+    assert request.time_ms == KAFKA_TIMESTAMP_MS
+
+
+@pytest.mark.parametrize(
+    ("document", "kind"),
+    [
+        ({}, "other_action"),
+        ({"edata": None}, "other_action"),
+        (event(action="user-enrolment-sync"), "other_action"),
+        (event(action=None), "other_action"),
+        (event(batchId=" "), "no_batch"),
+        (event(batchId=None), "no_batch"),
+        (event(courseId=""), "no_course"),
+        (event(courseId=None), "no_course"),
+        (event(userIds=[]), "no_user"),
+        (event(userIds=None), "no_user"),
+        (event(userIds=["", " "]), "no_user"),
+    ],
+)
+def test_what_is_no_valid_request_is_skipped(document: dict[str, Any], kind: str) -> None:
+    assert decoded(document) == Skip(kind)
+
+
+def test_other_services_may_use_the_topic_with_fields_of_their_own_types() -> None:
+    assert decoded({**event(action="revoke", userIds="u-1", batchId=7), "ets": "now"}) == Skip("other_action")
+
+
+@pytest.mark.parametrize(
+    ("document", "kind"),
+    [
+        ([], "not_an_object"),
+        ({"edata": "text"}, "wrong_type"),
+        (event(batchId=7), "wrong_type"),
+        (event(userIds="u-1"), "wrong_type"),
+        (event(userIds=["u-1", None]), "wrong_type"),
+        (event(reIssue="yes"), "wrong_type"),
+        ({**event(), "ets": "2024-05-14"}, "wrong_type"),
+        ({**event(), "ets": -1}, "wrong_type"),
+    ],
+)
+def test_a_request_with_a_field_of_a_wrong_type_fails(document: object, kind: str) -> None:
+    with pytest.raises(BadEvent) as failure:
+        decoded(document)
+    assert failure.value.kind == kind
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"\xff", b'{"edata": {"action": "\xff"}}'])
+def test_what_is_no_json_fails(value: bytes) -> None:
+    with pytest.raises(BadEvent) as failure:
+        decode(value, KAFKA_TIMESTAMP_MS)
+    assert failure.value.kind == "not_json"
+
+
+def test_the_stream_is_keyed_by_the_first_user() -> None:
+    assert user_id_of(json.dumps(event(userIds=["u-2", "u-1"])).encode()) == "u-2"
+
+
+@pytest.mark.parametrize("value", [b"", b"[]", b"{}", b'{"edata": null}', b'{"edata": {"userIds": []}}'])
+def test_without_a_user_there_is_no_key(value: bytes) -> None:
+    assert user_id_of(value) is None
+
+
+def test_what_failed_for_one_user_is_the_same_event_for_that_user_alone() -> None:
+    value = b'{"ets":1.50,"edata":{"userIds":["u-1","u-2"],"x":12345678901234567890.10},"metadata":{"a":1}}'
+    assert (
+        narrowed(value, "u-2")
+        == b'{"ets":1.50,"edata":{"userIds":["u-2"],"x":12345678901234567890.10},"metadata":{"a":1}}'
+    )
