@@ -39,7 +39,7 @@ Processes = Mapping[str, Callable[[], Sequence[psutil.Process]]]
 """The processes of each group, looked up anew for each sample: Python workers come and go."""
 
 
-def sample(processes: Processes, done: Callable[[], int]) -> Sample:
+def sample(processes: Processes, done: int) -> Sample:
     """One look at everything."""
     cpu: dict[str, float] = {}
     memory: dict[str, int] = {}
@@ -47,18 +47,18 @@ def sample(processes: Processes, done: Callable[[], int]) -> Sample:
         members = [member for member in find() if member.is_running()]
         cpu[group] = sum(times.user + times.system for times in (member.cpu_times() for member in members))
         memory[group] = sum(member.memory_info().rss for member in members)
-    return Sample(time.perf_counter(), done(), cpu, memory)
+    return Sample(time.perf_counter(), done, cpu, memory)
 
 
 def watch(processes: Processes, done: Callable[[], int], until: int, timeout_seconds: float) -> list[Sample]:
     """Samples until so many events are done. Raises TimeoutError where that takes too long."""
-    samples = [sample(processes, done)]
+    samples = [sample(processes, done())]
     deadline = time.monotonic() + timeout_seconds
     while samples[-1].done < until:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{samples[-1].done} of {until} events are done after {timeout_seconds:g} s")
         time.sleep(SAMPLE_SECONDS)
-        samples.append(sample(processes, done))
+        samples.append(sample(processes, done()))
     return samples
 
 

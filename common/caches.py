@@ -107,7 +107,7 @@ class RedisDatabase:
     async def _execute(self, pipeline: Pipeline) -> list[Any]:
         """The answers, among them errors where a key is of another type."""
         try:
-            # The client's timeout is that of one read, and a long answer comes in many.
+            # The client's timeout is that of one key's answer.
             async with asyncio.timeout(self._timeout_ms / 1000):
                 answers = await pipeline.execute(raise_on_error=False)
         except TimeoutError as error:

@@ -77,12 +77,9 @@ class ApiClient:
     async def get(self, path: str, identifier: str = "", query: str = "") -> Answer:
         """Asks for base URL, ``path``, ``identifier`` and ``query`` (with its question mark), in this order.
 
-        Only ``identifier`` may hold any characters; it stays one segment of the path whatever they are. Raises
-        WorldFault after ``call_timeout_ms``.
+        Only ``identifier`` may hold any characters: it is percent-encoded. Raises WorldFault after ``call_timeout_ms``.
         """
-        # A segment of only dots would be taken for a step up.
-        segment = quote(identifier, safe="") if identifier.strip(".") else identifier.replace(".", "%2E")
-        return await self._call("GET", path + segment + query, None)
+        return await self._call("GET", path + quote(identifier, safe="") + query, None)
 
     async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
         """Sends ``body`` as JSON; only for questions, because it may be sent several times. Raises as :meth:`get`."""

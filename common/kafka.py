@@ -1,8 +1,8 @@
 """Kafka sources and sinks of the jobs, made from their configuration. Runs where the job is submitted."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from pyflink.common.serialization import ByteArraySchema
 from pyflink.datastream.connectors import DeliveryGuarantee
 from pyflink.datastream.connectors.kafka import (
     KafkaOffsetResetStrategy,
@@ -11,15 +11,16 @@ from pyflink.datastream.connectors.kafka import (
     KafkaSource,
 )
 from pyflink.java_gateway import get_gateway
+from pyflink.util.java_utils import to_jarray
 
 from common.config import JobConfig, KafkaConfig
 
 
-def source(config: JobConfig, topic: str, *, bounded: bool = False) -> KafkaSource:
-    """The values of a topic as bytes, from the group's committed offsets, else from the earliest.
+def source(config: JobConfig, topic: str, user_id_path: Sequence[str], *, bounded: bool = False) -> KafkaSource:
+    """The values of a topic with user id and timestamp, from the group's committed offsets, else from the earliest.
 
-    Null values (tombstones) are passed over by the connector. ``bounded`` ends at what the topic holds when the job
-    starts.
+    ``user_id_path`` leads to the user id in an event. Null values (tombstones) are passed over. ``bounded`` ends at
+    what the topic holds when the job starts.
     """
     builder = (
         KafkaSource.builder()
@@ -28,12 +29,13 @@ def source(config: JobConfig, topic: str, *, bounded: bool = False) -> KafkaSour
         .set_group_id(config.group_id)
         .set_client_id_prefix(config.group_id)
         .set_starting_offsets(KafkaOffsetsInitializer.committed_offsets(KafkaOffsetResetStrategy.EARLIEST))
-        .set_value_only_deserializer(ByteArraySchema())
         # New partitions of the topic are found without a restart.
         .set_property("partition.discovery.interval.ms", "60000")
     )
     for key, value in {**_security(config.kafka), **config.kafka.consumer_properties}.items():
         builder.set_property(key, value)
+    names = to_jarray(get_gateway().jvm.java.lang.String, user_id_path)
+    builder._j_builder.setDeserializer(get_gateway().jvm.org.sunbird.aggregates.UserKeySchema(names))
     if bounded:
         builder.set_bounded(KafkaOffsetsInitializer.latest())
     return builder.build()

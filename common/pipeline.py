@@ -7,14 +7,13 @@ sees to it that every event ends either applied or on the failed topic.
 import asyncio
 import gc
 import logging
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pyflink.common import Row, Time, Types, WatermarkStrategy
-from pyflink.datastream import AsyncDataStream, DataStream, ProcessFunction, RuntimeContext, StreamExecutionEnvironment
+from pyflink.datastream import AsyncDataStream, DataStream, RuntimeContext, StreamExecutionEnvironment
 from pyflink.datastream.connectors import Sink, Source
 from pyflink.datastream.functions import AsyncFunction
 from pyflink.java_gateway import get_gateway
@@ -30,7 +29,7 @@ Event = TypeVar("Event")
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 RECEIVED = Types.ROW([Types.STRING(), Types.LONG(), BYTES])
-"""Partition key, Kafka timestamp in ms, Kafka value."""
+"""User id, Kafka timestamp in ms, Kafka value: what UserKeySchema reads."""
 TO_SEND = Types.ROW([Types.STRING(), BYTES, BYTES])
 """Topic, Kafka key or null, Kafka value: what TopicKeyValueSchema writes."""
 
@@ -55,15 +54,13 @@ class Job(ABC, Generic[Event]):
     name: ClassVar[str]
     """The ``src`` of failed-topic messages."""
 
+    user_id_path: ClassVar[Sequence[str]]
+    """Where an event holds the user id by which the stream is partitioned; an array stands for its first element."""
+
     failed_topic: str
     limits: Limits
     max_buffered_requests: int
     """Events in flight in one subtask; more wait in Flink, which slows the source down."""
-
-    @staticmethod
-    @abstractmethod
-    def user_id_of(value: bytes) -> str | None:
-        """The user id of a Kafka value, by which the stream is keyed, or None where none can be read."""
 
     @abstractmethod
     def decode(self, value: bytes, timestamp_ms: int) -> Event | Skip:
@@ -84,19 +81,6 @@ class Job(ABC, Generic[Event]):
     @abstractmethod
     async def close(self) -> None:
         """Lets go of what ``open`` took; called also when ``open`` failed half-way."""
-
-
-class UserKey(ProcessFunction):
-    """Kafka value in, Row of partition key, timestamp and the same value out."""
-
-    def __init__(self, job: type[Job[Any]]) -> None:
-        """``job`` knows where its events hold the user id."""
-        self._user_id_of = job.user_id_of
-
-    def process_element(self, value: bytes, ctx: ProcessFunction.Context) -> Any:
-        """An event without a readable user id is on its way to the failed topic; any key will do, spread evenly."""
-        key = self._user_id_of(value) or f"\0{zlib.crc32(value)}"
-        yield Row(key, ctx.timestamp() or 0, value)
 
 
 class Stage(AsyncFunction):
@@ -202,11 +186,13 @@ def _internal(error: Exception) -> BadEvent:
 
 
 def build(environment: StreamExecutionEnvironment, source: Source, sink: Sink, job: Job[Any]) -> None:
-    """Adds a job's operators to the environment. Their names and uids are those that savepoints hold."""
-    values = environment.from_source(source, WatermarkStrategy.no_watermarks(), "events").uid("events")
-    keyed = values.process(UserKey(type(job)), RECEIVED).name("user key").uid("user-key")
+    """Adds a job's operators to the environment. Their names and uids are those that savepoints hold.
+
+    ``source`` gives Rows of :data:`RECEIVED`, ``sink`` takes those of :data:`TO_SEND`.
+    """
+    events = environment.from_source(source, WatermarkStrategy.no_watermarks(), "events").uid("events")
     stage = AsyncDataStream.unordered_wait(
-        _key_by_first_field(keyed), Stage(job), Time.milliseconds(0), job.max_buffered_requests, TO_SEND
+        _key_by_first_field(events), Stage(job), Time.milliseconds(0), job.max_buffered_requests, TO_SEND
     )
     stage.name("apply").uid("apply").sink_to(sink).name("messages").uid("messages")
 

@@ -164,9 +164,10 @@ class FlinkCluster:
             )
         except subprocess.TimeoutExpired as expired:
             raise LocalWorldError(f"{module} was not submitted in {expired.timeout:g} s:\n{expired.output}") from None
+        output = re.sub(r"^\t(at |\.\.\. ).*\n", "", result.stdout, flags=re.MULTILINE)
         match = re.search(r"Job has been submitted with JobID ([0-9a-f]{32})", result.stdout)
         if result.returncode != 0 or not match:
-            raise LocalWorldError(f"{module} could not be submitted ({' '.join(command)}):\n{result.stdout}")
+            raise LocalWorldError(f"{module} could not be submitted ({' '.join(command)}):\n{output}")
         return match[1]
 
 
@@ -222,6 +223,9 @@ def render_configuration(config: Config) -> None:
         # A killed TaskManager is noticed after two lost heartbeats.
         "heartbeat.interval": "2 s",
         "heartbeat.timeout": "30 s",
+        # Somebody watches: by default metrics are up to 10 s old and the states of subtasks 3 s.
+        "metrics.fetcher.update-interval": "1 s",
+        "web.refresh-interval": "200 ms",
         # The console keeps what the end of server.log is read for: warnings and what java itself says.
         "env.java.opts.all": f"{options['env.java.opts.all']} -XX:+UseSerialGC -Dconsole.log.level=WARN",
         # JobManager and client live for their start: C1 alone halves its CPU time.

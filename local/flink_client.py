@@ -10,7 +10,8 @@ import httpx
 from local.errors import LocalWorldError
 
 _POLL_SECONDS = 0.1
-_TERMINAL = frozenset({"FAILED", "CANCELED", "FINISHED"})
+TERMINAL = frozenset({"FAILED", "CANCELED", "FINISHED"})
+"""Statuses of jobs that have ended and hold no slots any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +91,16 @@ class FlinkClient:
     def wait_until_running(self, job: str, timeout_seconds: float = 60.0, checkpoints: int = 0) -> None:
         """Until every subtask runs and `checkpoints` more checkpoints than now are completed.
 
-        Raises LocalWorldError with the job's latest exception if it ends instead or takes too long.
+        Raises LocalWorldError with the job's latest exception if it ends instead or takes too long. What the server
+        says of subtasks is up to `web.refresh-interval` old: right after a kill it may still call them running.
         """
         target = self.checkpoints(job)["completed"] + checkpoints
 
         def runs() -> bool:
             # The job is RUNNING as soon as it is scheduled; its subtasks only when their Python workers are there.
-            states = {vertex.status for vertex in self.vertices(job)}
-            return states == {"RUNNING"} and self.checkpoints(job)["completed"] >= target
+            if self.status(job) != "RUNNING" or {vertex.status for vertex in self.vertices(job)} != {"RUNNING"}:
+                return False
+            return self.checkpoints(job)["completed"] >= target
 
         self._wait(job, runs, f"running with {target} checkpoints" if checkpoints else "running", timeout_seconds)
 
@@ -134,7 +137,7 @@ class FlinkClient:
         deadline = time.monotonic() + timeout_seconds
         while not condition():
             status = self.status(job)
-            if status in _TERMINAL and not condition():
+            if status in TERMINAL and not condition():
                 raise LocalWorldError(f"job {job} is {status}, not {goal}:\n{self._latest_exception(job)}")
             if time.monotonic() > deadline:
                 raise LocalWorldError(

@@ -135,6 +135,17 @@ class World:
             **options,  # type: ignore[arg-type]
         )
 
+    def job_environment(self) -> dict[str, str]:
+        """The variables that point the configuration of a job at these servers."""
+        return {
+            "AGGREGATES__KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
+            "AGGREGATES__KAFKA__ENV": ENVIRONMENT,
+            "AGGREGATES__CASSANDRA__CONTACT_POINTS": f"[{', '.join(self.cassandra.contact_points)}]",
+            "AGGREGATES__CASSANDRA__PORT": str(self.cassandra.port),
+            "AGGREGATES__REDIS__HOST": self.redis.host,
+            "AGGREGATES__REDIS__PORT": str(self.redis.port),
+        }
+
     def stop(self) -> None:
         """Stops the chosen servers, the last one first."""
         for server in reversed(self.servers):

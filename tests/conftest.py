@@ -4,7 +4,6 @@ They live in a temporary folder on free ports, so the tests run beside a `make u
 they keep out of each other's way by ids and topics of their own (`unique`, `topics.create`).
 """
 
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,7 +16,9 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from local.config import Config, load_config
 from local.flink import FlinkCluster
+from local.flink_client import TERMINAL
 from local.world import CASSANDRA, FLINK, KAFKA, REDIS, World
+from tests.waiting import wait_until
 
 TESTS = Path(__file__).parent
 LAYERS = ("integration", "faults")
@@ -49,10 +50,19 @@ def world(world_config: Config) -> Iterator[World]:
 
 
 @pytest.fixture(scope="session")
-def flink_cluster(world_config: Config) -> Iterator[FlinkCluster]:
-    """A standalone cluster with two slots. Jobs are submitted with `world.submit` or `flink_cluster.submit`."""
+def running_flink_cluster(world_config: Config) -> Iterator[FlinkCluster]:
     with World(world_config, {FLINK}) as world:
         yield world.flink
+
+
+@pytest.fixture
+def flink_cluster(running_flink_cluster: FlinkCluster) -> Iterator[FlinkCluster]:
+    """A standalone cluster with two free slots. Jobs are submitted with `world.submit` or `flink_cluster.submit`."""
+    yield running_flink_cluster
+    client = running_flink_cluster.client
+    for job, status in client.jobs().items():
+        if status not in TERMINAL:
+            client.cancel(job)
 
 
 @pytest.fixture(scope="session")
@@ -137,8 +147,5 @@ class Topics:
 
     def wait_for(self, topic: str, count: int, timeout_seconds: float = 60.0) -> list[Message]:
         """What is in the topic as soon as that is at least `count` messages."""
-        deadline = time.monotonic() + timeout_seconds
-        while len(messages := self.read(topic)) < count:
-            assert time.monotonic() < deadline, f"{len(messages)} of {count} messages after {timeout_seconds:g} s"
-            time.sleep(0.1)
-        return messages
+        wait_until(lambda: len(self.read(topic)) >= count, f"{count} messages in {topic}", timeout_seconds)
+        return self.read(topic)

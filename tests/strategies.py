@@ -2,7 +2,6 @@
 
 import json
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from hypothesis import strategies as st
@@ -111,7 +110,9 @@ def mangled(draw: st.DrawFn, value: bytes) -> bytes:
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(value)))
         end = draw(st.integers(start, min(len(value), start + 40)))
-        middle = draw(st.sampled_from([b"", value[start:end] * 2, b"NaN", b"null", b"1e999", b'"', b"\xff", b"[" * 3000]))
+        middle = draw(
+            st.sampled_from([b"", value[start:end] * 2, b"NaN", b"null", b"1e999", b'"', b"\xff", b"[" * 3000])
+        )
         value = value[:start] + middle + value[end:]
     return value
 
@@ -119,8 +120,8 @@ def mangled(draw: st.DrawFn, value: bytes) -> bytes:
 @st.composite
 def with_odd_value(draw: st.DrawFn, value: JsonObject) -> JsonObject:
     """``value`` with any JSON value in the place of one that stands anywhere in it."""
-    copy = json.loads(json.dumps(value))
-    parent = copy
+    copy: JsonObject = json.loads(json.dumps(value))
+    parent: Any = copy
     while True:
         key = draw(st.sampled_from(list(range(len(parent)) if isinstance(parent, list) else parent)))
         if not isinstance(parent[key], list | dict) or not parent[key] or draw(st.booleans()):
@@ -159,5 +160,3 @@ def stored_attempts(draw: st.DrawFn) -> list[Attempt]:
         Attempt(content_id, attempt_id, draw(times), draw(times), draw(st.none() | scores), draw(st.none() | scores))
         for content_id, attempt_id in keys
     ]
-
-

@@ -1,4 +1,4 @@
-"""The assessment aggregator: what it fetches for a batch of events, and in which order it writes what the rules decide."""
+"""The assessment aggregator: what it fetches for a batch of events, and how it writes what the rules decide."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class AssessmentAggregator(Job[AssessmentEvent]):
     """Assessment attempts in, best scores in ``user_activity_agg`` and certificate requests out."""
 
     name = JOB
-    user_id_of = staticmethod(events.user_id_of)
+    user_id_path = ("userId",)
     decode = staticmethod(events.decode)
 
     def __init__(self, config: AssessmentAggregatorConfig) -> None:

@@ -106,7 +106,7 @@ def _locations(user: User, types: Sequence[str]) -> dict[str, str]:
         return {}
     locations = read_json(_LOCATIONS, user.get("userLocations", b"null"), "bad_user", "userLocations of the user") or ()
     names = {location.type: location.name for location in locations}
-    return {kind: name for kind in types if (name := names.get(kind)) is not None}
+    return {kind: name for kind in types if (name := names.get(kind))}
 
 
 def _text(user: User, field: str) -> str:

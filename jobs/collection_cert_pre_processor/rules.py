@@ -118,17 +118,14 @@ def issue(
     return Decisions(messages=tuple(issued), skipped=tuple(skipped), failed=tuple(failed))
 
 
-def failed_message(
-    value: bytes, request: CertificateRequest, user_id: str, failed: Sequence[BadEvent], settings: Settings
-) -> Message:
+def failed_message(value: bytes, user_id: str, failed: Sequence[BadEvent], settings: Settings) -> Message:
     """The one failed-topic message for a learner with faults, however many templates they are about.
 
-    ``value`` is the Kafka value that ``request`` was decoded from. Of several learners it names this one alone.
+    ``value`` is the Kafka value that the request was decoded from. Of its learners the message names this one alone.
     """
     reasons = "; ".join(dict.fromkeys(error.reason for error in failed))
-    if request.user_ids != (user_id,):
-        value = narrowed(value, user_id)
-    return messages.failed(settings.failed_topic, JOB, value, BadEvent(failed[0].kind, reasons), user_id)
+    alone = narrowed(value, user_id)
+    return messages.failed(settings.failed_topic, JOB, alone, BadEvent(failed[0].kind, reasons), user_id)
 
 
 def percents(

@@ -46,7 +46,8 @@ def apply(world: World, *arguments: str, **environment: str) -> subprocess.Compl
 
 def columns(session: Session, table: str) -> dict[str, str]:
     rows = session.execute(
-        "SELECT column_name, type FROM system_schema.columns WHERE keyspace_name = 'sunbird_courses' AND table_name = %s",
+        "SELECT column_name, type FROM system_schema.columns "
+        "WHERE keyspace_name = 'sunbird_courses' AND table_name = %s",
         [table],
     )
     return {row.column_name: row.type for row in rows}

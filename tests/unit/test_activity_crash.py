@@ -32,7 +32,9 @@ from tests.activity_model import (
 from tests.activity_strategies import courses, events, old_tables
 
 RAVI = Enrolment("ravi", COURSE, "b1")
-COURSE_OF_TWO_UNITS = RelationCache({"do_unit_1": ["A", "B"], "do_unit_2": ["B", "C", "D"]}, optional=["D"])
+THREE_UNITS = RelationCache(
+    {"do_unit_1": ["A", "B"], "do_unit_2": ["B", "C", "D"], "do_unit_3": ["F"]}, optional=["D", "F"]
+)
 
 
 def half_used_tables() -> Tables:
@@ -44,6 +46,8 @@ def half_used_tables() -> Tables:
     tables.put_content(ASHA, Content("A", 1, 1, 0, later_us, later_us))
     tables.put_content(ASHA, Content("B", 1, 0, 0, later_us, later_us))
     tables.put_content(RAVI, Content("C", 2))
+    # No event is about it: its unit is written at first sight or never.
+    tables.put_content(RAVI, Content("F", 2))
     return tables
 
 
@@ -66,7 +70,7 @@ def messages_of(results: Sequence[Result]) -> set[Message]:
 
 def effects_of(tables: Tables, sizes: Sequence[int]) -> int:
     """How many effects a run has that nobody kills."""
-    updater = Updater(tables.copy(), COURSE_OF_TWO_UNITS, effects=1_000)
+    updater = Updater(tables.copy(), THREE_UNITS, effects=1_000)
     updater.run(EVENTS, sizes)
     assert updater.effects is not None
     return 1_000 - updater.effects
@@ -74,7 +78,7 @@ def effects_of(tables: Tables, sizes: Sequence[int]) -> int:
 
 def killed_after(effects: int, tables: Tables, sizes: Sequence[int], shuffle: int) -> None:
     with pytest.raises(Killed):
-        Updater(tables, COURSE_OF_TWO_UNITS, effects=effects, shuffle=Random(shuffle)).run(EVENTS, sizes)
+        Updater(tables, THREE_UNITS, effects=effects, shuffle=Random(shuffle)).run(EVENTS, sizes)
 
 
 @pytest.mark.parametrize("sizes", [[1] * 8, [2, 3, 3], [8]], ids=["one-by-one", "some", "all-at-once"])
@@ -83,12 +87,12 @@ def killed_after(effects: int, tables: Tables, sizes: Sequence[int], shuffle: in
 )
 def test_killed_after_any_number_of_effects(sizes: list[int], sizes_again: list[int]) -> None:
     uninterrupted = half_used_tables()
-    expected = Updater(uninterrupted, COURSE_OF_TWO_UNITS).run(EVENTS)
+    expected = Updater(uninterrupted, THREE_UNITS).run(EVENTS)
     for effects in range(effects_of(half_used_tables(), sizes)):
         for shuffle in range(3):
             tables = half_used_tables()
             killed_after(effects, tables, sizes, shuffle)
-            again = Updater(tables, COURSE_OF_TWO_UNITS).run(EVENTS, sizes_again)
+            again = Updater(tables, THREE_UNITS).run(EVENTS, sizes_again)
             assert tables.rows() == uninterrupted.rows()
             assert messages_of(again) == messages_of(expected)
 
@@ -154,6 +158,6 @@ def test_that_it_does_remain() -> None:
     """Should a way be found to prevent it, this test falls first."""
     tables = Tables()
     twice = [completed("A"), completed("A", at=T0 + 7 * DAY)]
-    first, _ = Updater(tables, COURSE_OF_TWO_UNITS).run(twice)
+    first, _ = Updater(tables, THREE_UNITS).run(twice)
     assert len(first.messages) == 2
-    assert messages_of(Updater(tables, COURSE_OF_TWO_UNITS).run(twice)) == set()
+    assert messages_of(Updater(tables, THREE_UNITS).run(twice)) == set()

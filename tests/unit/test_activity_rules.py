@@ -266,7 +266,7 @@ class TestRowsOfTheScalaJobThatWereWrittenLater:
         assert world.apply(completed("A")) == first
         assert world.counts("A") == (1, 1)
 
-    @pytest.mark.parametrize("other_ms", [-DAY, -1, 1, 60 * SECOND, HOUR, HOUR + 1, 6 * DAY])
+    @pytest.mark.parametrize("other_ms", [-5 * DAY, -1_000 * SECOND, -1, 1, HOUR, HOUR + 1, 6 * DAY])
     def test_another_event_is_not_taken_for_it(self, world: World, other_ms: int) -> None:
         world.stored(Content("A", 1, 0, 0, self.CLOCK_US, self.CLOCK_US))
         world.apply(completed("A"))
@@ -404,6 +404,15 @@ class TestEnrolment:
     def test_completed_on_is_the_time_of_the_event_that_completes_it(self, world: World) -> None:
         world.apply(completed("A", at=T0 + 1), completed("B", "C", "D", at=T0), completed("E", at=T0 + 2))
         assert world.enrolment()["completedon",] == T0
+
+    def test_contents_outside_of_the_course_do_not_complete_it(self, world: World) -> None:
+        world.apply(completed("A", "B", "C", "elsewhere"))
+        assert (world.enrolment()["status",], world.enrolment()["progress",]) == (1, 3)
+
+    def test_an_enrolment_that_was_opened_again_keeps_its_date_until_it_is_completed_again(self, world: World) -> None:
+        world.tables.enrol(ASHA, status=1, completedon=T0 - DAY)
+        change = next(write for write in world.decide(completed("A")).stages[0] if isinstance(write, EnrolmentChange))
+        assert change.completed_on_ms is None
 
     def test_what_others_have_completed_counts(self, world: World) -> None:
         world.stored(Content("A", 2), Content("B", 2), Content("C", None, 1, 1, 1, 1)).apply(completed("D"))

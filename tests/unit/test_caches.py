@@ -260,10 +260,11 @@ def test_a_cancelled_caller_is_cancelled_even_if_the_load_is_too() -> None:
     async def test() -> None:
         setup = Setup()
         setup.load.gate = asyncio.Event()
+        others = asyncio.all_tasks()
         task = setup.start("a")
         await turns()
-        for other in asyncio.all_tasks() - {asyncio.current_task()}:
-            other.cancel()
+        for started in asyncio.all_tasks() - others:
+            started.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
 

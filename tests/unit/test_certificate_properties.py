@@ -146,6 +146,7 @@ def test_every_template_ends_in_exactly_one_way(
         msgspec.json.decode(message.value)
 
 
+@settings(deadline=None)
 @given(status=STATUS, body=CONTENT_BODY, cached=st.none() | st.binary() | JSON.map(json.dumps).map(str.encode))
 def test_what_caches_and_the_content_api_say_never_stops_the_job(
     status: int, body: bytes, cached: bytes | None
@@ -155,6 +156,7 @@ def test_what_caches_and_the_content_api_say_never_stops_the_job(
     assert isinstance(_or_bad_event(lambda: answers.content_type("a", status, body)), str | BadEvent | None)
 
 
+@settings(deadline=None)
 @given(name=st.text() | st.text(alphabet="\\u0dD8bq7'\" \n"))
 def test_every_name_of_a_course_can_be_sent(name: str) -> None:
     resolved = answers.resolve_escapes(name)
@@ -173,6 +175,7 @@ EDATA = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(
     value=or_else(st.fixed_dictionaries({"edata": or_else(EDATA)}, optional={"ets": or_else(st.integers(0, 2**41))}))
     .map(json.dumps)

@@ -149,10 +149,8 @@ def test_one_failed_message_for_all_faults_of_a_learner_with_the_event_as_it_cam
         b'{"ets": 1, "edata": {"action": "issue-certificate", "batchId": "b-1", "courseId": "do_1",'
         b' "userIds": ["u-1"]}}'
     )
-    request = decode(value, 0)
-    assert isinstance(request, CertificateRequest)
     faults = [BadEvent("bad_template", "one"), BadEvent("user_api", "two"), BadEvent("user_api", "two")]
-    message = rules.failed_message(value, request, "u-1", faults, SETTINGS)
+    message = rules.failed_message(value, "u-1", faults, SETTINGS)
     assert (message.topic, message.key) == ("dev.issue.certificate.failed", b"u-1")
     assert json.loads(message.value) == {
         **json.loads(value),
@@ -167,13 +165,30 @@ def test_of_several_learners_only_the_one_at_fault_is_to_be_replayed() -> None:
     )
     request = decode(value, 0)
     assert isinstance(request, CertificateRequest)
-    message = rules.failed_message(value, request, "u-2", [BadEvent("user_api", "no such user")], SETTINGS)
+    message = rules.failed_message(value, "u-2", [BadEvent("user_api", "no such user")], SETTINGS)
     assert message.key == b"u-2"
     replayed = decode(message.value, 0)
     assert replayed == replace(request, user_ids=("u-2",))
 
 
 # Enrolment criteria.
+
+
+def test_who_fulfils_them_gets_a_certificate_of_the_day_of_completion() -> None:
+    assert edata(decide(template()))["issuedDate"] == "2024-05-13"
+
+
+def test_columns_of_the_enrolment_are_sent_under_the_names_that_the_template_uses() -> None:
+    wanted = template(additionalProps='{"enrollment": ["addedBy"]}')
+    found = edata(decide(wanted, enrolment=replace(ENROLMENT, columns={"addedby": "u-9", "progress": 4})))
+    assert found["related"]["enrollment"] == {"addedBy": "u-9"}
+
+
+def test_a_template_that_wants_a_column_which_does_not_exist_fails_alone() -> None:
+    wanted = template(additionalProps='{"enrollment": ["colour"]}')
+    decisions = decide(template(), wanted, enrolment=replace(ENROLMENT, columns={"progress": 4}))
+    assert kinds(decisions) == (1, [], ["bad_template"])
+    assert decisions.failed[0].reason.startswith("Invalid template for batch : b-1: template t-1: ")
 
 
 @pytest.mark.parametrize(
@@ -235,6 +250,13 @@ def test_the_best_of_all_supported_contents_counts() -> None:
     settings = replace(SETTINGS, supported_content_types=frozenset({"SelfAssess", "Resource"}))
     decisions = decide(template(limit), aggregates=aggregates, content_types=types, settings=settings)
     assert kinds(decisions) == (1, [], [])
+
+
+def test_percents_of_the_supported_contents_are_sent() -> None:
+    wanted = template({"assessment": {"score": {">": 0}}}, additionalProps='{"assessment": ["score"]}')
+    aggregates = {"score:a": 7.5, "max_score:a": 10.0, "score:b": 1.0, "max_score:b": 4.0, "score:c": 1.0}
+    found = edata(decide(wanted, aggregates=aggregates, content_types={"c": "Resource"}))
+    assert found["related"]["assessment"] == {"score": {"a": 75.0, "b": 25.0}}
 
 
 @pytest.mark.parametrize(("agg", "score", "earned"), [(None, 7.5, 1), (None, 7.4, 0), (7, 7.5, 1), (9, 7.4, 0)])

@@ -41,7 +41,7 @@ DECODER = msgspec.json.Decoder(Outer)
     [
         (b"", "not_json", "event is not JSON: input data was truncated"),
         (b'{"name": "a"', "not_json", "event is not JSON: input data was truncated"),
-        (b"{} {}", "not_json", "event is not JSON: trailing characters (byte 3)"),
+        (b"{} {}", "not_json", "event is not JSON: trailing characters (byte 4)"),
         (b'{"other": NaN}', "not_json", "event is not JSON: invalid character (byte 10)"),
         (b'\xef\xbb\xbf{"name": "a"}', "not_json", "event is not JSON: invalid character (byte 0)"),
         (b'{"name": "\xff"}', "not_json", "event is not UTF-8: byte 10 (invalid start byte)"),
@@ -113,7 +113,9 @@ def test_times(value: int | float, time_ms: int) -> None:
     assert type(require_time_ms("ets", value)) is int
 
 
-@pytest.mark.parametrize("value", [-1, 0.5, 1715657560002.5, MAX_TIME_MS + 1, 1e308, float("nan"), float("inf"), 10**999])
+@pytest.mark.parametrize(
+    "value", [-1, 0.5, 1715657560002.5, MAX_TIME_MS + 1, 1e308, float("nan"), float("inf"), 10**999]
+)
 def test_what_is_no_time_between_1970_and_9999_is_refused(value: int | float) -> None:
     with pytest.raises(BadEvent, match=r"^event has a wrong ets: .{1,210} is no time in ms between 1970 and 9999$"):
         require_time_ms("ets", value)

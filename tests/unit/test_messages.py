@@ -123,8 +123,7 @@ def test_the_same_cause_gives_the_same_bytes_and_every_part_of_it_another_id() -
     ]  # fmt: skip
 
     first, repeat, *different = (
-        certificate_request("t", "TheJob", **{**cause, **other})  # type: ignore[arg-type]
-        for other in [{}, {}, *others]
+        certificate_request("t", "TheJob", **{**cause, **other}) for other in [{}, {}, *others]
     )
 
     assert first.value == repeat.value
@@ -170,7 +169,9 @@ def test_existing_metadata_is_kept(existing: object, metadata: JsonObject) -> No
     assert json.loads(repaired(message.value)) == {"metadata": existing, "n": 1}
 
 
-@pytest.mark.parametrize("value", [b"", b"[1]", b"null", b"{", b"\xff", b'{"a": "\xff"}', b'{"a": "\\ud800"}', b"[" * 9999])
+@pytest.mark.parametrize(
+    "value", [b"", b"[1]", b"null", b"{", b"\xff", b'{"a": "\xff"}', b'{"a": "\\ud800"}', b"[" * 9999]
+)
 def test_what_is_no_json_object_is_wrapped(value: bytes) -> None:
     message = failed("t", "TheJob", value, BAD)
 

@@ -1,0 +1,183 @@
+"""``python -m benchmarks``: starts real servers and a real cluster, measures, prints figures and ratios of this run."""
+
+import argparse
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import acsylla
+import psutil
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from benchmarks.assessment import AssessmentLoad
+from benchmarks.load import Event, Load, PlainDriver
+from benchmarks.measure import SteadyState, percentile, sample, steady_state, watch
+from common.config import CassandraConfig
+from common.metrics import Metrics
+from local.config import load_config
+from local.world import ENVIRONMENT, World
+
+LOADS: dict[str, Callable[[], Load]] = {"assessment": AssessmentLoad}
+
+WARM_UP = 0.25
+"""Part of the events that are not measured: Python imports, the JVMs compile, caches fill."""
+BATCH_SIZE = 256
+"""Statements go in waves of as many events as the job's ``batch.max_batch_size``."""
+PROBE_SECONDS = 0.2
+POLL_SECONDS = 0.01
+
+
+def main() -> None:
+    """Runs the chosen loads one after the other, each in a world of its own."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("loads", nargs="*", choices=[[], *LOADS], help=f"of {', '.join(LOADS)}; all by default")
+    parser.add_argument("--events", type=int, default=40_000, help="per job (default %(default)s)")
+    parser.add_argument("--parallelism", type=int, default=1)
+    parser.add_argument("--latency-seconds", type=float, default=30, help="at half load (default %(default)s)")
+    parser.add_argument("--hold", action="store_true", help="keep everything running until Enter, for a profiler")
+    options = parser.parse_args()
+    for name in options.loads or LOADS:
+        with tempfile.TemporaryDirectory() as folder, World(load_config().isolated(Path(folder))) as world:
+            _run(name, world, options)
+
+
+def _run(name: str, world: World, options: argparse.Namespace) -> None:
+    load = LOADS[name]()
+    print(f"{name}: {options.events} events, parallelism {options.parallelism}", flush=True)
+    load.prepare(world)
+    topic = f"{ENVIRONMENT}.{load.input_topic}"
+    _produce(world, topic, (event.value for event in islice(load.events(seed=1), options.events)))
+    os.environ |= world.job_environment()
+    job = world.submit(load.module, parallelism=options.parallelism)
+    world.flink.client.wait_until_running(job)
+
+    processes = {
+        "job: Python worker": lambda: [w for manager in world.flink.task_managers for w in manager.python_workers()],
+        "job: TaskManager JVM": lambda: [psutil.Process(manager.pid) for manager in world.flink.task_managers],
+        "Cassandra": lambda: [psutil.Process(world.cassandra.pid)],
+        "Kafka": lambda: [psutil.Process(world.kafka.pid)],
+    }
+    done = _progress(world, load)
+    steady = steady_state(watch(processes, done, options.events, 600), round(options.events * WARM_UP))
+    _print("steady state", steady)
+
+    rate = steady.rate / 2
+    seconds = asyncio.run(_latencies(world, load, topic, rate, options.latency_seconds))
+    print(f"  latency from Kafka timestamp to visible row, at {rate:.0f} events/s ({len(seconds)} probes)")
+    print(f"    p50 {percentile(seconds, 50) * 1000:.0f} ms   p99 {percentile(seconds, 99) * 1000:.0f} ms", flush=True)
+    if options.hold:
+        input("running; Enter ends it")
+    world.flink.client.cancel(job)
+
+    plain = asyncio.run(_plain(world, load, options.events // 2))
+    _print("the same statements by the plain driver", plain)
+    print(f"  ratio of job to plain driver: {steady.rate / plain.rate:.2f}", flush=True)
+
+
+def _print(what: str, steady: SteadyState) -> None:
+    print(f"  {what}: {steady.rate:.0f} events/s over {steady.events} events in {steady.seconds:.1f} s")
+    for group, cpu_ms in steady.cpu_ms.items():
+        memory = steady.peak_memory[group] / 2**20
+        print(f"    {group:<22} {cpu_ms:.2f} CPU-ms per event   peak memory {memory:.0f} MiB")
+    job = sum(cpu_ms for group, cpu_ms in steady.cpu_ms.items() if group.startswith("job"))
+    if job:
+        print(f"    {'job in all':<22} {job:.2f} CPU-ms per event", flush=True)
+
+
+def _produce(world: World, topic: str, values: Iterator[bytes]) -> None:
+    producer = Producer(
+        {"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": 20, "compression.type": "lz4"}
+    )
+    for value in values:
+        while True:
+            try:
+                producer.produce(topic, value)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    producer.flush()
+
+
+def _progress(world: World, load: Load) -> Callable[[], int]:
+    """How many events are done, by the messages that they have sent."""
+    consumer = Consumer({"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "benchmark"})
+    topic = f"{ENVIRONMENT}.{load.output_topic}"
+    partitions = [TopicPartition(topic, number) for number in consumer.list_topics(topic).topics[topic].partitions]
+
+    def done() -> int:
+        messages = sum(consumer.get_watermark_offsets(partition, cached=False)[1] for partition in partitions)
+        return int(messages / load.messages_per_event)
+
+    return done
+
+
+async def _latencies(world: World, load: Load, topic: str, rate: float, seconds: float) -> list[float]:
+    """Produces at an even rate and watches one event every now and then until its row is there."""
+    session = await acsylla.create_cluster(
+        world.cassandra.contact_points, port=world.cassandra.port, log_level="error"
+    ).create_session()
+    producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": 0})
+    # Made before, so that the load is the job's and not the generator's.
+    events = list(islice(load.events(seed=2), round(rate * (seconds + 5))))
+    latencies: list[float] = []
+    probes: list[asyncio.Task[None]] = []
+
+    async def probe(event: Event) -> None:
+        acknowledged = asyncio.get_running_loop().create_future()
+
+        def on_delivery(_: object, message: Message) -> None:
+            acknowledged.set_result(message.timestamp()[1] / 1000)
+
+        producer.produce(topic, event.value, on_delivery=on_delivery)
+        written_at = await acknowledged
+        statement = acsylla.create_statement(event.query, len(event.parameters))
+        statement.bind_list(list(event.parameters))
+        while not (await session.execute(statement)).count():  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(POLL_SECONDS)
+        latencies.append(time.time() - written_at)
+
+    started = time.perf_counter()
+    next_probe = started + 5
+    for number, event in enumerate(events):
+        due = started + number / rate
+        while (now := time.perf_counter()) < due:
+            producer.poll(0)
+            await asyncio.sleep(min(due - now, 0.002))
+        if now >= next_probe:
+            next_probe = now + PROBE_SECONDS
+            probes.append(asyncio.create_task(probe(event)))
+        else:
+            producer.produce(topic, event.value)
+    while not all(task.done() for task in probes):
+        producer.poll(0)
+        await asyncio.sleep(POLL_SECONDS)
+    await asyncio.gather(*probes)
+    await session.close()
+    return latencies
+
+
+async def _plain(world: World, load: Load, events: int) -> SteadyState:
+    """The bare statements of so many events, after a warm-up with those of others."""
+    processes = {
+        "driver process": lambda: [psutil.Process()],
+        "Cassandra": lambda: [psutil.Process(world.cassandra.pid)],
+    }
+    driver = PlainDriver(
+        CassandraConfig(contact_points=tuple(world.cassandra.contact_points), port=world.cassandra.port), Metrics()
+    )
+    await driver.open()
+    for seed, batches in ((3, events // BATCH_SIZE // 4), (4, events // BATCH_SIZE)):
+        await load.record(driver, seed, batches, BATCH_SIZE)
+        before = sample(processes, 0)
+        await driver.replay()
+        after = sample(processes, batches * BATCH_SIZE)
+    await driver.close()
+    return steady_state([before, after], 0)
+
+
+if __name__ == "__main__":
+    main()

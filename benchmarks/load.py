@@ -1,0 +1,64 @@
+"""What a benchmark of one job has to say; everything else is common to all jobs."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.cassandra import Cassandra, Write
+from local.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event to be produced, and the query that returns a row once it is applied."""
+
+    value: bytes
+    query: str
+    parameters: Sequence[str]
+
+
+class PlainDriver(Cassandra):
+    """Records the statements that a job's store executes, and executes them later without the job.
+
+    What is recorded in one call may be executed at once, as the job does it; reads return no row while recording.
+    """
+
+    waves: list[Sequence[Write | Sequence[Write]]]
+
+    def record(self) -> None:
+        """From now on statements are recorded instead of executed."""
+        self.waves = []
+
+    async def replay(self) -> None:
+        """Executes all that was recorded, wave after wave."""
+        for wave in self.waves:
+            await super()._execute_all(wave)
+
+    async def _execute_all(self, requests: Sequence[Write | Sequence[Write]]) -> list[Any]:
+        self.waves.append(requests)
+        return [[] for _ in requests]
+
+
+class Load(ABC):
+    """The load of one job."""
+
+    module: str
+    input_topic: str
+    """Without the environment."""
+    output_topic: str
+    """Of the messages by which progress is measured."""
+    messages_per_event: float
+    """Of :attr:`output_topic`."""
+
+    @abstractmethod
+    def prepare(self, world: World) -> None:
+        """Fills Redis and the tables with what the events refer to."""
+
+    @abstractmethod
+    def events(self, seed: int) -> Iterator[Event]:
+        """Events without end; the same for the same seed, and with no user of another seed."""
+
+    @abstractmethod
+    async def record(self, driver: PlainDriver, seed: int, batches: int, batch_size: int) -> None:
+        """Records what the job executes for so many batches of the events of ``seed``."""

@@ -1,0 +1,94 @@
+package org.sunbird.aggregates;
+
+import java.io.IOException;
+import java.util.Arrays;
+import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.connector.kafka.source.reader.deserializer.KafkaRecordDeserializationSchema;
+import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonFactory;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonParser;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonToken;
+import org.apache.flink.types.Row;
+import org.apache.flink.util.Collector;
+
+/**
+ * Reads Kafka records as Row(user id STRING, Kafka timestamp in ms LONG, value BYTES).
+ *
+ * <p>The stream is partitioned by the user id. Reading it here spares every event one way into Python and back. Events
+ * are checked in Python: whatever no user id can be read from is passed on with some other key, to be refused there.
+ */
+public final class UserKeySchema implements KafkaRecordDeserializationSchema<Row> {
+
+    private static final long serialVersionUID = 1L;
+    private static final JsonFactory JSON = new JsonFactory();
+
+    private final String[] path;
+
+    /** @param path names of members from the event's root to the user id; an array on it stands for its first element. */
+    public UserKeySchema(String[] path) {
+        this.path = path;
+    }
+
+    @Override
+    public void deserialize(ConsumerRecord<byte[], byte[]> record, Collector<Row> out) {
+        byte[] value = record.value();
+        // A null value deletes a key from a compacted topic; it carries no event.
+        if (value != null) {
+            out.collect(Row.of(key(value), record.timestamp(), value));
+        }
+    }
+
+    private String key(byte[] value) {
+        String userId = null;
+        try (JsonParser parser = JSON.createParser(value)) {
+            parser.nextToken();
+            userId = find(parser, 0);
+        } catch (IOException | RuntimeException notJson) {
+            // The decoder in Python says what is wrong with it, and where.
+        }
+        // Events without a user have no order to keep: any key will do that spreads them evenly.
+        return userId != null ? userId : "\0" + Arrays.hashCode(value);
+    }
+
+    /** The text at the path from the parser's current value on; leaves the parser at the end of that value. */
+    private String find(JsonParser parser, int depth) throws IOException {
+        if (parser.currentToken() == JsonToken.START_ARRAY) {
+            String found = null;
+            for (int index = 0; parser.nextToken() != JsonToken.END_ARRAY; index++) {
+                if (index == 0) {
+                    found = find(parser, depth);
+                } else {
+                    parser.skipChildren();
+                }
+            }
+            return found;
+        }
+        if (depth == path.length) {
+            String text = parser.currentToken() == JsonToken.VALUE_STRING ? parser.getText() : null;
+            parser.skipChildren();
+            return text;
+        }
+        if (parser.currentToken() != JsonToken.START_OBJECT) {
+            return null;
+        }
+        String found = null;
+        while (parser.nextToken() == JsonToken.FIELD_NAME) {
+            boolean onPath = parser.currentName().equals(path[depth]);
+            parser.nextToken();
+            if (onPath) {
+                // Of a name that is there twice the last counts, as for the decoder in Python.
+                found = find(parser, depth + 1);
+            } else {
+                parser.skipChildren();
+            }
+        }
+        return found;
+    }
+
+    @Override
+    public TypeInformation<Row> getProducedType() {
+        return Types.ROW(Types.STRING, Types.LONG, PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO);
+    }
+}

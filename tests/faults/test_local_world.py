@@ -1,0 +1,207 @@
+"""The local world under kill -9: data survives, and nothing outlives its parent."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from cassandra.cluster import Cluster
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from local.config import REPOSITORY, Config, environment_name, load_config
+from local.world import CASSANDRA, KAFKA, REDIS, World
+from tests.waiting import wait_until
+
+COMMAND_TIMEOUT_SECONDS = 120
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return load_config({}).isolated(tmp_path)
+
+
+@pytest.fixture
+def environment(config: Config) -> dict[str, str]:
+    """Makes `python -m local` use `config`."""
+    keys = {environment_name(key): str(port) for key, port in config.ports()}
+    return os.environ | keys | {environment_name("state_folder"): str(config.state_folder)}
+
+
+def local(environment: dict[str, str], command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "local", command],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+@pytest.fixture
+def background(config: Config, environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The environment of commands; whatever they leave running is stopped at the end."""
+    yield environment
+    assert local(environment, "down").returncode == 0
+    assert processes_of(config) == []
+
+
+def processes_of(config: Config) -> list[psutil.Process]:
+    """Every process that has the world's state folder in its command line, its environment or as its working folder."""
+    folder = str(config.state_folder)
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            texts = [*process.cmdline(), *process.environ().values(), process.cwd()]
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if any(folder in text for text in texts):
+            found.append(process)
+    return found
+
+
+def test_acknowledged_data_survives_kill_9(config: Config) -> None:
+    with World(config, {KAFKA, CASSANDRA, REDIS}) as world:
+        refused: list[str] = []
+        producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "log_level": 0})
+        for number in range(1000):
+            producer.produce(
+                "survivors",
+                str(number).encode(),
+                on_delivery=lambda error, _: refused.append(str(error)) if error else None,
+            )
+        assert producer.flush(30) == 0
+        assert refused == []
+        with Cluster(world.cassandra.contact_points, port=world.cassandra.port, protocol_version=5) as cluster:
+            session = cluster.connect("sunbird_courses")
+            insert = session.prepare("INSERT INTO course_batch (courseid, batchid) VALUES ('c', ?)")
+            for future in [session.execute_async(insert, [str(number)]) for number in range(1000)]:
+                future.result()
+        with world.redis.client() as client:
+            for number in range(1000):
+                client.set(f"survivor-{number}", number)
+
+        for server in world.servers:
+            old = server.pid
+            server.restart()
+            assert server.pid != old
+            assert not psutil.pid_exists(old)
+
+        consumer = Consumer({"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "survivors"})
+        try:
+            partitions = consumer.list_topics("survivors", timeout=30).topics["survivors"].partitions
+            ends = [consumer.get_watermark_offsets(TopicPartition("survivors", part), 30)[1] for part in partitions]
+        finally:
+            consumer.close()
+        assert sum(ends) == 1000
+        with Cluster(world.cassandra.contact_points, port=world.cassandra.port, protocol_version=5) as cluster:
+            session = cluster.connect("sunbird_courses")
+            assert session.execute("SELECT count(*) FROM course_batch WHERE courseid = 'c'").one().count == 1000
+        with world.redis.client() as client:
+            assert client.dbsize() == 1000
+
+
+PARENT = """
+import json, sys, time
+from local.config import load_config
+from local.world import World
+
+with World(load_config(), sys.argv[1:]) as world:
+    print(json.dumps([server.pid for server in world.servers]), flush=True)
+    time.sleep(3600)
+"""
+
+
+def test_nothing_outlives_a_killed_parent(config: Config, environment: dict[str, str]) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, "redis", "kafka", "flink"],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert parent.stdout is not None
+        servers = [psutil.Process(pid) for pid in json.loads(parent.stdout.readline())]
+        assert len(servers) == 4
+        assert {server.ppid() for server in servers} == {parent.pid}
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_until(lambda: not any(server.is_running() for server in servers), "the servers end with their parent")
+    assert processes_of(config) == []
+
+
+def test_up_status_and_down(background: dict[str, str], config: Config) -> None:
+    assert local(background, "status").returncode == 3
+    nothing = local(background, "down")
+    assert (nothing.returncode, nothing.stdout) == (0, "nothing is running\n")
+
+    up = local(background, "up")
+    assert up.returncode == 0, up.stderr
+    assert f"http://127.0.0.1:{config.flink.rest_port}" in up.stdout
+    assert f"127.0.0.1:{config.cassandra.port}" in up.stdout
+    running = {process.pid for process in processes_of(config)}
+
+    again = local(background, "up")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("is running already")
+    assert {process.pid for process in processes_of(config)} == running
+
+    status = local(background, "status")
+    assert status.returncode == 0
+    for name in ("Kafka", "Cassandra", "Redis", "Flink JobManager", "Flink TaskManager 0"):
+        assert f"{name:20} running" in status.stdout
+
+    (redis,) = [process for process in processes_of(config) if process.name() == "redis-server"]
+    redis.kill()
+    wait_until(lambda: local(background, "status").returncode == 1, "status sees that a server has ended")
+    assert "Redis                ENDED" in local(background, "status").stdout
+    broken = local(background, "up")
+    assert (broken.returncode, "Redis ended since" in broken.stderr) == (1, True)
+
+    down = local(background, "down")
+    assert (down.returncode, down.stdout) == (0, "stopped\n")
+    assert processes_of(config) == []
+    assert local(background, "status").returncode == 3
+
+
+def test_a_killed_supervisor_takes_its_servers_along(background: dict[str, str], config: Config) -> None:
+    assert local(background, "up").returncode == 0
+    supervisor = json.loads((config.state_folder / "supervisor.json").read_text())["supervisor"]
+    psutil.Process(supervisor["pid"]).kill()
+    wait_until(lambda: processes_of(config) == [], "the servers end with the supervisor")
+    assert local(background, "status").returncode == 3
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_up_that_is_interrupted_leaves_nothing_running(
+    background: dict[str, str], config: Config, sign: signal.Signals
+) -> None:
+    up = subprocess.Popen([sys.executable, "-m", "local", "up"], cwd=REPOSITORY, env=background, text=True)
+    # Half-way: some servers have been launched, none can be ready.
+    wait_until(lambda: (config.state_folder / "cassandra" / "server.log").exists(), "servers are being launched")
+    up.send_signal(sign)
+    assert up.wait(COMMAND_TIMEOUT_SECONDS) == (130 if sign == signal.SIGINT else -signal.SIGKILL)
+    wait_until(lambda: processes_of(config) == [], "nothing is left")
+    assert local(background, "status").returncode == 3
+
+
+def test_a_reused_process_number_is_not_taken_for_the_supervisor(background: dict[str, str], config: Config) -> None:
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+    try:
+        state = {"supervisor": {"name": "supervisor", "pid": stranger.pid, "created": 1.0}, "servers": []}
+        (config.state_folder / "supervisor.json").write_text(json.dumps(state))
+        assert local(background, "down").stdout == "nothing is running\n"
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()

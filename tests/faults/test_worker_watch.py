@@ -1,0 +1,59 @@
+"""A killed TaskManager: what its Python workers do, and that the job goes on without them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local import jars
+from local.config import load_config
+from local.world import FLINK, World
+from tests.numbers import MODULE, build_numbers_archive
+from tests.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with World(load_config({}).isolated(tmp_path_factory.mktemp("flink")), {FLINK}) as world:
+        yield world
+
+
+def run(cluster: World, folder: Path, *options: str) -> tuple[str, list[psutil.Process]]:
+    """Submits the job and returns it with its two workers, each inside its first record."""
+    archive = build_numbers_archive(folder)
+    arguments = [str(folder), *options]
+    job = cluster.flink.submit(MODULE, arguments, archive=archive, jar=jars.FLINK_CONNECTOR_JAR)
+    wait_until(lambda: len(list(folder.glob("worker-*"))) == 2, "both workers work", 90)
+    return job, [psutil.Process(int(file.name.removeprefix("worker-"))) for file in folder.glob("worker-*")]
+
+
+def are_gone(workers: list[psutil.Process]) -> bool:
+    return not any(worker.is_running() for worker in workers)
+
+
+def test_watched_workers_end_at_once_and_the_job_goes_on(cluster: World, tmp_path: Path) -> None:
+    task_manager = cluster.flink.task_managers[0]
+    job, workers = run(cluster, tmp_path, "watched", "stuck")
+    assert {worker.pid for worker in workers} == {worker.pid for worker in task_manager.python_workers()}
+    task_manager.kill()
+    wait_until(lambda: are_gone(workers), "the workers end with their TaskManager", 5)
+
+    task_manager.start()
+    wait_until(lambda: len(list(tmp_path.glob("worker-*"))) == 4, "new workers work", 90)
+    cluster.flink.client.cancel(job)
+
+
+def test_unwatched_workers_stay(cluster: World, tmp_path: Path) -> None:
+    """Why there is a watch. Should this fail after an upgrade, the watch may be needless."""
+    task_manager = cluster.flink.task_managers[0]
+    job, workers = run(cluster, tmp_path, "stuck")
+    task_manager.kill()
+    try:
+        with pytest.raises(AssertionError):
+            wait_until(lambda: are_gone(workers), "the workers end", 5)
+    finally:
+        for worker in workers:
+            worker.kill()
+    task_manager.start()
+    cluster.flink.client.cancel(job)

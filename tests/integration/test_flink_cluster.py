@@ -1,0 +1,79 @@
+"""A real standalone cluster runs a Python job out of the archive, and does with it what it is told."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from local import jars
+from local.errors import LocalWorldError
+from local.flink import FLINK_CONF, FlinkCluster, flink_home
+from tests.numbers import MODULE, build_numbers_archive
+from tests.waiting import wait_until
+
+
+def submit(cluster: FlinkCluster, folder: Path, archive: Path, savepoint: str | None = None) -> str:
+    return cluster.submit(MODULE, [str(folder)], archive=archive, jar=jars.FLINK_CONNECTOR_JAR, savepoint=savepoint)
+
+
+def test_a_job_runs_checkpoints_counts_stops_and_goes_on(flink_cluster: FlinkCluster, tmp_path: Path) -> None:
+    archive = build_numbers_archive(tmp_path)
+    client = flink_cluster.client
+
+    job = submit(flink_cluster, tmp_path, archive)
+    client.wait_until_running(job, checkpoints=1)
+    (vertex,) = client.vertices(job)
+    assert (vertex.name, vertex.parallelism, vertex.status) == ("Source: numbers -> count -> Sink: out", 2, "RUNNING")
+    assert client.jobs()[job] == "RUNNING"
+    assert client.exceptions(job) == []
+    assert client.metrics(job, "no_such_metric") == {}
+    counter = f"{vertex.name}/count.events_in"
+    wait_until(lambda: client.metrics(job, "events_in").get(counter, 0) > 0, "the job counts its events")
+    workers = {f"worker-{worker.pid}" for worker in flink_cluster.task_managers[0].python_workers()}
+    assert {file.name for file in tmp_path.glob("worker-*")} == workers
+
+    savepoint = client.stop_with_savepoint(job)
+    assert client.status(job) == "FINISHED"
+
+    continued = submit(flink_cluster, tmp_path, archive, savepoint)
+    client.wait_until_running(continued)
+    assert client.checkpoints(continued)["restored"] == 1
+    client.cancel(continued)
+    assert client.status(continued) == "CANCELED"
+
+
+def test_a_submission_that_fails_shows_what_flink_said(flink_cluster: FlinkCluster, tmp_path: Path) -> None:
+    archive = build_numbers_archive(tmp_path)
+    with pytest.raises(LocalWorldError) as caught:
+        flink_cluster.submit("jobs.missing", archive=archive, jar=jars.FLINK_CONNECTOR_JAR)
+    text = str(caught.value)
+    assert text.startswith("jobs.missing could not be submitted")
+    # The second where Python has ended before Flink looks at it.
+    assert "No module named jobs.missing" in text or "Failed to start Python process" in text
+    assert "\tat " not in text
+
+
+def test_waiting_for_a_job_that_has_ended_says_how_it_ended(flink_cluster: FlinkCluster, tmp_path: Path) -> None:
+    job = submit(flink_cluster, tmp_path, build_numbers_archive(tmp_path))
+    flink_cluster.client.wait_until_running(job)
+    flink_cluster.client.cancel(job)
+    with pytest.raises(LocalWorldError, match=f"job {job} is CANCELED, not running"):
+        flink_cluster.client.wait_until_running(job)
+
+
+def test_the_cluster_runs_on_the_checked_in_configuration(flink_cluster: FlinkCluster) -> None:
+    options = {entry["key"]: entry["value"] for entry in flink_cluster.client.get("/jobmanager/config")}
+    assert options["execution.checkpointing.interval"] == "10s"
+    assert options["execution.checkpointing.mode"] == "AT_LEAST_ONCE"
+    assert options["restart-strategy.type"] == "exponential-delay"
+    assert options["state.backend.type"] == "hashmap"
+    assert options["python.fn-execution.bundle.time"] == "100"
+    assert options["execution.checkpointing.dir"] == flink_cluster.checkpoint_folder.as_uri()
+
+
+def test_the_java_options_that_flink_needs_are_those_of_its_package() -> None:
+    """A newer Flink may need more: copy them from its conf/config.yaml then."""
+    shipped = (flink_home() / "conf" / "config.yaml").read_text()
+    ours = (FLINK_CONF / "config.yaml").read_text()
+    pattern = r"--add-(?:opens|exports)=\S+"
+    assert re.findall(pattern, ours) == re.findall(pattern, shipped)
