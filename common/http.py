@@ -55,11 +55,15 @@ class Answer:
 
 
 class ApiClient:
-    """One service at one base URL. Created inside the event loop in which it is used and closed."""
+    """One API at one URL. Created inside the event loop in which it is used and closed."""
 
-    def __init__(self, name: str, base_url: str, config: HttpConfig, metrics: Metrics) -> None:
-        """Connects with the first call. ``name`` is the label of the counts ``api_calls`` and ``api_failures``."""
-        self._base_url = base_url
+    def __init__(self, name: str, url: str, config: HttpConfig, metrics: Metrics) -> None:
+        """Connects with the first call.
+
+        ``url`` is what ids are appended to, or where questions are posted. ``name`` is the label of the counts
+        ``api_calls`` and ``api_failures``.
+        """
+        self._url = url
         self._config = config
         self._counts = metrics.counts
         self._calls = ("api_calls", "api", name)
@@ -74,26 +78,25 @@ class ApiClient:
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
-    async def get(self, path: str, identifier: str = "", query: str = "") -> Answer:
-        """Asks for base URL, ``path``, ``identifier`` and ``query`` (with its question mark), in this order.
+    async def get(self, identifier: str, query: str = "") -> Answer:
+        """Asks for the URL with ``identifier``, whatever its characters, and ``query`` (``?fields=name``) at its end.
 
-        Only ``identifier`` may hold any characters: it is percent-encoded. Raises WorldFault after ``call_timeout_ms``.
+        Raises WorldFault after ``call_timeout_ms``.
         """
-        return await self._call("GET", path + quote(identifier, safe="") + query, None)
+        return await self._call("GET", self._url + quote(identifier, safe="") + query, None)
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
+    async def post(self, body: Mapping[str, Any]) -> Answer:
         """Sends ``body`` as JSON; only for questions, because it may be sent several times. Raises as :meth:`get`."""
-        return await self._call("POST", path, msgspec.json.encode(body))
+        return await self._call("POST", self._url, msgspec.json.encode(body))
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._session.close()
 
-    async def _call(self, method: str, path: str, content: bytes | None) -> Answer:
-        url = self._base_url + path
+    async def _call(self, method: str, url: str, content: bytes | None) -> Answer:
         if len(url) > _LONGEST_URL:
             return Answer(_URI_TOO_LONG, {})
-        fault = WorldFault(f"{self._base_url} was down for {self._config.call_timeout_ms} ms")
+        fault = WorldFault(f"{self._url} was down for {self._config.call_timeout_ms} ms")
         backoff_ms = self._config.initial_backoff_ms
         async with self._connections:
             try:
@@ -129,22 +132,22 @@ class ApiClient:
             ):
                 return response.status, await response.read()
         except aiohttp.ServerTimeoutError as error:
-            raise WorldFault(f"{self._base_url} took no connection in {self._config.connect_timeout_ms} ms") from error
+            raise WorldFault(f"{self._url} took no connection in {self._config.connect_timeout_ms} ms") from error
         except TimeoutError as error:
-            raise WorldFault(f"{self._base_url} did not answer in {self._config.request_timeout_ms} ms") from error
+            raise WorldFault(f"{self._url} did not answer in {self._config.request_timeout_ms} ms") from error
         except aiohttp.ClientError as error:
-            raise WorldFault(f"{self._base_url}: {type(error).__name__}: {error}") from error
+            raise WorldFault(f"{self._url}: {type(error).__name__}: {error}") from error
 
     def _to_answer(self, status: int, body: bytes) -> Answer:
         is_refusal = 400 <= status < 500 and status not in _NOT_NOW
         if not is_refusal and not 200 <= status < 300:
-            raise WorldFault(f"{self._base_url} answered with status {status}")
+            raise WorldFault(f"{self._url} answered with status {status}")
         try:
             return Answer(status, msgspec.json.decode(body, type=dict[str, Any]))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if is_refusal:
                 return Answer(status, {})
-            raise WorldFault(f"{self._base_url} answered with status {status} and no JSON object: {error}") from error
+            raise WorldFault(f"{self._url} answered with status {status} and no JSON object: {error}") from error
 
 
 class _Breaker:

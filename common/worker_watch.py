@@ -1,9 +1,10 @@
 """Ends a Python worker whose TaskManager is gone.
 
-A TaskManager that is killed cannot end its workers. One that is inside a bundle goes on with it, for as long as a
-server that is down is retried, while its successor already works on the same users. And one that has nothing to do may
-never end: when Beam's worker shuts down, its log handler waits for a thread that waits for the log handler.
-`tests/faults/test_worker_watch.py` shows a worker that stays without the watch.
+A TaskManager that is killed cannot end its workers. They see that their connections are gone and try to exit, but
+Beam's log handler then waits for a thread that in turn waits for the log handler (seen in one worker of two), and
+Python waits for the threads of every executor. Until then the worker's other threads go on: they write what their
+batch has decided while their successor already works on the same users. `tests/faults/test_worker_watch.py` has workers
+that stay without the watch and end with it.
 """
 
 import functools

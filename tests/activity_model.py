@@ -6,15 +6,9 @@ from random import Random
 from typing import Any
 
 from common.messages import Message
+from common.relations import ancestors_key, leaf_nodes_key, optional_nodes_key
 from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
-from jobs.activity_aggregate_updater.relations import (
-    Relations,
-    ancestors_key,
-    leaf_nodes_key,
-    optional_nodes_key,
-    required_leaf_nodes,
-    units_of,
-)
+from jobs.activity_aggregate_updater.relations import Relations, required_leaf_nodes, units_of
 from jobs.activity_aggregate_updater.rules import (
     CompletedCount,
     Content,

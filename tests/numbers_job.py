@@ -1,13 +1,14 @@
 """A job for tests of the cluster itself: `numbers_job.py FOLDER [watched] [stuck]`.
 
 Counts up in two subtasks for ever; each Python worker writes a file `FOLDER/worker-<pid>`. `watched` workers end with
-their TaskManager; in a `stuck` one the first record never returns, as one that waits for a server would.
+their TaskManager; in a `stuck` one the first record waits for a thread for ever, as for a server that does not answer.
 """
 
 import importlib.resources
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pyflink.common import Types, WatermarkStrategy
@@ -30,7 +31,9 @@ class Count(MapFunction):
     def map(self, number: int) -> int:
         self._counter.inc()
         (self._folder / f"worker-{os.getpid()}").touch()
-        time.sleep(3600 if "stuck" in self._options else 0.001)
+        if "stuck" in self._options:
+            ThreadPoolExecutor().submit(time.sleep, 3600).result()
+        time.sleep(0.001)
         return number
 
 

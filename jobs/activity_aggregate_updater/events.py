@@ -1,6 +1,6 @@
 """The events that say which contents a learner has completed (topic ``coursebatch.job.request``). Pure."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -12,8 +12,15 @@ ACTION = "batch-enrolment-update"
 COMPLETED = 2
 """``status`` of a content, and of an enrolment, that is completed."""
 
+MAX_KEY_BYTES = 65_535 - len("Course") - 3 * 3
+"""Bytes that user and course id, or course, batch and content id, may have together.
 
-class Enrolment(msgspec.Struct, frozen=True):
+Cassandra refuses a partition key, and clustering columns together, of more than 65,535 bytes. The narrowest key is that
+of ``user_activity_agg``: it also holds the activity type, and 3 bytes around each of its 3 parts.
+"""
+
+
+class Enrolment(NamedTuple):
     """A learner in a batch of a course: what events are grouped by."""
 
     user_id: str
@@ -21,7 +28,7 @@ class Enrolment(msgspec.Struct, frozen=True):
     batch_id: str
 
 
-class ContentsCompleted(msgspec.Struct, frozen=True):
+class ContentsCompleted(msgspec.Struct, frozen=True, gc=False):
     """One valid event at ``time_ms``; ``content_ids`` holds at least one id, none of them blank or twice."""
 
     enrolment: Enrolment
@@ -44,16 +51,7 @@ class _Event(msgspec.Struct):
     ets: Any = None
 
 
-class _UserId(msgspec.Struct, rename="camel"):
-    user_id: str | None = None
-
-
-class _KeyedEvent(msgspec.Struct):
-    edata: _UserId | None = None
-
-
 _EVENT = msgspec.json.Decoder(_Event)
-_KEYED_EVENT = msgspec.json.Decoder(_KeyedEvent)
 
 
 def decode(value: bytes, timestamp_ms: int) -> ContentsCompleted | Skip:
@@ -64,7 +62,8 @@ def decode(value: bytes, timestamp_ms: int) -> ContentsCompleted | Skip:
     completion, whatever it is, and takes none of its neighbours with it.
 
     Raises BadEvent, with the path of the field, for what is no JSON object, for an event that does not say what it is
-    (``edata.action`` missing or no text), and for a missing field or one of the wrong type in an event of this action.
+    (``edata.action`` missing or no text), for a missing field or one of the wrong type in an event of this action, and
+    ``too_large`` for ids that do not fit into the keys of the tables.
     """
     event = events.decode(_EVENT, value)
     edata = event.edata
@@ -79,16 +78,8 @@ def decode(value: bytes, timestamp_ms: int) -> ContentsCompleted | Skip:
     content_ids = _completed(edata.contents)
     if not content_ids:
         return Skip("no_completed_content")
+    _check_key_lengths(enrolment, content_ids)
     return ContentsCompleted(enrolment, content_ids, time_ms)
-
-
-def user_id_of(value: bytes) -> str | None:
-    """The user id of a Kafka value, by which the stream is keyed, or None where none can be read."""
-    try:
-        event = events.decode(_KEYED_EVENT, value)
-    except BadEvent:
-        return None
-    return event.edata.user_id if event.edata else None
 
 
 def _text(path: str, value: object) -> str:
@@ -123,3 +114,15 @@ def _completed_content(entry: object) -> str | None:
     if entry.get("status") != COMPLETED or not isinstance(content_id, str) or not content_id.strip():
         return None
     return content_id
+
+
+def _check_key_lengths(enrolment: Enrolment, content_ids: tuple[str, ...]) -> None:
+    user_id, course_id, batch_id = enrolment
+    longest = max(content_ids, key=lambda content_id: len(content_id.encode()))
+    for names, ids in (
+        ("userId and courseId", (user_id, course_id)),
+        ("courseId, batchId and contentId", (course_id, batch_id, longest)),
+    ):
+        length = len("".join(ids).encode())
+        if length > MAX_KEY_BYTES:
+            raise BadEvent("too_large", f"event has {names} of {length} bytes together: the limit is {MAX_KEY_BYTES}")

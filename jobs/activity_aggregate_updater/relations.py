@@ -1,4 +1,4 @@
-"""What a course consists of: keys of the relation cache, required leaf nodes, courses that have none. Pure."""
+"""What a course consists of: required leaf nodes, units, and courses of which no leaf nodes are known. Pure."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -23,21 +23,6 @@ class Relations(msgspec.Struct, frozen=True):
     required: frozenset[str]
     ancestors: Mapping[str, Collection[str]] = {}
     units: Mapping[str, frozenset[str] | None] = {}
-
-
-def leaf_nodes_key(course_id: str, collection_id: str) -> str:
-    """Redis key of the set of leaf nodes of a collection: a unit of the course, or the course itself."""
-    return f"{course_id}:{collection_id}:leafnodes"
-
-
-def optional_nodes_key(course_id: str, collection_id: str) -> str:
-    """Redis key of the set of those leaf nodes of a collection that a learner may leave out."""
-    return f"{course_id}:{collection_id}:optionalnodes"
-
-
-def ancestors_key(course_id: str, content_id: str) -> str:
-    """Redis key of the set of collections, the course among them, that hold a content."""
-    return f"{course_id}:{content_id}:ancestors"
 
 
 def required_leaf_nodes(leaf_nodes: frozenset[str], optional_nodes: frozenset[str]) -> frozenset[str]:

@@ -76,14 +76,17 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class CompletedCount(msgspec.Struct, frozen=True):
-    """Adds ``completedCount`` to the aggregates of a course or unit (``user_activity_agg``)."""
+    """Adds ``completedCount`` to ``aggregates`` of a course or unit, and the clock's time to ``agg_last_updated``."""
 
     activity_id: str
     value: float
 
 
 class EnrolmentChange(msgspec.Struct, frozen=True):
-    """Sets columns of ``user_enrolments``, ``completedon`` only where it is not None; ``content_status`` is added."""
+    """Sets columns of ``user_enrolments``: these and ``datetime``, which is the clock's; ``content_status`` is added.
+
+    ``completedon`` is set only where it is not None.
+    """
 
     status: int
     progress: int

@@ -188,7 +188,7 @@ def test_up_that_is_interrupted_leaves_nothing_running(
 ) -> None:
     up = subprocess.Popen([sys.executable, "-m", "local", "up"], cwd=REPOSITORY, env=background, text=True)
     # Half-way: some servers have been launched, none can be ready.
-    wait_until(lambda: (config.state_folder / "cassandra" / "server.log").exists(), "servers are being launched")
+    wait_until((config.state_folder / "cassandra" / "server.log").exists, "servers are being launched")
     up.send_signal(sign)
     assert up.wait(COMMAND_TIMEOUT_SECONDS) == (130 if sign == signal.SIGINT else -signal.SIGKILL)
     wait_until(lambda: processes_of(config) == [], "nothing is left")

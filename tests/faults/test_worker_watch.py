@@ -50,8 +50,9 @@ def test_unwatched_workers_stay(cluster: World, tmp_path: Path) -> None:
     job, workers = run(cluster, tmp_path, "stuck")
     task_manager.kill()
     try:
-        with pytest.raises(AssertionError):
+        with pytest.raises(AssertionError, match="the workers end"):
             wait_until(lambda: are_gone(workers), "the workers end", 5)
+        assert all(worker.is_running() for worker in workers)
     finally:
         for worker in workers:
             worker.kill()

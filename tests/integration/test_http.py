@@ -83,7 +83,7 @@ async def canned(answer: bytes) -> AsyncIterator[str]:
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -94,8 +94,8 @@ async def until(condition: Callable[[], bool]) -> None:
 class TestAnswers:
     def test_user_read(self, services: HttpServices) -> None:
         async def test() -> None:
-            async with client(services.base_url) as learner:
-                answer = await learner.get(USER_READ, "u-1", USER_FIELDS)
+            async with client(services.base_url + USER_READ) as learner:
+                answer = await learner.get("u-1", USER_FIELDS)
                 assert answer.is_success
                 assert answer.at("result", "response") == {"id": "u-1", "userId": "u-1", **services.users["u-1"]}
                 assert answer.at("responseCode") == "OK"
@@ -106,7 +106,7 @@ class TestAnswers:
     def test_content_read_with_fields(self, services: HttpServices) -> None:
         async def test() -> None:
             async with client(services.base_url + CONTENT_READ) as content:
-                answer = await content.get("", "do_1", "?fields=name,totalQuestions")
+                answer = await content.get("do_1", "?fields=name,totalQuestions")
                 expected = {"identifier": "do_1", "name": "Botany", "totalQuestions": 2}
                 assert answer.at("result", "content") == expected
 
@@ -121,7 +121,7 @@ class TestAnswers:
 
         async def search(api: ApiClient, course_id: str) -> Any:
             filters = {"objectType": "Collection", "identifier": course_id, "status": ["Live", "Unlisted", "Retired"]}
-            return (await api.post("", {"request": {"filters": filters, "fields": ["status"]}})).at("result")
+            return (await api.post({"request": {"filters": filters, "fields": ["status"]}})).at("result")
 
         async def test() -> None:
             async with client(f"{services.base_url}/v3/search") as api:
@@ -137,18 +137,18 @@ class TestAnswers:
         services.users["blocked"] = {"status": 0}
 
         async def test() -> None:
-            async with client(services.base_url) as learner:
-                for path, identifier, status, error, code in [
-                    (USER_READ, "nobody", 404, "UOS_USRRED0013", "RESOURCE_NOT_FOUND"),
-                    (USER_READ, "blocked", 400, "UOS_USRRED0006", "CLIENT_ERROR"),
-                    (CONTENT_READ, "nothing", 404, "NOT_FOUND", "RESOURCE_NOT_FOUND"),
-                    ("/no/such/route/", "", 404, "NOT_FOUND", "RESOURCE_NOT_FOUND"),
-                ]:
-                    answer = await learner.get(path, identifier)
-                    assert (answer.status, answer.is_success) == (status, False)
-                    assert (answer.at("params", "err"), answer.at("responseCode")) == (error, code)
-                    assert answer.at("result", "response", "firstName") is None
-                assert learner.counts == (4, 0)
+            for path, identifier, status, error, code in [
+                (USER_READ, "nobody", 404, "UOS_USRRED0013", "RESOURCE_NOT_FOUND"),
+                (USER_READ, "blocked", 400, "UOS_USRRED0006", "CLIENT_ERROR"),
+                (CONTENT_READ, "nothing", 404, "NOT_FOUND", "RESOURCE_NOT_FOUND"),
+                ("/no/such/route/", "", 404, "NOT_FOUND", "RESOURCE_NOT_FOUND"),
+            ]:
+                async with client(services.base_url + path) as api:
+                    answer = await api.get(identifier)
+                assert (answer.status, answer.is_success) == (status, False)
+                assert (answer.at("params", "err"), answer.at("responseCode")) == (error, code)
+                assert answer.at("result", "response", "firstName") is None
+                assert api.counts == (1, 0)
 
         run(test())
 
@@ -158,7 +158,7 @@ class TestAnswers:
         async def test() -> None:
             head = f"HTTP/1.1 {status} No\r\nContent-Length: {len(body)}\r\n\r\n"
             async with canned(head.encode() + body) as url, client(url) as api:
-                assert await api.get("/") == Answer(status, {})
+                assert await api.get("id") == Answer(status, {})
 
         run(test())
 
@@ -177,17 +177,17 @@ class TestAnswers:
         services.users[identifier] = {"firstName": "found"}
 
         async def test() -> None:
-            async with client(services.base_url) as learner:
-                answer = await learner.get(USER_READ, identifier, USER_FIELDS)
+            async with client(services.base_url + USER_READ) as learner:
+                answer = await learner.get(identifier, USER_FIELDS)
                 assert answer.at("result", "response") == {"id": identifier, "userId": identifier, "firstName": "found"}
 
         run(test())
 
     def test_an_id_that_is_too_long_for_any_server_is_data(self, services: HttpServices) -> None:
         async def test() -> None:
-            async with client(services.base_url) as learner:
-                assert await learner.get(USER_READ, "x" * 8000) == Answer(414, {})
-                assert (await learner.get(USER_READ, "x" * 7900)).status == 404
+            async with client(services.base_url + USER_READ) as learner:
+                assert await learner.get("x" * 8000) == Answer(414, {})
+                assert (await learner.get("x" * 7900)).status == 404
                 assert services.requests == {USER: 1}
 
         run(test())
@@ -208,8 +208,10 @@ class TestWorldFaults:
         services.switch(USER, switch)
 
         async def test() -> None:
-            async with client(services.base_url, request_timeout_ms=300 if switch.delay_ms else 5_000) as learner:
-                answer = await learner.get(USER_READ, "u-1")
+            async with client(
+                services.base_url + USER_READ, request_timeout_ms=300 if switch.delay_ms else 5_000
+            ) as learner:
+                answer = await learner.get("u-1")
                 assert answer.at("result", "response", "firstName") == "Asha"
                 assert learner.counts == (4, 3)
                 assert services.requests == {USER: 4}
@@ -232,8 +234,8 @@ class TestWorldFaults:
     def test_say_what_was_wrong_when_the_time_is_over(self, answer: bytes, said: str) -> None:
         async def test() -> None:
             async with canned(answer) as url, client(url, request_timeout_ms=200, call_timeout_ms=400) as api:
-                with pytest.raises(WorldFault, match=f"^{url}.* ?({said})"):
-                    await api.get("/path?secret")
+                with pytest.raises(WorldFault, match=f"^{url}.*({said})"):
+                    await api.get("id")
                 calls, failures = api.counts
                 assert calls == failures > 1
 
@@ -243,10 +245,10 @@ class TestWorldFaults:
         services.switch(USER, Switch(delay_ms=60_000))
 
         async def test() -> None:
-            async with client(services.base_url, request_timeout_ms=50, call_timeout_ms=300) as learner:
+            async with client(services.base_url + USER_READ, request_timeout_ms=50, call_timeout_ms=300) as learner:
                 started = time.monotonic()
                 with pytest.raises(WorldFault, match="did not answer in 50 ms"):
-                    await learner.get(USER_READ, "u-1")
+                    await learner.get("u-1")
                 assert 0.3 <= time.monotonic() - started < 10
 
         run(test())
@@ -267,19 +269,19 @@ class TestWorldFaults:
 
         async def test() -> None:
             async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
-                url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+                url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
                 async with client(url, request_timeout_ms=100, call_timeout_ms=150) as api:
                     with pytest.raises(WorldFault, match="did not answer in 100 ms"):
-                        await api.get("/")
+                        await api.get("id")
 
         run(test())
 
     def test_a_service_that_is_gone_and_comes_back(self, services: HttpServices) -> None:
         async def test() -> None:
-            async with client(services.base_url) as learner:
-                await learner.get(USER_READ, "u-1")
+            async with client(services.base_url + USER_READ) as learner:
+                await learner.get("u-1")
                 services.refuse()
-                waiting = asyncio.create_task(learner.get(USER_READ, "u-1"))
+                waiting = asyncio.create_task(learner.get("u-1"))
                 await until(lambda: learner.counts[1] >= 3)
                 assert not waiting.done()
                 services.accept()
@@ -292,9 +294,9 @@ class TestWorldFaults:
         services.refuse()
 
         async def test() -> None:
-            async with client(services.base_url, request_timeout_ms=200, call_timeout_ms=400) as learner:
+            async with client(services.base_url + USER_READ, request_timeout_ms=200, call_timeout_ms=400) as learner:
                 with pytest.raises(WorldFault, match="ClientConnectorError: Cannot connect"):
-                    await learner.get(USER_READ, "u-1")
+                    await learner.get("u-1")
 
         run(test())
 
@@ -302,13 +304,14 @@ class TestWorldFaults:
         services.switch(USER, Switch(delay_ms=100, times=5))
 
         async def test() -> None:
-            async with client(services.base_url, max_connections=5) as learner:
-                calls = [asyncio.create_task(learner.get(USER_READ, "u-1")) for _ in range(5)]
+            async with client(services.base_url + USER_READ, max_connections=5) as learner:
+                calls = [asyncio.create_task(learner.get("u-1")) for _ in range(5)]
                 await until(lambda: services.requests[USER] >= 5)
                 for call in calls:
                     call.cancel()
-                answers = await asyncio.gather(*(learner.get(CONTENT_READ, "do_1") for _ in range(5)))
-                assert [answer.at("result", "content", "name") for answer in answers] == ["Botany"] * 5
+                answers = await asyncio.gather(*(learner.get("nobody") for _ in range(5)))
+                assert [answer.status for answer in answers] == [404] * 5
+                assert all(call.cancelled() for call in calls)
 
         run(test())
 
@@ -318,9 +321,9 @@ class TestConnections:
         services.switch(USER, Switch(delay_ms=100))
 
         async def test() -> None:
-            async with client(services.base_url, max_connections=2, request_timeout_ms=500) as learner:
+            async with client(services.base_url + USER_READ, max_connections=2, request_timeout_ms=500) as learner:
                 started = time.monotonic()
-                answers = await asyncio.gather(*(learner.get(USER_READ, "u-1") for _ in range(12)))
+                answers = await asyncio.gather(*(learner.get("u-1") for _ in range(12)))
                 assert time.monotonic() - started >= 6 * 0.1
                 assert all(answer.is_success for answer in answers)
                 assert learner.counts == (12, 0)
@@ -333,11 +336,11 @@ class TestBreaker:
         services.switch(USER, Switch(status=503))
 
         async def test() -> None:
-            async with client(services.base_url, breaker_failures=3, breaker_delay_ms=100) as learner:
-                first = asyncio.create_task(learner.get(USER_READ, "u-1"))
+            async with client(services.base_url + USER_READ, breaker_failures=3, breaker_delay_ms=100) as learner:
+                first = asyncio.create_task(learner.get("u-1"))
                 await until(lambda: services.requests[USER] >= 3)
                 opened = time.monotonic()
-                waiting = [first, *(asyncio.create_task(learner.get(USER_READ, "u-1")) for _ in range(50))]
+                waiting = [first, *(asyncio.create_task(learner.get("u-1")) for _ in range(50))]
                 await until(lambda: services.requests[USER] >= 6)
                 # Three probes, the earliest 100 ms after the third failure.
                 assert time.monotonic() - opened >= 0.25
@@ -356,19 +359,17 @@ class TestBreaker:
 
         async def test() -> None:
             async with client(
-                services.base_url,
+                services.base_url + USER_READ,
                 breaker_failures=1,
                 breaker_delay_ms=60_000,
                 request_timeout_ms=200,
                 call_timeout_ms=300,
             ) as learner:
-                faults = await asyncio.gather(
-                    *(learner.get(USER_READ, "u-1") for _ in range(3)), return_exceptions=True
-                )
+                faults = await asyncio.gather(*(learner.get("u-1") for _ in range(3)), return_exceptions=True)
                 assert all("answered with status 503" in str(fault) for fault in faults)
                 requests = services.requests[USER]
-                with pytest.raises(WorldFault, match=f"{services.base_url} was down for 300 ms"):
-                    await learner.get(USER_READ, "u-1")
+                with pytest.raises(WorldFault, match=f"{services.base_url}{USER_READ} was down for 300 ms"):
+                    await learner.get("u-1")
                 assert services.requests[USER] == requests
 
         run(test())
@@ -377,10 +378,10 @@ class TestBreaker:
         services.switch(USER, Switch(status=503, times=1))
 
         async def test() -> None:
-            async with client(services.base_url, breaker_failures=1, breaker_delay_ms=100) as learner:
-                probing = asyncio.create_task(learner.get(USER_READ, "u-1"))
+            async with client(services.base_url + USER_READ, breaker_failures=1, breaker_delay_ms=100) as learner:
+                probing = asyncio.create_task(learner.get("u-1"))
                 await until(lambda: services.requests[USER] >= 1)
-                waiting = asyncio.create_task(learner.get(USER_READ, "u-1"))
+                waiting = asyncio.create_task(learner.get("u-1"))
                 await asyncio.sleep(0.05)
                 probing.cancel()
                 assert (await waiting).is_success
@@ -389,18 +390,18 @@ class TestBreaker:
 
     def test_counts_failures_in_a_row_only(self, services: HttpServices) -> None:
         async def test() -> None:
-            async with client(services.base_url, breaker_failures=2, breaker_delay_ms=60_000) as learner:
+            async with client(services.base_url + USER_READ, breaker_failures=2, breaker_delay_ms=60_000) as learner:
                 for _ in range(5):
                     services.switch(USER, Switch(status=500, times=1))
-                    assert (await learner.get(USER_READ, "u-1")).is_success
+                    assert (await learner.get("u-1")).is_success
 
         run(test())
 
     def test_data_faults_do_not_open_it(self, services: HttpServices) -> None:
         async def test() -> None:
-            async with client(services.base_url, breaker_failures=1, breaker_delay_ms=60_000) as learner:
+            async with client(services.base_url + USER_READ, breaker_failures=1, breaker_delay_ms=60_000) as learner:
                 for _ in range(3):
-                    assert (await learner.get(USER_READ, "nobody")).status == 404
+                    assert (await learner.get("nobody")).status == 404
 
         run(test())
 
@@ -409,10 +410,10 @@ def test_a_cache_in_front_asks_the_service_once(services: HttpServices) -> None:
     services.switch(CONTENT, Switch(delay_ms=20))
 
     async def test() -> None:
-        async with client(services.base_url) as content:
+        async with client(services.base_url + CONTENT_READ) as content:
 
             async def load(ids: Any) -> dict[str, Any]:
-                answers = await asyncio.gather(*(content.get(CONTENT_READ, id_) for id_ in ids))
+                answers = await asyncio.gather(*(content.get(id_) for id_ in ids))
                 return {id_: answer.at("result", "content") for id_, answer in zip(ids, answers, strict=True)}
 
             cache: TimedCache[str, Any] = TimedCache("content", CacheConfig(), content.metrics)

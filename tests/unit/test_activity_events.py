@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from common.events import BadEvent, Skip
-from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment, decode, user_id_of
+from jobs.activity_aggregate_updater.events import MAX_KEY_BYTES, ContentsCompleted, Enrolment, decode
 
 KAFKA_TIME = 1_715_657_599_999
 
@@ -195,10 +195,22 @@ def test_what_is_no_event_is_bad(value: bytes, kind: str) -> None:
     assert bad(value).kind == kind
 
 
-def test_the_stream_is_keyed_by_the_user_of_the_event() -> None:
-    assert user_id_of(json.dumps(event()).encode()) == "u-1"
+@pytest.mark.parametrize(
+    ("ids", "names"),
+    [
+        (("courseId", "userId"), "userId and courseId"),
+        (("courseId", "batchId", "contentId"), "courseId, batchId and contentId"),
+    ],
+)
+def test_ids_fit_into_the_keys_of_the_tables(ids: tuple[str, ...], names: str) -> None:
+    def long(length: int) -> dict[str, Any]:
+        values = dict.fromkeys(("userId", "courseId", "batchId", "contentId"), "u") | dict.fromkeys(ids, "é")
+        values[ids[-1]] = "x" * length
+        content_id = values.pop("contentId")
+        return event(**values, contents=[{"contentId": "do_1", "status": 2}, {"contentId": content_id, "status": 2}])
 
-
-@pytest.mark.parametrize("value", [b"", b"\xff", b"[]", b"{}", b'{"edata": 1}', b'{"edata": {"userId": 7}}'])
-def test_where_no_user_can_be_read_there_is_no_key(value: bytes) -> None:
-    assert user_id_of(value) is None
+    longest = MAX_KEY_BYTES - 2 * (len(ids) - 1)
+    assert isinstance(decoded(long(longest)), ContentsCompleted)
+    error = bad(long(longest + 1))
+    assert error.kind == "too_large"
+    assert names in error.reason

@@ -6,22 +6,12 @@ import pytest
 
 from common.events import BadEvent
 from jobs.activity_aggregate_updater.relations import (
-    ancestors_key,
     course_status,
-    leaf_nodes_key,
     no_leaf_nodes,
-    optional_nodes_key,
     required_leaf_nodes,
     search_request,
     units_of,
 )
-
-
-def test_keys_of_the_relation_cache() -> None:
-    assert leaf_nodes_key("do_course", "do_course") == "do_course:do_course:leafnodes"
-    assert leaf_nodes_key("do_course", "do_unit") == "do_course:do_unit:leafnodes"
-    assert optional_nodes_key("do_course", "do_unit") == "do_course:do_unit:optionalnodes"
-    assert ancestors_key("do_course", "do_content") == "do_course:do_content:ancestors"
 
 
 def test_required_are_the_leaf_nodes_that_are_not_optional() -> None:
