@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -51,7 +50,6 @@ def _run(name: str, world: World, options: argparse.Namespace) -> None:
     load.prepare(world)
     topic = f"{ENVIRONMENT}.{load.input_topic}"
     _produce(world, topic, (event.value for event in islice(load.events(seed=1), options.events)))
-    os.environ |= world.job_environment()
     job = world.submit(load.module, parallelism=options.parallelism)
     world.flink.client.wait_until_running(job)
 

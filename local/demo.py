@@ -3,11 +3,9 @@
 Starts the local world, or uses the one of `make up`. Exit code 0 only if every row and every message is there.
 """
 
-import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -27,7 +25,6 @@ from local.story import Learner, Story
 from local.tables import Tables
 from local.world import ENVIRONMENT, World
 
-JOBS = ("assessment_aggregator", "activity_aggregate_updater", "collection_cert_pre_processor")
 ATTEMPTS, COMPLETIONS = "telemetry.assess", "coursebatch.job.request"
 REQUESTS, AUDITS, CERTIFICATES = "issue.certificate.request", "telemetry.raw", "generate.certificate.request"
 FAILED = ("telemetry.assess.failed", "activity.agg.failed", "issue.certificate.failed")
@@ -75,7 +72,7 @@ def _run(stack: ExitStack) -> int:
             },
             "completions",
         )
-        problems = _show(told, tables, watched.messages())
+        problems = _show(told, tables, watched.messages)
         console.print(f"\nFlink's web UI: {world.flink.web_url}", highlight=False)
         if problems:
             console.print("[red]Not as expected:")
@@ -132,23 +129,184 @@ def _row_of(told: Story, learner: Learner) -> tuple[str, str, str, str]:
     return ACTIVITY_TYPE, told.course.course_id, learner.user_id, context_id(told.course.batch_id)
 
 
+def _settings(base_url: str) -> Mapping[str, Mapping[str, str]]:
+    """Where each job finds the HTTP services."""
+    return {
+        "assessment_aggregator": {"AGGREGATES__CONTENT_READ_API": f"{base_url}/content/v3/read/"},
+        "activity_aggregate_updater": {"AGGREGATES__SEARCH_API": f"{base_url}/v3/search"},
+        "collection_cert_pre_processor": {
+            "AGGREGATES__LEARNER_BASE_URL": base_url,
+            "AGGREGATES__CONTENT_BASE_URL": base_url,
+        },
+    }
+
+
 @contextmanager
 def _jobs(world: World, services: HttpServices) -> Iterator[None]:
     """The jobs on the cluster, submitted at the same time with `flink run`, cancelled in the end."""
-    console.print(f"Submitting {', '.join(JOBS)} with flink run")
-    os.environ |= world.job_environment()
-    for name in ("CONTENT_READ_API", "SEARCH_API", "LEARNER_BASE_URL", "CONTENT_BASE_URL"):
-        os.environ[f"AGGREGATES__{name}"] = ""
+    settings = _settings(services.base_url)
+    console.print(f"Submitting {', '.join(settings)} with flink run")
     with ThreadPoolExecutor() as executor:
-        submitted = [
-            executor.submit(world.submit, f"jobs.{name}", environment=_urls(name, services.base_url), parallelism=1)
-            for name in JOBS
+        submissions = [
+            executor.submit(world.submit, f"jobs.{name}", environment=settings[name], parallelism=1)
+            for name in settings
         ]
-        jobs = [future.result() for future in submitted]
-    for job in jobs:
-        world.flink.client.wait_until_running(job, timeout_seconds=TIMEOUT_SECONDS)
+    jobs = [submission.result() for submission in submissions]
     try:
+        for job in jobs:
+            world.flink.client.wait_until_running(job, timeout_seconds=TIMEOUT_SECONDS)
         yield
     finally:
         for job in jobs:
             world.flink.client.cancel(job)
+
+
+def _produce(world: World, topic: str, values: Iterable[bytes]) -> None:
+    """Produces in order; all on one partition, because the order of a learner's events is a part of the story."""
+    producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "log_level": 0})
+    for value in values:
+        producer.produce(f"{ENVIRONMENT}.{topic}", value, partition=0)
+    if left := producer.flush(30):
+        raise LocalWorldError(f"Kafka has not taken {left} events of {topic} within 30 s")
+
+
+class Watched:
+    """The topics that the jobs write, from now on."""
+
+    def __init__(self, world: World) -> None:
+        """Notes where the topics end."""
+        self._consumer = Consumer(
+            {"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "demo", "log_level": 0}
+        )
+        self.messages: dict[str, list[Message]] = {topic: [] for topic in (REQUESTS, AUDITS, CERTIFICATES, *FAILED)}
+        partitions = []
+        for topic in self.messages:
+            name = f"{ENVIRONMENT}.{topic}"
+            for number in self._consumer.list_topics(name, timeout=30).topics[name].partitions:
+                _, end = self._consumer.get_watermark_offsets(TopicPartition(name, number), timeout=30)
+                partitions.append(TopicPartition(name, number, end))
+        self._consumer.assign(partitions)
+
+    def wait_for(self, expected: Mapping[str, int], what: str) -> None:
+        """Shows progress until each topic has at least so many messages.
+
+        Raises LocalWorldError if nothing new comes for a long time.
+        """
+        started = last_news = time.monotonic()
+        with Live(console=console, refresh_per_second=4) as live:
+            while True:
+                news = self._consumer.consume(1_000, timeout=POLL_SECONDS)
+                for message in news:
+                    self.messages[message.topic().removeprefix(f"{ENVIRONMENT}.")].append(message)
+                now = time.monotonic()
+                live.update(self._progress(expected, what, now - started))
+                if all(self._count(topic) >= count for topic, count in expected.items()):
+                    return
+                if news:
+                    last_news = now
+                elif now - last_news > TIMEOUT_SECONDS:
+                    raise LocalWorldError(f"nothing new for {TIMEOUT_SECONDS:g} s: the jobs' logs are in .local/flink")
+
+    def _progress(self, expected: Mapping[str, int], what: str, seconds: float) -> Table:
+        table = Table("topic", "messages", "of", title=f"{what}, {seconds:.1f} s", title_justify="left")
+        for topic, count in expected.items():
+            table.add_row(f"{ENVIRONMENT}.{topic}", str(self._count(topic)), str(count))
+        return table
+
+    def _count(self, topic: str) -> int:
+        # A learner whose request waits while the next one is sent is decided about twice.
+        return len(_certified(self.messages)) if topic == CERTIFICATES else len(self.messages[topic])
+
+
+def _show(told: Story, tables: Tables, messages: Mapping[str, list[Message]]) -> list[str]:
+    """Prints what is there now, and returns what is not as the story says."""
+    certified = _certified(messages)
+    problems: list[str] = []
+    table = Table("learner", "agg (old)", "aggregates (new)", "merged", "completed", "certificate", title="Learners")
+    for index, learner in enumerate(told.learners):
+        row = _read(tables, told, learner)
+        problems += _problems(told, learner, row, learner.user_id in certified)
+        if index < told.named:
+            merged = merge(row["agg"], row["aggregates"])
+            table.add_row(
+                f"{learner.name}\n[dim]{learner.about}",
+                _scores(told, row["agg"]),
+                _scores(told, row["aggregates"]),
+                _scores(told, merged),
+                f"{merged.get('completedCount', 0):g} of {len(told.course.contents)}",
+                "[green]yes" if learner.user_id in certified else "no",
+            )
+    console.print(table)
+    problems += _show_failed(told, messages)
+    console.print(
+        f"and {len(told.learners) - told.named} others; certificate requests {len(messages[REQUESTS])}, "
+        f"AUDIT events {len(messages[AUDITS])}, learners with a certificate {len(certified)}"
+    )
+    return problems
+
+
+def _certified(messages: Mapping[str, list[Message]]) -> set[str]:
+    """The learners for whom a certificate is to be generated."""
+    return {msgspec.json.decode(message.value())["edata"]["userId"] for message in messages[CERTIFICATES]}
+
+
+def _read(tables: Tables, told: Story, learner: Learner) -> dict[str, Any]:
+    rows = tables.execute(
+        "SELECT agg, aggregates, agg_details FROM user_activity_agg "
+        "WHERE activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?",
+        *_row_of(told, learner),
+    )
+    enrolments = tables.execute(
+        "SELECT status, progress FROM user_enrolments WHERE userid = ? AND courseid = ? AND batchid = ?",
+        learner.user_id,
+        told.course.course_id,
+        told.course.batch_id,
+    )
+    empty = {"agg": None, "aggregates": None, "agg_details": None}
+    return (rows[0] if rows else empty) | (enrolments[0] if enrolments else {})
+
+
+def _problems(told: Story, learner: Learner, row: Mapping[str, Any], certified: bool) -> Iterator[str]:
+    expected = {
+        "agg": dict(learner.old_agg) or None,
+        "aggregates": learner.expected_aggregates(told.course) or None,
+        "progress": len(learner.completed) or None,
+        "status": None if not learner.completed else 2 if learner.completed == set(told.course.contents) else 1,
+    }
+    for column, value in expected.items():
+        if value is not None and (row[column] or None) != value:
+            yield f"{learner.user_id}: {column} is {row[column]}, not {value}"
+    details = sum(len(attempts) for attempts in learner.attempts.values())
+    if len(row["agg_details"] or ()) != details:
+        yield f"{learner.user_id}: agg_details has {len(row['agg_details'] or ())} attempts, not {details}"
+    if certified != learner.gets_certificate:
+        yield f"{learner.user_id}: certificate {certified}, not {learner.gets_certificate}"
+
+
+def _scores(told: Story, aggregates: Mapping[str, float] | None) -> str:
+    """`7.5/10` per quiz; maxima that the old job did not write are left out."""
+    lines = []
+    for number, quiz in enumerate(told.quizzes, 1):
+        if aggregates and f"score:{quiz}" in aggregates:
+            maximum = aggregates.get(f"max_score:{quiz}")
+            lines.append(f"quiz {number}: {aggregates[f'score:{quiz}']:g}{f'/{maximum:g}' if maximum else ''}")
+    return "\n".join(lines) or "[dim]none"
+
+
+def _show_failed(told: Story, messages: Mapping[str, list[Message]]) -> list[str]:
+    problems = []
+    table = Table("topic", "Kafka key", "reason", title="Failed topics")
+    for topic in FAILED:
+        for message in messages[topic]:
+            event = msgspec.json.decode(message.value())
+            key = message.key().decode() if message.key() else ""
+            table.add_row(topic, key, event["metadata"]["validation_error"])
+        expected = told.failed.get(topic, 0)
+        if len(messages[topic]) != expected:
+            problems.append(f"{topic}: {len(messages[topic])} messages, not {expected}")
+    console.print(table)
+    return problems
+
+
+if __name__ == "__main__":
+    sys.exit(main())

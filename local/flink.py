@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,12 +27,16 @@ from local.process import Launch, Server
 
 FLINK_CONF = REPOSITORY / "flink-conf"
 _SUBMISSION_TIMEOUT_SECONDS = 120.0
+# The name of Server.temporary_folder.
+_TEMPORARY = "tmp"
 
 
 class _FlinkProcess(Server):
     """JobManager or TaskManager: the shipped script in the foreground, which execs java."""
 
     script: str
+    # Jobs end with a standalone cluster in any case, and an orderly end would only take 5 s longer.
+    stop_signal = signal.SIGKILL
 
     def __init__(self, config: Config, java: Java, folder: str) -> None:
         self._flink_folder = config.state_folder / "flink"
@@ -42,11 +47,14 @@ class _FlinkProcess(Server):
         self.stop_timeout_seconds = config.stop_timeout_seconds
 
     def _launch(self, *arguments: str, ports: Mapping[str, int]) -> Launch:
-        temporary = self.state_folder / "tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
         return Launch(
-            command=[str(flink_home() / "bin" / self.script), "start-foreground", *arguments],
+            command=[
+                str(flink_home() / "bin" / self.script),
+                "start-foreground",
+                *arguments,
+                "-D",
+                f"io.tmp.dirs={self.temporary_folder}",
+            ],
             environment=flink_environment(self._config, self._java, self.state_folder),
             ports=ports,
         )
@@ -68,7 +76,7 @@ class JobManager(_FlinkProcess):
         render_configuration(self._config)
         flink = self._config.flink
         ports = {"flink.rest_port": flink.rest_port, "flink.rpc_port": flink.rpc_port}
-        return self._launch("-D", f"io.tmp.dirs={self.state_folder / 'tmp'}", ports=ports)
+        return self._launch(ports=ports)
 
     def is_ready(self) -> bool:
         """The REST API answers."""
@@ -90,12 +98,7 @@ class TaskManager(_FlinkProcess):
     def prepare(self) -> Launch:
         """Gives the process an id of its own at every start, as a new pod would have."""
         self._resource_id = f"{self.state_folder.name}-{time.time_ns()}"
-        options = {
-            "io.tmp.dirs": str(self.state_folder / "tmp"),
-            "taskmanager.resource-id": self._resource_id,
-        }
-        arguments = [text for key, value in options.items() for text in ("-D", f"{key}={value}")]
-        return self._launch(*arguments, ports={})
+        return self._launch("-D", f"taskmanager.resource-id={self._resource_id}", ports={})
 
     def is_ready(self) -> bool:
         """The JobManager knows it, with its slots."""
@@ -135,14 +138,16 @@ class FlinkCluster:
         parallelism: int | None = None,
         savepoint: str | None = None,
         options: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> str:
         """`flink run`: starts the Python module of `archive` (a zip of packages) as a job and returns its id.
 
-        `jar` holds the connectors, `options` are Flink configuration for this job alone. Raises LocalWorldError with
+        `jar` holds the connectors, `options` are Flink configuration for this job alone,
+        `environment` are variables of the program that submits it. Raises LocalWorldError with
         what the client printed if the submission fails.
         """
         client_folder = self._config.state_folder / "flink" / "client"
-        client_folder.mkdir(parents=True, exist_ok=True)
+        (client_folder / _TEMPORARY).mkdir(parents=True, exist_ok=True)
         command = [str(flink_home() / "bin" / "flink"), "run", "--detached"]
         command += ["--parallelism", str(parallelism or self._config.flink.parallelism)]
         if savepoint:
@@ -153,7 +158,7 @@ class FlinkCluster:
         try:
             result = subprocess.run(
                 command,
-                env=os.environ | flink_environment(self._config, self._java, client_folder),
+                env=os.environ | dict(environment or {}) | flink_environment(self._config, self._java, client_folder),
                 # `python -m` looks in its working folder first: the module has to come from the archive.
                 cwd=client_folder,
                 stdout=subprocess.PIPE,
@@ -180,7 +185,7 @@ def flink_home() -> Path:
 
 
 def flink_environment(config: Config, java: Java, folder: Path) -> dict[str, str]:
-    """Variables of Flink's scripts; logs and pids go to `folder`."""
+    """Variables of Flink's scripts, which are to be run in `folder`; logs and pids go there too."""
     return {
         "JAVA_HOME": str(java.home),
         "FLINK_HOME": str(flink_home()),
@@ -188,6 +193,8 @@ def flink_environment(config: Config, java: Java, folder: Path) -> dict[str, str
         "FLINK_LOG_DIR": str(folder),
         "FLINK_PID_DIR": str(folder),
         "FLINK_IDENT_STRING": "local",
+        # Relative, because the scripts do not quote it.
+        "JVM_ARGS": f"-Djava.io.tmpdir={_TEMPORARY}",
         # The workers must live on what was shipped to them, as on a machine without this repository.
         "PYTHONPATH": "",
     }

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -74,6 +75,11 @@ class Server(ABC):
         return self.state_folder / "server.log"
 
     @property
+    def temporary_folder(self) -> Path:
+        """For files that mean nothing to the next start; emptied before it."""
+        return self.state_folder / "tmp"
+
+    @property
     def pid(self) -> int:
         """Of the process that was started last."""
         if self._process is None:
@@ -99,7 +105,8 @@ class Server(ABC):
             raise RuntimeError("servers are started from the main thread, or they die with the thread")
         if self.is_running:
             raise RuntimeError(f"{self.name} is running already (pid {self.pid})")
-        self.state_folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.temporary_folder, ignore_errors=True)
+        self.temporary_folder.mkdir(parents=True)
         self._started_at = time.monotonic()
         launch = self.prepare()
         for key, port in launch.ports.items():

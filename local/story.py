@@ -85,7 +85,10 @@ def tell(run: int) -> Story:
     asha = teller.learner("Asha Rao", "7.5 of 10 at best: 7 in the old column", {f"score:{quiz}": 7}, True)
     ravi = teller.learner("Ravi Menon", "7.4 of 10: 7 in the old column, too", {f"score:{quiz}": 7})
     meena = teller.learner(
-        "Meena Iyer", "has only the old column", {f"score:{quiz}": 8, f"max_score:{quiz}": 10, "completedCount": 5}, True
+        "Meena Iyer",
+        "has only the old column",
+        {f"score:{quiz}": 8, f"max_score:{quiz}": 10, "completedCount": 5},
+        True,
     )
     kiran = teller.learner("Kiran Das", "old column 9, new column 5.5: the new one counts", {f"score:{quiz}": 9})
     divya = teller.learner("Divya Nair", "sends everything twice, and one attempt late")
@@ -116,6 +119,8 @@ def tell(run: int) -> Story:
     for learner in crowd:
         count = source.randrange(1, len(course.contents) + 1)
         teller.complete(learner, course.contents[:count])
+        best = max(score for attempts in learner.attempts.values() for score, _ in attempts)
+        learner.gets_certificate = count == len(course.contents) and best >= 7.5
     teller.bad_completions()
     return Story(
         course=course,
@@ -147,7 +152,7 @@ class _Teller:
     def learner(
         self, name: str, about: str, old_agg: Mapping[str, int] | None = None, gets_certificate: bool = False
     ) -> Learner:
-        user_id = f"{name.split()[0].lower()}-{len(self.learners)}-{self._run}"
+        user_id = f"{name.partition(' ')[0].lower()}-{len(self.learners)}-{self._run}"
         learner = Learner(user_id, name, about, old_agg or {}, gets_certificate=gets_certificate)
         self.learners.append(learner)
         return learner
@@ -156,9 +161,7 @@ class _Teller:
         """A new attempt of 10 questions of one point each that together give `score`."""
         self._now_ms += 1_000
         number = len(learner.attempts.setdefault(content_id, []))
-        event = generator.attempt(
-            self._course, learner.user_id, content_id, number, _split(score), self._now_ms
-        )
+        event = generator.attempt(self._course, learner.user_id, content_id, number, _split(score), self._now_ms)
         learner.attempts[content_id].append((score, 10.0))
         self._last[learner.user_id, content_id] = event
         self._send(event)
@@ -203,9 +206,7 @@ class _Teller:
     def bad_completions(self) -> None:
         """A course that nobody knows, and an event that is none."""
         unknown = generator.Course("do_unknown", self._course.batch_id, ())
-        self.completions.append(
-            generator.encode(generator.completion(unknown, "somebody", ["do_1"], self._now_ms))
-        )
+        self.completions.append(generator.encode(generator.completion(unknown, "somebody", ["do_1"], self._now_ms)))
         self.completions.append(b'{"edata": {"action": "batch-enrolment-update"')
         self.failed["activity.agg.failed"] += 2
 

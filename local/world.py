@@ -7,7 +7,7 @@ Servers end with the `with` block, and with the process if that is killed.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
 from common.config import CassandraConfig
@@ -124,15 +124,30 @@ class World:
         config = CassandraConfig(contact_points=tuple(self.cassandra.contact_points), port=self.cassandra.port)
         asyncio.run(apply_schema(config, self._report))
 
-    def submit(self, module: str, arguments: Iterable[str] = (), **options: object) -> str:
-        """`flink run` of a job of this repository as it is now; see FlinkCluster.submit. Returns the job's id."""
+    def submit(
+        self,
+        module: str,
+        arguments: Iterable[str] = (),
+        *,
+        parallelism: int | None = None,
+        savepoint: str | None = None,
+        options: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
+        """`flink run` of a job of this repository as it is now, with these servers; see FlinkCluster.submit.
+
+        `environment` is laid over the variables that name the servers. Returns the job's id.
+        """
         archive = build_archive(self.config.state_folder)
         return self.flink.submit(
             module,
             list(arguments),
             archive=archive,
             jar=jars.FLINK_CONNECTOR_JAR,
-            **options,  # type: ignore[arg-type]
+            parallelism=parallelism,
+            savepoint=savepoint,
+            options=options,
+            environment=self.job_environment() | dict(environment or {}),
         )
 
     def job_environment(self) -> dict[str, str]:

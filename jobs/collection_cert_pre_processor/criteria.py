@@ -43,12 +43,12 @@ class Criteria:
         """Whether the best score of the course, in percent, is enough."""
         return all(OPERATORS[name](percent, limit) for name, limit in self.score)
 
-    def met_by_user(self, fields: Mapping[str, msgspec.Raw]) -> bool:
+    def met_by_user(self, fields: Mapping[str, Any]) -> bool:
         """Whether every criterion equals the user's field as a JSON value: 2 and 2.0 are equal, 1 and true are not.
 
-        A missing field is null. Raises BadEvent for a field that cannot be read.
+        A missing field is null.
         """
-        return all(canonical(fields.get(field, _NULL)) == demanded for field, demanded in self.user)
+        return all(canonical(fields.get(field)) == demanded for field, demanded in self.user)
 
 
 class _Criteria(msgspec.Struct):
@@ -71,7 +71,7 @@ def parse(text: str) -> Criteria:
     ``user`` demands nothing. Criteria that demand nothing at all are refused, or everybody would be certified.
     Of several operators every one must hold. ``user`` and ``users`` mean the same and may both be there.
     """
-    found = read_json(_CRITERIA, text, "bad_template", "criteria")
+    found = read_json(_CRITERIA, text, "criteria")
     criteria = Criteria(
         enrolment_status=None if found.enrollment is None else _status(found.enrollment),
         score=_score(found.assessment) if found.assessment else (),
@@ -85,12 +85,12 @@ def parse(text: str) -> Criteria:
 
 
 def _status(enrollment: Mapping[str, msgspec.Raw]) -> float:
-    status = read_json(_STATUS, enrollment.get("status", _NULL), "bad_template", "criterion enrollment.status")
+    status = read_json(_STATUS, enrollment.get("status", _NULL), "criterion enrollment.status")
     return COMPLETED if status is None else _number(status, "enrollment.status")
 
 
 def _score(assessment: Mapping[str, msgspec.Raw]) -> tuple[tuple[str, float], ...]:
-    score = read_json(_SCORE, assessment.get("score", _NULL), "bad_template", "criterion assessment.score")
+    score = read_json(_SCORE, assessment.get("score", _NULL), "criterion assessment.score")
     if score is None or score == {}:
         raise BadEvent("bad_template", "criterion assessment.score is missing")
     limits = score if isinstance(score, dict) else {"=": score}
@@ -107,18 +107,21 @@ def _number(value: float | str, criterion: str) -> float:
     return number
 
 
-def read_json(decoder: msgspec.json.Decoder[Value], text: str | bytes | msgspec.Raw, kind: str, what: str) -> Value:
-    """Decodes JSON that somebody else wrote. Raises BadEvent of ``kind``, naming ``what``, for anything unexpected."""
+def read_json(decoder: msgspec.json.Decoder[Value], text: str | msgspec.Raw, what: str) -> Value:
+    """Decodes JSON text of a template. Raises BadEvent ``bad_template``, naming ``what``, for anything unexpected."""
     try:
-        return decoder.decode(text if isinstance(text, str) else bytes(text).decode())
-    except (UnicodeDecodeError, RecursionError, msgspec.DecodeError) as error:
-        raise BadEvent(kind, f"{what} cannot be read: {error}") from error
+        return decoder.decode(text)
+    except (RecursionError, msgspec.DecodeError) as error:
+        raise BadEvent("bad_template", f"{what} cannot be read: {error}") from error
 
 
-def canonical(value: msgspec.Raw) -> bytes:
-    """A JSON value in a form that is equal for equal values. Raises BadEvent ``wrong_type`` if it cannot be read."""
+def canonical(value: Any) -> bytes:
+    """A JSON value, decoded or not (``msgspec.Raw``), in a form that is equal for equal values.
+
+    Raises BadEvent ``wrong_type`` for one not decoded that cannot be read.
+    """
     try:
-        return msgspec.json.encode(_CANONICAL.decode(value), order="deterministic")
+        return msgspec.json.encode(_CANONICAL.decode(msgspec.json.encode(value)), order="deterministic")
     except (RecursionError, msgspec.DecodeError) as error:
         raise BadEvent("wrong_type", f"JSON value to be compared cannot be read: {error}") from error
 

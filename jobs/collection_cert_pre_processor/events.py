@@ -42,17 +42,8 @@ class _Event(msgspec.Struct):
     ets: int | float | None = None
 
 
-class _UserIds(msgspec.Struct, rename="camel"):
-    user_ids: list[str] | None = None
-
-
-class _KeyedEvent(msgspec.Struct):
-    edata: _UserIds | None = None
-
-
 _ANY_EVENT = msgspec.json.Decoder(_AnyEvent)
 _EVENT = msgspec.json.Decoder(_Event)
-_KEYED_EVENT = msgspec.json.Decoder(_KeyedEvent)
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -82,19 +73,6 @@ def decode(value: bytes, timestamp_ms: int) -> CertificateRequest | Skip:
         re_issue=edata.re_issue is True,
         time_ms=events.require_time_ms("ets", timestamp_ms if event.ets is None else event.ets),
     )
-
-
-def user_id_of(value: bytes) -> str | None:
-    """The first user of a Kafka value, by which the stream is keyed, or None where none can be read.
-
-    This job writes no rows, so the key does no more than spread the load: the other users of the event need none.
-    """
-    try:
-        event = events.decode(_KEYED_EVENT, value)
-    except events.BadEvent:
-        return None
-    user_ids = event.edata.user_ids if event.edata is not None else None
-    return user_ids[0] if user_ids else None
 
 
 def narrowed(value: bytes, user_id: str) -> bytes:

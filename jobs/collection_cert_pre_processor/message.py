@@ -7,10 +7,9 @@ from typing import Any
 
 import msgspec
 
-from common.events import BadEvent, to_datetime, to_time_ms
+from common.events import BadEvent, shown, to_datetime, to_time_ms
 from common.messages import Message, deterministic_uuid
 from jobs.collection_cert_pre_processor.answers import User
-from jobs.collection_cert_pre_processor.criteria import read_json
 from jobs.collection_cert_pre_processor.events import ACTION, JOB, CertificateRequest
 from jobs.collection_cert_pre_processor.settings import Settings
 from jobs.collection_cert_pre_processor.templates import Template
@@ -34,10 +33,6 @@ class Earned:
 class _Location(msgspec.Struct):
     type: str | None = None
     name: str | None = None
-
-
-_TEXT = msgspec.json.Decoder(str | None)
-_LOCATIONS = msgspec.json.Decoder(list[_Location] | None)
 
 
 def certificate(
@@ -104,13 +99,19 @@ def _related(request: CertificateRequest, earned: Earned, user: User, course_nam
 def _locations(user: User, types: Sequence[str]) -> dict[str, str]:
     if not types:
         return {}
-    locations = read_json(_LOCATIONS, user.get("userLocations", b"null"), "bad_user", "userLocations of the user") or ()
+    try:
+        locations = msgspec.convert(user.get("userLocations"), list[_Location] | None) or ()
+    except msgspec.ValidationError as error:
+        raise BadEvent("bad_user", f"userLocations of the user cannot be read: {error}") from error
     names = {location.type: location.name for location in locations}
     return {kind: name for kind in types if (name := names.get(kind))}
 
 
 def _text(user: User, field: str) -> str:
-    return read_json(_TEXT, user.get(field, b"null"), "bad_user", f"{field} of the user") or ""
+    value = user.get(field)
+    if not isinstance(value, str | None):
+        raise BadEvent("bad_user", f"{field} of the user is no text: {shown(value)}")
+    return value or ""
 
 
 def _column(value: Any) -> Any:

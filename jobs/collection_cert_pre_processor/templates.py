@@ -51,6 +51,10 @@ class Templates:
     usable: tuple[Template, ...]
     faults: tuple[BadEvent, ...]
 
+    def __bool__(self) -> bool:
+        """False where there is none, or one that has to be repaired: a cache keeps what is false only for a short time."""
+        return bool(self.usable) and not self.faults
+
     @property
     def need_enrolment(self) -> bool:
         """Whether the user's row of ``user_enrolments`` is needed."""
@@ -121,4 +125,4 @@ def _template(key: str, fields: Mapping[str, str]) -> Template:
 
 def _optional(decoder: msgspec.json.Decoder[Value | None], fields: Mapping[str, str], field: str) -> Value | None:
     text = fields.get(field, "")
-    return read_json(decoder, text, "bad_template", field) if text.strip() else None
+    return read_json(decoder, text, field) if text.strip() else None
