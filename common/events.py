@@ -17,6 +17,13 @@ MAX_TIME_MS = 253_402_214_399_999
 """Last ms of 30 December 9999 in UTC: a day before the last that Python's datetime, and so every reader of the tables,
 can represent, because that day is over already in the zones east of Greenwich."""
 
+MAX_KEY_BYTES = 65_535 - len("Course") - 3 * 3
+"""Bytes that user and course id, or the ids of one row's clustering columns, may have together.
+
+Cassandra refuses a partition key, and clustering columns together, of more than 65,535 bytes. The narrowest key is that
+of ``user_activity_agg``: it also holds the activity type, and 3 bytes around each of its 3 parts.
+"""
+
 MAX_SHOWN = 200
 """Characters of a value that a reason quotes: ids of real events are shorter, and a reason is one sentence."""
 
@@ -104,6 +111,16 @@ def require_time_ms(path: str, value: int | float | None) -> int:
     if not 0 <= value <= MAX_TIME_MS or value != int(value):
         raise BadEvent("wrong_type", f"event has a wrong {path}: {shown(value)} is no time in ms between 1970 and 9999")
     return int(value)
+
+
+def check_key_length(names: str, *ids: str) -> None:
+    """Raises BadEvent ``too_large`` where these ids, which make up a key of a table, exceed :data:`MAX_KEY_BYTES`.
+
+    ``names`` are those of the ids as a sentence lists them: ``userId and courseId``.
+    """
+    length = len("".join(ids).encode())
+    if length > MAX_KEY_BYTES:
+        raise BadEvent("too_large", f"event has {names} of {length} bytes together: the limit is {MAX_KEY_BYTES}")
 
 
 def to_number(value: float | str) -> float | None:

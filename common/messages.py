@@ -7,6 +7,7 @@ and a consumer that has seen one may drop its repeat.
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha1
 from typing import Any, Literal
 
 import msgspec
@@ -30,7 +31,14 @@ class Message:
 
 def deterministic_uuid(*identity: str | int) -> str:
     """The uuid5 of an effect's identity. The parts are kept apart, so ``("a", "bc")`` differs from ``("ab", "c")``."""
-    return str(uuid.uuid5(NAMESPACE, msgspec.json.encode(identity).decode()))
+    return _uuid5(msgspec.json.encode(identity))
+
+
+def _uuid5(name: bytes) -> str:
+    """``str(uuid.uuid5(NAMESPACE, name))`` in a quarter of the time: an AUDIT event holds three."""
+    digest = sha1(NAMESPACE.bytes + name, usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digest[16], 16) & 3]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
 
 def certificate_request(
@@ -90,7 +98,7 @@ def audit(
     ``action`` is its ``edata.type`` and ``props`` are the columns that changed. It is about a content, or with
     ``content_id`` None about the learner's enrolment.
     """
-    identity = (job, user_id, course_id, batch_id, content_id or "", action, time_ms)
+    identity = msgspec.json.encode((job, user_id, course_id, batch_id, content_id or "", action, time_ms))
     context_data = [{"type": "CourseBatch", "id": batch_id}]
     if content_id is None:
         context_data.append({"type": "Course", "id": course_id})
@@ -104,12 +112,12 @@ def audit(
         "context": {
             "channel": "in.sunbird",
             "env": "Course",
-            "sid": deterministic_uuid("sid", *identity),
-            "did": deterministic_uuid("did", *identity),
+            "sid": _uuid5(identity + b"sid"),
+            "did": _uuid5(identity + b"did"),
             "pdata": {"ver": "3.0", "id": "org.sunbird.learning.platform", "pid": "course-progress-updater"},
             "cdata": context_data,
         },
-        "mid": f"LP.AUDIT.{deterministic_uuid(*identity)}",
+        "mid": f"LP.AUDIT.{_uuid5(identity)}",
         "object": {
             "id": user_id if content_id is None else content_id,
             "type": "User" if content_id is None else "Content",

@@ -45,6 +45,7 @@ class CassandraConfig(_Section):
     storage_port: Port
     heap_mib: Mebibytes
     direct_memory_mib: Mebibytes
+    jit_level: Annotated[int, Field(ge=1, le=4)]
 
 
 class RedisConfig(_Section):

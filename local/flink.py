@@ -142,9 +142,8 @@ class FlinkCluster:
     ) -> str:
         """`flink run`: starts the Python module of `archive` (a zip of packages) as a job and returns its id.
 
-        `jar` holds the connectors, `options` are Flink configuration for this job alone,
-        `environment` are variables of the program that submits it. Raises LocalWorldError with
-        what the client printed if the submission fails.
+        `jar` holds the connectors, `options` are Flink configuration for this job alone, `environment` are variables of
+        the program that submits it. Raises LocalWorldError with what the client printed if the submission fails.
         """
         client_folder = self._config.state_folder / "flink" / "client"
         (client_folder / _TEMPORARY).mkdir(parents=True, exist_ok=True)

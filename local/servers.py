@@ -176,6 +176,7 @@ class Cassandra(Server):
                 f"-Xmx{self._config.heap_mib}m",
                 f"-XX:MaxDirectMemorySize={self._config.direct_memory_mib}m",
                 f"@{_HERE / 'cassandra' / 'jvm.options'}",
+                f"-XX:TieredStopAtLevel={self._config.jit_level}",
                 f"-javaagent:{agent}",
                 f"-Djava.io.tmpdir={self.temporary_folder}",
                 f"-Dlogback.configurationFile={_HERE / 'cassandra' / 'logback.xml'}",

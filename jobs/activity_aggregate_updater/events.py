@@ -5,19 +5,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from common import events
-from common.events import BadEvent, Skip, require_text, require_time_ms
+from common.events import BadEvent, Skip, check_key_length, require_text, require_time_ms
 
 JOB = "ActivityAggregateUpdater"
 ACTION = "batch-enrolment-update"
 COMPLETED = 2
 """``status`` of a content, and of an enrolment, that is completed."""
-
-MAX_KEY_BYTES = 65_535 - len("Course") - 3 * 3
-"""Bytes that user and course id, or course, batch and content id, may have together.
-
-Cassandra refuses a partition key, and clustering columns together, of more than 65,535 bytes. The narrowest key is that
-of ``user_activity_agg``: it also holds the activity type, and 3 bytes around each of its 3 parts.
-"""
 
 
 class Enrolment(NamedTuple):
@@ -119,10 +112,5 @@ def _completed_content(entry: object) -> str | None:
 def _check_key_lengths(enrolment: Enrolment, content_ids: tuple[str, ...]) -> None:
     user_id, course_id, batch_id = enrolment
     longest = max(content_ids, key=lambda content_id: len(content_id.encode()))
-    for names, ids in (
-        ("userId and courseId", (user_id, course_id)),
-        ("courseId, batchId and contentId", (course_id, batch_id, longest)),
-    ):
-        length = len("".join(ids).encode())
-        if length > MAX_KEY_BYTES:
-            raise BadEvent("too_large", f"event has {names} of {length} bytes together: the limit is {MAX_KEY_BYTES}")
+    check_key_length("userId and courseId", user_id, course_id)
+    check_key_length("courseId, batchId and contentId", course_id, batch_id, longest)

@@ -1,6 +1,6 @@
 """Attempts and recompute requests as they come from ``telemetry.assess``: bytes in, checked values out. Pure.
 
-Numbers in comments are the steps of the job (docs: how the job works).
+Steps are numbered as in the job's description.
 """
 
 from collections.abc import Sequence
@@ -12,20 +12,13 @@ from typing import NamedTuple
 import msgspec
 
 from common import events
-from common.events import BadEvent, require_text, require_time_ms, shown, to_number
+from common.events import BadEvent, check_key_length, require_text, require_time_ms, shown, to_number
 from jobs.assessment_aggregator.questions import Item, Question, TextMaps, to_item
-
-MAX_KEY_BYTES = 65_535 - len("Course") - 3 * 3
-"""Bytes that user and course id, or batch, content and attempt id, may have together.
-
-Cassandra refuses a partition key, and clustering columns together, of more than 65,535 bytes. The narrowest key is that
-of ``user_activity_agg``: it also holds the activity type, and 3 bytes around each of its 3 parts.
-"""
 
 MAX_CACHED_ITEMS = 4_096
 MAX_CACHED_ITEM_BYTES = 8_192
-"""Items that are converted once and kept, and the JSON of the largest among them: 8 KB of JSON become some 25 KB in
-memory, so a worker holds 100 MB at the very most and, with items of 1 KB, 12 MB. One that is not kept costs 8 us."""
+"""Items that are converted once and kept, and the JSON of the largest among them: 8 KB of JSON become some 26 KB in
+memory, 0.5 KB become 3, so a worker holds 12 MB as a rule and 110 MB at most. One that is not kept costs 8 us."""
 
 
 class Enrolment(NamedTuple):
@@ -88,24 +81,11 @@ class _Event(msgspec.Struct, rename="camel"):
     events: list[_Answer] | None = None
 
 
-class _User(msgspec.Struct, rename="camel"):
-    user_id: str | None = None
-
-
 _EVENT = msgspec.json.Decoder(_Event)
-_USER = msgspec.json.Decoder(_User)
 _ITEM = msgspec.json.Decoder(_Item | None)
 _TEXT = msgspec.json.Decoder(str)
 _NO_EDATA = _Edata()
 _NO_ITEM = _Item()
-
-
-def user_id_of(value: bytes) -> str | None:
-    """The user id of a Kafka value, by which the stream is keyed; None where none can be read. Raises nothing."""
-    try:
-        return _USER.decode(value).user_id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def decode(value: bytes, timestamp_ms: int) -> AssessmentEvent:
@@ -133,13 +113,8 @@ def decode(value: bytes, timestamp_ms: int) -> AssessmentEvent:
 
 def _check_key_lengths(enrolment: Enrolment, content_id: str, attempt_id: str) -> None:
     user_id, course_id, batch_id = enrolment
-    for names, ids in (
-        ("userId and courseId", (user_id, course_id)),
-        ("batchId, contentId and attemptId", (batch_id, content_id, attempt_id)),
-    ):
-        length = len("".join(ids).encode())
-        if length > MAX_KEY_BYTES:
-            raise BadEvent("too_large", f"event has {names} of {length} bytes together: the limit is {MAX_KEY_BYTES}")
+    check_key_length("userId and courseId", user_id, course_id)
+    check_key_length("batchId, contentId and attemptId", batch_id, content_id, attempt_id)
 
 
 def _attempt(attempt_id: str, answers: Sequence[_Answer]) -> SubmittedAttempt:
@@ -170,7 +145,7 @@ def _total(path: str, scores: Sequence[float]) -> float:
     """Step 4: the sum, rounded once, so that neither the order of the answers nor their number shows in its last digit.
 
     Ten answers worth 0.1 are 1.0, where adding them up one by one gives 0.9999999999999999 and no learner ever
-    reaches 100 percent. A sum below 0 is refused: 0 <= best score is what all readers rely on.
+    reaches 100 percent. A sum below 0 is refused, since a best score is never below 0; a single answer may cost points.
     """
     try:
         total = fsum(scores)

@@ -1,7 +1,7 @@
 """The rules of the assessment aggregator: stored rows and events in, rows to write and messages to send out. Pure.
 
 Times of rows are aware datetimes with ms precision, as the driver reads and writes them; times of events are ms.
-Numbers in comments are the steps of the job (docs: how the job works).
+Steps are numbered as in the job's description.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -7,9 +7,10 @@ taken in two steps, since only who passes :func:`select`, by the rows, is worth 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from common import messages
@@ -50,6 +51,23 @@ class Decisions:
     messages: tuple[Message, ...] = ()
     skipped: tuple[str, ...] = ()
     failed: tuple[BadEvent, ...] = ()
+
+
+class Effect(StrEnum):
+    """What an event came to, as the metrics name it."""
+
+    ISSUED = "issued"
+    """A certificate was requested, whatever else happened."""
+    FAILED = "failed"
+    NOT_EARNED = "not_earned"
+
+
+def effect(of_each: Iterable[Decisions]) -> Effect:
+    """What a request came to, by what is decided about each of its learners."""
+    decisions = list(of_each)
+    if any(decision.messages for decision in decisions):
+        return Effect.ISSUED
+    return Effect.FAILED if any(decision.failed for decision in decisions) else Effect.NOT_EARNED
 
 
 def select(

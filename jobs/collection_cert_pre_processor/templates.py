@@ -52,7 +52,7 @@ class Templates:
     faults: tuple[BadEvent, ...]
 
     def __bool__(self) -> bool:
-        """False where there is none, or one that has to be repaired: a cache keeps what is false only for a short time."""
+        """False where there is none, or one that waits for its repair: a cache keeps what is false only shortly."""
         return bool(self.usable) and not self.faults
 
     @property

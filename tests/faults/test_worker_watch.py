@@ -24,7 +24,7 @@ def run(cluster: World, folder: Path, *options: str) -> tuple[str, list[psutil.P
     archive = build_numbers_archive(folder)
     arguments = [str(folder), *options]
     job = cluster.flink.submit(MODULE, arguments, archive=archive, jar=jars.FLINK_CONNECTOR_JAR)
-    wait_until(lambda: len(list(folder.glob("worker-*"))) == 2, "both workers work", 90)
+    wait_until(lambda: len(list(folder.glob("worker-*"))) == 2, "both workers work", 120)
     return job, [psutil.Process(int(file.name.removeprefix("worker-"))) for file in folder.glob("worker-*")]
 
 
@@ -40,7 +40,7 @@ def test_watched_workers_end_at_once_and_the_job_goes_on(cluster: World, tmp_pat
     wait_until(lambda: are_gone(workers), "the workers end with their TaskManager", 5)
 
     task_manager.start()
-    wait_until(lambda: len(list(tmp_path.glob("worker-*"))) == 4, "new workers work", 90)
+    wait_until(lambda: len(list(tmp_path.glob("worker-*"))) == 4, "new workers work", 120)
     cluster.flink.client.cancel(job)
 
 

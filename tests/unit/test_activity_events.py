@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from common.events import BadEvent, Skip
-from jobs.activity_aggregate_updater.events import MAX_KEY_BYTES, ContentsCompleted, Enrolment, decode
+from common.events import MAX_KEY_BYTES, BadEvent, Skip
+from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment, decode
 
 KAFKA_TIME = 1_715_657_599_999
 

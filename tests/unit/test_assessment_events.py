@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.events import MAX_TIME_MS, BadEvent
+from common.events import MAX_KEY_BYTES, MAX_TIME_MS, BadEvent
 from common.messages import failed, repaired
 from jobs.assessment_aggregator import events
-from jobs.assessment_aggregator.events import MAX_CACHED_ITEM_BYTES, MAX_KEY_BYTES, Enrolment, decode, user_id_of
+from jobs.assessment_aggregator.events import MAX_CACHED_ITEM_BYTES, Enrolment, decode
 from jobs.assessment_aggregator.questions import Question, encode
 from tests.strategies import T0, JsonObject, answer, item, mangled, submission, with_odd_value
 
@@ -346,35 +346,6 @@ class TestSharedItems:
         reasons = {refusal_of_answer(item=item(id=" ")).reason for _ in range(2)}
 
         assert len(reasons) == 1
-
-
-class TestUserId:
-    @pytest.mark.parametrize(
-        ("value", "user_id"),
-        [
-            (SUBMISSION, "u-1"),
-            (b'{"userId": "\xc3\xa9"}', "é"),
-            (b'{"userId": null}', None),
-            (b'{"userId": 1}', None),
-            (b'{"userId": "\xff"}', None),
-            (b'{"user": "u-1"}', None),
-            (b"[]", None),
-            (b"", None),
-            (b'{"a": ' + b"[" * 9999, None),
-        ],
-    )
-    def test_where_it_can_be_read(self, value: bytes, user_id: str | None) -> None:
-        assert user_id_of(value) == user_id
-
-    @given(mangled(SUBMISSION))
-    def test_every_usable_event_is_keyed_by_its_user(self, value: bytes) -> None:
-        user_id = user_id_of(value)
-
-        try:
-            event = decode(value, KAFKA_TIME)
-        except BadEvent:
-            return
-        assert event.enrolment.user_id == user_id
 
 
 def check_is_decoded_or_refused(value: bytes) -> None:

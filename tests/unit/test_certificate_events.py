@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from common.events import BadEvent, Skip
-from jobs.collection_cert_pre_processor.events import CertificateRequest, decode, narrowed, user_id_of
+from jobs.collection_cert_pre_processor.events import CertificateRequest, decode, narrowed
 
 KAFKA_TIMESTAMP_MS = 1_715_657_999_999
 
@@ -115,15 +115,6 @@ def test_what_is_no_json_fails(value: bytes) -> None:
     with pytest.raises(BadEvent) as failure:
         decode(value, KAFKA_TIMESTAMP_MS)
     assert failure.value.kind == "not_json"
-
-
-def test_the_stream_is_keyed_by_the_first_user() -> None:
-    assert user_id_of(json.dumps(event(userIds=["u-2", "u-1"])).encode()) == "u-2"
-
-
-@pytest.mark.parametrize("value", [b"", b"[]", b"{}", b'{"edata": null}', b'{"edata": {"userIds": []}}'])
-def test_without_a_user_there_is_no_key(value: bytes) -> None:
-    assert user_id_of(value) is None
 
 
 def test_what_failed_for_one_user_is_the_same_event_for_that_user_alone() -> None:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import msgspec
 import pytest
 
 from common.events import MAX_TIME_MS, BadEvent
@@ -58,7 +57,7 @@ def message(
     settings: Settings = SETTINGS,
     request: CertificateRequest = REQUEST,
 ) -> Message:
-    fields = msgspec.json.decode(json.dumps(USER if user is None else user), type=dict[str, msgspec.Raw])
+    fields = USER if user is None else user
     return certificate(
         request, "u-1", earned or Earned(template()), user=fields, course_name="Maths", settings=settings
     )

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import pytest
 
 from common.aggregates import merge
@@ -57,8 +56,6 @@ def decide(
         content_types={**scored, **(content_types or {})},
         settings=settings,
     )
-    if isinstance(user, Mapping):
-        user = msgspec.json.decode(json.dumps(user), type=dict[str, msgspec.Raw])
     return rules.issue(request, "u-1", selected, user=user, course_name=course_name, settings=settings)
 
 
@@ -101,7 +98,7 @@ def test_a_plain_number_as_criterion() -> None:
 
 @pytest.mark.parametrize(("name", "expected"), [("C:\\q\\", "C:\\q\\"), ("\\ud83d\\x", "\ufffd\\x"), ("a\\nb", "ab")])
 def test_a_course_name_with_odd_escapes(name: str, expected: str) -> None:
-    course_name = answers.cached_course_name(json.dumps({"name": name}).encode())
+    course_name = answers.cached_course_name(answers.ContentMetadata(name=name))
     assert course_name is not None
     assert edata(decide(template(), course_name=course_name))["courseName"] == expected
 
@@ -346,6 +343,18 @@ def test_every_template_is_decided_on_its_own() -> None:
     )
     assert kinds(decisions) == (1, ["other_score", "other_score", "other_status"], ["bad_template"])
     assert json.loads(decisions.messages[0].value)["edata"]["name"] == "Completion"
+
+
+@pytest.mark.parametrize(
+    ("of_each", "expected"),
+    [
+        ([template(), template("criteria")], "issued"),
+        ([template("criteria"), template({"enrollment": {"status": 1}})], "failed"),
+        ([template({"enrollment": {"status": 1}})], "not_earned"),
+    ],
+)
+def test_a_request_came_to_the_best_that_came_out_of_it(of_each: list[dict[str, str]], expected: str) -> None:
+    assert rules.effect(decide(of_one) for of_one in of_each) == expected
 
 
 def test_nothing_has_to_be_fetched_for_who_has_earned_nothing() -> None:

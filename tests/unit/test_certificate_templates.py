@@ -93,6 +93,21 @@ def test_a_bad_template_is_a_fault_and_spoils_no_other(bad: dict[str, str]) -> N
     assert fault.reason.startswith("Invalid template for batch : b-1: template t-1: ")
 
 
+@pytest.mark.parametrize(
+    ("cert_templates", "is_settled"),
+    [
+        ({"t-1": fields()}, True),
+        ({"t-1": fields(), "t-2": fields(criteria="{}")}, False),
+        ({"t-1": fields(url="https://c/t.zip")}, False),
+        (None, False),
+    ],
+)
+def test_what_is_missing_or_waits_for_its_repair_is_not_for_long(
+    cert_templates: dict[str, dict[str, str]] | None, is_settled: bool
+) -> None:
+    assert bool(parse("b-1", cert_templates)) is is_settled
+
+
 def test_the_order_is_that_of_the_keys() -> None:
     templates = parse("b-1", {"b": fields(), "a": fields(), "c": fields()})
     assert [template.key for template in templates.usable] == ["a", "b", "c"]

@@ -4,12 +4,13 @@ import base64
 import json
 import uuid
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from common.events import BadEvent
-from common.messages import audit, certificate_request, deterministic_uuid, failed, repaired
+from common.messages import NAMESPACE, audit, certificate_request, deterministic_uuid, failed, repaired
 from tests.strategies import JsonObject, json_objects
 
 BAD = BadEvent("wrong_type", "event has a wrong userId: it is blue")
@@ -78,6 +79,7 @@ def test_audit_of_a_content() -> None:
     context = event["context"]
     ids = [event.pop("mid").removeprefix("LP.AUDIT."), context.pop("sid"), context.pop("did")]
     assert len({uuid.UUID(identity) for identity in ids}) == 3
+    assert {uuid.UUID(identity).version for identity in ids} == {5}
     assert event == {
         "actor": {"id": "u-1", "type": "User"},
         "eid": "AUDIT",
@@ -135,6 +137,11 @@ def test_the_parts_of_an_identity_are_kept_apart_and_ids_never_change() -> None:
     assert deterministic_uuid("a", 1) != deterministic_uuid("a", "1")
     # Consumers remember ids: a release that makes others sends every repeat twice.
     assert deterministic_uuid("TheJob", "u-1", 1715657560200) == "f8e0c528-5b91-5f45-8cd0-212b14520d88"
+
+
+@given(st.text())
+def test_ids_are_those_of_the_standard(part: str) -> None:
+    assert deterministic_uuid(part) == str(uuid.uuid5(NAMESPACE, msgspec.json.encode([part]).decode()))
 
 
 def test_a_failed_event_is_passed_on_as_it_came_with_the_reason_added() -> None:

@@ -1,0 +1,226 @@
+"""The certificate pre-processor: what it fetches for a batch of requests, and the messages that the rules decide on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+from zoneinfo import ZoneInfo
+
+from common.aggregates import SCORE, contents_of
+from common.caches import BadValue, RedisDatabase, TimedCache
+from common.cassandra import Cassandra
+from common.concurrency import gather_all
+from common.events import BadEvent, Skip
+from common.http import Answer, ApiClient
+from common.messages import Message
+from common.metrics import Metrics
+from common.pipeline import Job, Outcome
+from jobs.collection_cert_pre_processor import answers, events, rules
+from jobs.collection_cert_pre_processor.answers import CONTENT_METADATA, User
+from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
+from jobs.collection_cert_pre_processor.events import JOB, CertificateRequest
+from jobs.collection_cert_pre_processor.rules import Decisions
+from jobs.collection_cert_pre_processor.settings import Settings
+from jobs.collection_cert_pre_processor.store import BatchKey, EnrolmentKey, Store
+from jobs.collection_cert_pre_processor.templates import Templates
+
+USER_FIELDS = "?organisations,roles,locations,declarations,externalIds"
+
+Known = TypeVar("Known")
+
+
+class ReceivedRequest(NamedTuple):
+    """A request with the Kafka value that it was decoded from: what fails for one learner is sent as it came."""
+
+    request: CertificateRequest
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """One learner of one request: what a decision is about. ``index`` is that of the request in its batch."""
+
+    index: int
+    request: CertificateRequest
+    user_id: str
+    templates: Templates
+
+    @property
+    def enrolment(self) -> EnrolmentKey:
+        """Of the rows that are needed."""
+        return EnrolmentKey(self.user_id, self.request.course_id, self.request.batch_id)
+
+
+class CollectionCertPreProcessor(Job[ReceivedRequest]):
+    """Requests to check for a certificate in, requests to generate one out. Writes no rows."""
+
+    name = JOB
+    user_id_path = ("edata", "userIds")
+
+    def __init__(self, config: CollectionCertPreProcessorConfig) -> None:
+        """Connects to nothing."""
+        self._config = config
+        self.failed_topic = config.kafka.topic("issue.certificate.failed")
+        self.limits = config.limits
+        self.max_buffered_requests = config.batch.max_buffered_requests
+
+    def decode(self, value: bytes, timestamp_ms: int) -> ReceivedRequest | Skip:
+        """The request of a Kafka value, together with that value. Raises BadEvent."""
+        request = events.decode(value, timestamp_ms)
+        return request if isinstance(request, Skip) else ReceivedRequest(request, value)
+
+    async def open(self, metrics: Metrics) -> None:
+        """Connects to Cassandra and Redis."""
+        config = self._config
+        self._counts = metrics.counts
+        self._settings = Settings(
+            topic=config.kafka.topic("generate.certificate.request"),
+            failed_topic=self.failed_topic,
+            cert_domain_url=config.cert_domain_url,
+            cloud_storage_base_url=config.cloud_storage_base_url,
+            content_cloud_storage_container=config.content_cloud_storage_container,
+            cloud_storage_cname_url=config.cloud_storage_cname_url,
+            supported_content_types=frozenset(config.supported_content_types),
+            enable_suppress_exception=config.enable_suppress_exception,
+            zone=ZoneInfo(config.time_zone),
+        )
+        self._cassandra = Cassandra(config.cassandra, metrics)
+        self._contents = RedisDatabase(config.redis, config.redis.content_database)
+        self._collections = RedisDatabase(config.redis, config.redis.collection_database)
+        self._user_api = ApiClient(
+            "user_read", f"{config.learner_base_url}/private/user/v1/read/", config.http, metrics
+        )
+        self._content_api = ApiClient(
+            "content_read", f"{config.content_base_url}/content/v3/read/", config.http, metrics
+        )
+        self._templates = TimedCache[BatchKey, Templates]("templates", config.batch_cache, metrics)
+        self._content_types = TimedCache[str, str | BadValue | None]("content_types", config.content_cache, metrics)
+        self._course_names = TimedCache[str, str | BadValue]("course_names", config.course_cache, metrics)
+        await self._cassandra.open()
+        self._store = Store(self._cassandra, config.cassandra.keyspace)
+        await self._store.prepare()
+        await self._contents.open()
+        await self._collections.open()
+
+    async def close(self) -> None:
+        """Closes what ``open`` has opened."""
+        for resource in (self._cassandra, self._contents, self._collections, self._user_api, self._content_api):
+            await resource.close()
+
+    async def apply(self, batch: Sequence[ReceivedRequest]) -> Sequence[Outcome]:
+        """Decides about every learner of every request: first by the rows, then by the answers of the APIs."""
+        keys = [BatchKey(request.course_id, request.batch_id) for request, _ in batch]
+        templates = await self._templates.get_many(keys, self._store.templates)
+        learners = [
+            Learner(index, request, user_id, templates[key])
+            for index, ((request, _), key) in enumerate(zip(batch, keys, strict=True))
+            for user_id in request.user_ids
+        ]
+        decisions = await self._issue(learners, await self._select(learners))
+        messages: list[list[Message]] = [[] for _ in batch]
+        of_each: list[list[Decisions]] = [[] for _ in batch]
+        for learner, decision in zip(learners, decisions, strict=True):
+            of_each[learner.index].append(decision)
+            messages[learner.index] += decision.messages
+            if decision.failed:
+                value = batch[learner.index].value
+                failed = rules.failed_message(value, learner.user_id, decision.failed, self._settings)
+                messages[learner.index].append(failed)
+        self._count(of_each)
+        return messages
+
+    async def _select(self, learners: Sequence[Learner]) -> list[Decisions]:
+        """Steps 1 to 3: what each learner has earned as far as the rows tell."""
+        enrolments, aggregates = await self._store.enrolments_and_aggregates(
+            {
+                learner.enrolment: bool(learner.templates.enrolment_columns)
+                for learner in learners
+                if learner.templates.need_enrolment
+            },
+            dict.fromkeys(learner.enrolment for learner in learners if learner.templates.need_aggregates),
+        )
+        scored = {content_id for of_one in aggregates.values() for content_id in contents_of(SCORE, of_one)}
+        content_types = await self._content_types.get_many(scored, self._load_content_types)
+        known_types = {content_id: _or_fault(content_type) for content_id, content_type in content_types.items()}
+        return [
+            rules.select(
+                learner.request,
+                learner.templates,
+                enrolment=enrolments.get(learner.enrolment),
+                aggregates=aggregates.get(learner.enrolment, {}),
+                content_types=known_types,
+                settings=self._settings,
+            )
+            for learner in learners
+        ]
+
+    async def _issue(self, learners: Sequence[Learner], selected: Sequence[Decisions]) -> list[Decisions]:
+        """Steps 4 to 6 for those who have earned something; asks for nobody else."""
+        earners = [learner for learner, decision in zip(learners, selected, strict=True) if decision.earned]
+        course_names = await self._course_names.get_many(
+            (learner.request.course_id for learner in earners), self._load_course_names
+        )
+        user_ids = list(dict.fromkeys(learner.user_id for learner in earners))
+        users = dict(zip(user_ids, await gather_all(map(self._ask_user, user_ids)), strict=True))
+        return [
+            rules.issue(
+                learner.request,
+                learner.user_id,
+                decision,
+                user=users[learner.user_id],
+                course_name=_or_fault(course_names[learner.request.course_id]),
+                settings=self._settings,
+            )
+            if decision.earned
+            else decision
+            for learner, decision in zip(learners, selected, strict=True)
+        ]
+
+    def _count(self, of_each: Sequence[Sequence[Decisions]]) -> None:
+        for of_one in of_each:
+            self._counts["events_applied", "effect", rules.effect(of_one)] += 1
+            for decision in of_one:
+                for kind in decision.skipped:
+                    self._counts["skipped", "reason", kind] += 1
+                for fault in decision.failed:
+                    self._counts["failed", "reason", fault.kind] += 1
+
+    async def _ask_user(self, user_id: str) -> User | Skip | BadEvent:
+        answer = await self._user_api.get(user_id, USER_FIELDS)
+        try:
+            return answers.user(user_id, answer)
+        except BadEvent as bad:
+            return bad
+
+    async def _load_content_types(self, content_ids: Sequence[str]) -> Mapping[str, str | BadValue | None]:
+        """From the content cache, else from the content read API."""
+        cached = await self._contents.structs(content_ids, CONTENT_METADATA)
+        known = {content_id: answers.cached_content_type(cached[content_id]) for content_id in content_ids}
+        return await self._ask_for_missing(known, "", answers.content_type)
+
+    async def _load_course_names(self, course_ids: Sequence[str]) -> Mapping[str, str | BadValue]:
+        """From the collection cache, else from the content read API."""
+        cached = await self._collections.structs(course_ids, CONTENT_METADATA)
+        known = {course_id: answers.cached_course_name(cached[course_id]) for course_id in course_ids}
+        return await self._ask_for_missing(known, "?fields=name", answers.course_name)
+
+    async def _ask_for_missing(
+        self, known: Mapping[str, Known | None], query: str, read: Callable[[str, Answer], Known]
+    ) -> dict[str, Known | BadValue]:
+        """``known`` with what the content read API says where it has None."""
+
+        async def ask(identifier: str) -> Known | BadValue:
+            answer = await self._content_api.get(identifier, query)
+            try:
+                return read(identifier, answer)
+            except BadEvent as bad:
+                # In this form the cache forgets it soon, and no exception gathers the frames of all who raise it.
+                return BadValue(bad.reason)
+
+        found: dict[str, Known | BadValue] = {key: value for key, value in known.items() if value is not None}
+        missing = [identifier for identifier, value in known.items() if value is None]
+        found.update(zip(missing, await gather_all(map(ask, missing)), strict=True))
+        return found
+
+
+def _or_fault(value: Known | BadValue) -> Known | BadEvent:
+    return BadEvent("content_api", value.reason) if isinstance(value, BadValue) else value

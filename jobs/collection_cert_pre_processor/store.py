@@ -1,0 +1,100 @@
+"""The tables of the certificate pre-processor: what is read for a batch of requests. Nothing is written."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from common.aggregates import ACTIVITY_TYPE, context_id, merge
+from common.cassandra import Cassandra
+from common.concurrency import gather_all
+from jobs.collection_cert_pre_processor import templates
+from jobs.collection_cert_pre_processor.rules import Enrolment
+from jobs.collection_cert_pre_processor.templates import Templates
+
+_ENROLMENT_COLUMNS = "active, status, completedon, issued_certificates"
+
+
+class BatchKey(NamedTuple):
+    """The key of a row of ``course_batch``."""
+
+    course_id: str
+    batch_id: str
+
+
+class EnrolmentKey(NamedTuple):
+    """The key of a row of ``user_enrolments``, and of a course's row of ``user_activity_agg``."""
+
+    user_id: str
+    course_id: str
+    batch_id: str
+
+
+class Store:
+    """Statements prepared for one session. Works with both primary keys that ``user_activity_agg`` has in the wild."""
+
+    def __init__(self, cassandra: Cassandra, keyspace: str) -> None:
+        """``cassandra`` is open."""
+        self._cassandra = cassandra
+        self._keyspace = keyspace
+
+    async def prepare(self) -> None:
+        """Raises WorldFault, or TaskFault where a table or a column is missing."""
+        prepare = self._cassandra.prepare
+        self._columns = await self._enrolment_columns()
+        self._read_batch = await prepare(
+            f"SELECT cert_templates FROM {self._keyspace}.course_batch WHERE courseid = ? AND batchid = ?"
+        )
+        enrolment = f"FROM {self._keyspace}.user_enrolments WHERE userid = ? AND courseid = ? AND batchid = ?"
+        self._read_enrolment = await prepare(f"SELECT {_ENROLMENT_COLUMNS} {enrolment}")
+        # Not one statement for each choice of columns: templates name them, so there is no end to the choices.
+        quoted = (f'"{column}"' for column in self._columns)
+        self._read_whole_enrolment = await prepare(f"SELECT {', '.join((_ENROLMENT_COLUMNS, *quoted))} {enrolment}")
+        self._read_aggregates = await prepare(
+            f"SELECT agg, aggregates FROM {self._keyspace}.user_activity_agg "
+            "WHERE activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?"
+        )
+
+    async def _enrolment_columns(self) -> list[str]:
+        """The columns that the table really has: names in templates are looked up in them and go into no statement."""
+        read = await self._cassandra.prepare(
+            "SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = 'user_enrolments'"
+        )
+        (rows,) = await self._cassandra.read(read, [(self._keyspace.lower(),)])
+        return [column for (column,) in rows]
+
+    async def templates(self, batches: Sequence[BatchKey]) -> dict[BatchKey, Templates]:
+        """The certificate templates of each batch; none where there is no such batch."""
+        rows = await self._cassandra.read(self._read_batch, batches)
+        return {
+            batch: templates.parse(batch.batch_id, rows_of_one[0][0] if rows_of_one else None)
+            for batch, rows_of_one in zip(batches, rows, strict=True)
+        }
+
+    async def enrolments_and_aggregates(
+        self, enrolments: Mapping[EnrolmentKey, bool], aggregates: Collection[EnrolmentKey]
+    ) -> tuple[dict[EnrolmentKey, Enrolment], dict[EnrolmentKey, dict[str, float]]]:
+        """The enrolments that there are, and the aggregates of each key, empty where there are none.
+
+        The value of a key in ``enrolments`` is whether all columns are wanted.
+        """
+        narrow = [key for key, is_whole in enrolments.items() if not is_whole]
+        whole = [key for key, is_whole in enrolments.items() if is_whole]
+        of_course = [(ACTIVITY_TYPE, key.course_id, key.user_id, context_id(key.batch_id)) for key in aggregates]
+        narrow_rows, whole_rows, aggregate_rows = await gather_all(
+            (
+                self._cassandra.read(self._read_enrolment, narrow),
+                self._cassandra.read(self._read_whole_enrolment, whole),
+                self._cassandra.read(self._read_aggregates, of_course),
+            )
+        )
+        found = {
+            key: Enrolment(*rows_of_one[0]) for key, rows_of_one in zip(narrow, narrow_rows, strict=True) if rows_of_one
+        }
+        for key, rows_of_one in zip(whole, whole_rows, strict=True):
+            for active, status, completed_on, issued_certificates, *columns in rows_of_one:
+                all_columns = dict(zip(self._columns, columns, strict=True))
+                found[key] = Enrolment(active, status, completed_on, issued_certificates, all_columns)
+        merged = {
+            key: merge(*rows_of_one[0]) if rows_of_one else {}
+            for key, rows_of_one in zip(aggregates, aggregate_rows, strict=True)
+        }
+        return found, merged
