@@ -8,6 +8,7 @@ Everything here lives in one event loop and never awaits between looking and cha
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
@@ -151,15 +152,16 @@ def _is_wrong_type(error: ResponseError) -> bool:
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[Value]):
     value: Value
-    expires_ms: float
+    loaded_ms: float
+    ttl_ms: float
 
 
 class TimedCache(Generic[Key, Value]):
     """Answers in memory, each for a time, of a bounded number; one load per key however many ask at once.
 
     Not more than ``max_entries`` are kept: the one whose last use is longest ago goes first. An answer's age counts
-    from the start of its load. An empty one (None, no members, BadValue) is kept only for ``empty_ttl_ms``, a failure
-    not at all.
+    from the start of its load. An empty one (None, no members, BadValue, BadEvent) is kept only for ``empty_ttl_ms``, a
+    failure not at all.
     """
 
     def __init__(
@@ -183,9 +185,16 @@ class TimedCache(Generic[Key, Value]):
         return len(self._entries)
 
     async def get_many(
-        self, keys: Iterable[Key], load_many: Callable[[Sequence[Key]], Awaitable[Mapping[Key, Value]]]
+        self,
+        keys: Iterable[Key],
+        load_many: Callable[[Sequence[Key]], Awaitable[Mapping[Key, Value]]],
+        *,
+        recent: bool = False,
     ) -> dict[Key, Value]:
-        """The value of each key.
+        """The value of each key; with ``recent`` none that is older than ``empty_ttl_ms``.
+
+        Ask for a recent one before an event is refused because of what a cached answer lacks: the answer may have
+        been right when it was loaded.
 
         ``load_many`` is called once with those that are neither here nor on their way, and returns all of them. What
         it raises is raised here, and wherever else one of these keys is waited for. Cancelling this call does not
@@ -195,9 +204,10 @@ class TimedCache(Generic[Key, Value]):
         awaited: dict[Key, asyncio.Task[Mapping[Key, Value]]] = {}
         to_load: list[Key] = []
         now_ms = self._clock_ms()
+        max_age_ms = self._config.empty_ttl_ms if recent else math.inf
         for key in dict.fromkeys(keys):
             entry = self._entries.get(key)
-            if entry is not None and now_ms < entry.expires_ms:
+            if entry is not None and now_ms - entry.loaded_ms < min(entry.ttl_ms, max_age_ms):
                 self._entries.move_to_end(key)
                 found[key] = entry.value
             elif key in self._loading:
@@ -233,9 +243,9 @@ class TimedCache(Generic[Key, Value]):
         if task.cancelled() or task.exception() is not None:
             return
         for key, value in task.result().items():
-            is_empty = isinstance(value, BadValue) or not value
+            is_empty = isinstance(value, BadValue | BadEvent) or not value
             ttl_ms = self._config.empty_ttl_ms if is_empty else self._config.ttl_ms
-            self._entries[key] = _Entry(value, started_ms + ttl_ms)
+            self._entries[key] = _Entry(value, started_ms, ttl_ms)
             self._entries.move_to_end(key)
         while len(self._entries) > self._config.max_entries:
             self._entries.popitem(last=False)

@@ -11,9 +11,8 @@ async def gather_all(awaitables: Iterable[Awaitable[Result]]) -> list[Result]:
     """The results in order; where some fail, the first failure, but only when all have ended.
 
     ``asyncio.gather`` raises at once and leaves the others running: their effects would then meet those of the retry.
+    A result may be an exception; only one that is raised is a failure.
     """
-    results = await asyncio.gather(*awaitables, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if not isinstance(result, BaseException)]
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return [task.result() for task in tasks]

@@ -1,15 +1,24 @@
 """What a course consists of: required leaf nodes, units, and courses of which no leaf nodes are known. Pure."""
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from common import events
-from common.events import BadEvent
+from common.events import BadEvent, shown
+
+if TYPE_CHECKING:
+    from common.http import Answer
 
 RETIRED = "Retired"
 SEARCHED_STATUSES = ("Live", "Unlisted", RETIRED)
+
+
+class LeafNodes(NamedTuple):
+    """The leaf nodes of a collection (a unit of a course, or the course), and those of them that are required."""
+
+    all: frozenset[str]
+    required: frozenset[str]
 
 
 class Relations(msgspec.Struct, frozen=True):
@@ -25,9 +34,11 @@ class Relations(msgspec.Struct, frozen=True):
     units: Mapping[str, frozenset[str] | None] = {}
 
 
-def required_leaf_nodes(leaf_nodes: frozenset[str], optional_nodes: frozenset[str]) -> frozenset[str]:
-    """What has to be completed: the leaf nodes without the optional ones."""
-    return leaf_nodes - optional_nodes if optional_nodes else leaf_nodes
+def leaf_nodes(all_nodes: frozenset[str], optional_nodes: frozenset[str]) -> LeafNodes | None:
+    """Required are the leaf nodes without the optional ones. None where the collection has no leaf nodes."""
+    if not all_nodes:
+        return None
+    return LeafNodes(all_nodes, all_nodes - optional_nodes if optional_nodes else all_nodes)
 
 
 def units_of(course_id: str, ancestors: Mapping[str, Collection[str]]) -> set[str]:
@@ -35,33 +46,27 @@ def units_of(course_id: str, ancestors: Mapping[str, Collection[str]]) -> set[st
     return set().union(*ancestors.values()) - {course_id}
 
 
-def search_request(course_id: str) -> bytes:
+def search_request(course_id: str) -> Mapping[str, Any]:
     """The body of the search API's request for the status of a course without leaf nodes."""
     filters = {"objectType": "Collection", "identifier": course_id, "status": SEARCHED_STATUSES}
-    return msgspec.json.encode({"request": {"filters": filters, "fields": ["status"]}})
+    return {"request": {"filters": filters, "fields": ["status"]}}
 
 
-class _Answer(msgspec.Struct):
-    result: dict[str, Any] | None = None
-
-
-_ANSWER = msgspec.json.Decoder(_Answer)
-
-
-def course_status(course_id: str, answer: bytes) -> str | None:
+def course_status(course_id: str, answer: "Answer") -> str | None:
     """The status of the course in the search API's answer, None if it is not there.
 
     The API puts what it found into a list of ``result`` that is named after the type of object, ``content`` or
-    ``collections`` by its release, so all lists are looked into. Raises BadEvent for an answer of another shape.
+    ``collections`` by its release, so all lists are looked into. Raises BadEvent ``search_api`` if the API refuses to
+    answer.
     """
-    try:
-        result = events.decode(_ANSWER, answer).result or {}
-    except BadEvent as error:
-        raise BadEvent("search_failed", f"search API's answer about course {course_id}: {error.reason}") from error
-    found = [entry for entries in result.values() if isinstance(entries, list) for entry in entries]
-    for entry in found:
+    code = answer.at("responseCode")
+    if not answer.is_success or code not in (None, "OK"):
+        raise BadEvent("search_api", f"search API answered {answer.status} {shown(code)} about course {course_id}")
+    result = answer.at("result")
+    lists = [found for found in result.values() if isinstance(found, list)] if isinstance(result, dict) else []
+    for entry in (entry for entries in lists for entry in entries if isinstance(entry, dict)):
         # The request asks for this course alone, so an entry that does not name itself is this course.
-        if isinstance(entry, dict) and entry.get("identifier", course_id) == course_id:
+        if entry.get("identifier", course_id) == course_id:
             status = entry.get("status")
             return status if isinstance(status, str) else None
     return None

@@ -82,16 +82,21 @@ class AssessmentAggregator(Job[AssessmentEvent]):
         return [outcomes[index] for index in range(len(batch))]
 
     async def _check(self, batch: Sequence[AssessmentEvent]) -> dict[int, BadEvent]:
-        """Steps 1 and 3: the events at fault, by their index in the batch."""
-        keys = [leaf_nodes_key(event.enrolment.course_id, event.enrolment.course_id) for event in batch]
-        leaf_nodes = await self._leaf_nodes.get_many(keys, self._relations.sets)
+        """The events at fault, by their index in the batch."""
+        faults = await self._find_faults(dict(enumerate(batch)))
+        # A course or a content may have been published anew since it was cached.
+        return await self._find_faults({index: batch[index] for index in faults}, recent=True) if faults else faults
+
+    async def _find_faults(self, events: Mapping[int, AssessmentEvent], recent: bool = False) -> dict[int, BadEvent]:
+        """Steps 1 and 3."""
+        keys = [leaf_nodes_key(event.enrolment.course_id, event.enrolment.course_id) for event in events.values()]
+        leaf_nodes = await self._leaf_nodes.get_many(keys, self._relations.sets, recent=recent)
         totals: Mapping[str, TotalQuestions] = {}
         if self._config.skip_missing_records:
-            totals = await self._totals.get_many(
-                (event.content_id for event in batch if event.attempt), self._load_total_questions
-            )
+            contents = [event.content_id for event in events.values() if event.attempt]
+            totals = await self._totals.get_many(contents, self._load_total_questions, recent=recent)
         faults = {}
-        for index, (event, key) in enumerate(zip(batch, keys, strict=True)):
+        for (index, event), key in zip(events.items(), keys, strict=True):
             try:
                 rules.check_content(event, usable(leaf_nodes[key]))
                 total = totals.get(event.content_id)

@@ -133,6 +133,28 @@ def test_an_empty_answer_is_remembered_briefly(empty: Any) -> None:
     run(test())
 
 
+def test_a_recent_answer_is_younger_than_an_empty_one_may_be() -> None:
+    async def test() -> None:
+        setup = Setup()
+        versions = iter(range(9))
+
+        async def load(keys: Sequence[str]) -> Mapping[str, Any]:
+            return dict.fromkeys(keys, f"version {next(versions)}")
+
+        async def get(recent: bool) -> Any:
+            return (await setup.cache.get_many(["a"], load, recent=recent))["a"]
+
+        assert await get(recent=False) == "version 0"
+        setup.clock.now_ms += CONFIG.empty_ttl_ms - 1
+        assert await get(recent=True) == "version 0"
+        setup.clock.now_ms += 1
+        assert await get(recent=False) == "version 0"
+        assert await get(recent=True) == "version 1"
+        assert await get(recent=False) == "version 1"
+
+    run(test())
+
+
 def test_the_longest_unused_goes_first() -> None:
     async def test() -> None:
         setup = Setup()
