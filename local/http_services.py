@@ -157,6 +157,8 @@ class HttpServices:
                     return
         except (asyncio.IncompleteReadError, ConnectionError):
             return  # the client has ended the connection
+        except asyncio.CancelledError:
+            return  # we have; not raised, because asyncio's streams would log it as an error
         finally:
             self._connections.discard(task)
             writer.close()

@@ -2,22 +2,23 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from random import Random
 from typing import Any
 
 from common.messages import Message
 from common.relations import ancestors_key, leaf_nodes_key, optional_nodes_key
 from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
-from jobs.activity_aggregate_updater.relations import Relations, required_leaf_nodes, units_of
+from jobs.activity_aggregate_updater.relations import Relations, leaf_nodes, units_of
 from jobs.activity_aggregate_updater.rules import (
     CompletedCount,
     Content,
+    ContentCounts,
     EnrolmentChange,
     EnrolmentRow,
     Result,
     Settings,
     Stored,
-    Write,
     contents_to_locate,
     decide,
 )
@@ -66,9 +67,11 @@ class RelationCache:
         return required
 
     def required_of(self, collection: str) -> frozenset[str] | None:
-        leaf_nodes = self.sets.get(leaf_nodes_key(self.course_id, collection))
-        optional = self.sets.get(optional_nodes_key(self.course_id, collection), frozenset())
-        return None if leaf_nodes is None else required_leaf_nodes(leaf_nodes, optional)
+        nodes = leaf_nodes(
+            self.sets.get(leaf_nodes_key(self.course_id, collection), frozenset()),
+            self.sets.get(optional_nodes_key(self.course_id, collection), frozenset()),
+        )
+        return None if nodes is None else nodes.required
 
     def relations(self, content_ids: Iterable[str]) -> Relations:
         ancestors = {
@@ -137,7 +140,7 @@ class Tables:
         active, status, completed_on = (row.get((column,)) for column in ("active", "status", "completedon"))
         return EnrolmentRow(active, status, completed_on, entries or None)
 
-    def write(self, enrolment: Enrolment, write: Write) -> None:
+    def write(self, enrolment: Enrolment, write: CompletedCount | EnrolmentChange | ContentCounts) -> None:
         if isinstance(write, CompletedCount):
             self.put("aggregates", enrolment, write.activity_id, value=write.value)
         elif isinstance(write, EnrolmentChange):
@@ -179,7 +182,10 @@ class Updater:
         effects: int | None = None,
         shuffle: Random | None = None,
     ) -> None:
-        """Killed after so many ``effects``, writes or messages; ``shuffle`` decides on the order within a stage."""
+        """Killed after so many ``effects``, writes or messages; ``shuffle`` decides on the order within a stage.
+
+        The learner's writes are executed one by one. Where they share a batch some of these kills cannot happen.
+        """
         self.tables = tables
         self.cache = cache
         self.settings = settings
@@ -207,10 +213,10 @@ class Updater:
             events = [batch[index] for index in indexes]
             relations = self.cache.relations(contents_to_locate(stored, events, self.settings))
             decision = decide(enrolment, events, stored, relations, self.settings)
-            for stage in decision.stages:
-                for write in self.shuffle.sample(stage, len(stage)):
-                    self._effect()
-                    self.tables.write(enrolment, write)
+            aggregates = [self.shuffle.sample(stage, len(stage)) for stage in decision.aggregates]
+            for write in chain(*aggregates, decision.learner):
+                self._effect()
+                self.tables.write(enrolment, write)
             results.update(zip(indexes, decision.results, strict=True))
         for index in range(len(batch)):
             for message in results[index].messages:

@@ -21,6 +21,12 @@ class LeafNodes(NamedTuple):
     required: frozenset[str]
 
 
+class CourseStatus(NamedTuple):
+    """What the search API knows of a course; ``status`` is None where it knows of no such course."""
+
+    status: str | None
+
+
 class Relations(msgspec.Struct, frozen=True):
     """The relations that one decision needs.
 
@@ -52,37 +58,36 @@ def search_request(course_id: str) -> Mapping[str, Any]:
     return {"request": {"filters": filters, "fields": ["status"]}}
 
 
-def course_status(course_id: str, answer: "Answer") -> str | None:
-    """The status of the course in the search API's answer, None if it is not there.
+def course_status(course_id: str, answer: "Answer") -> CourseStatus | BadEvent:
+    """The status of the course in the search API's answer, or why its events fail if the API refuses to answer.
 
     The API puts what it found into a list of ``result`` that is named after the type of object, ``content`` or
-    ``collections`` by its release, so all lists are looked into. Raises BadEvent ``search_api`` if the API refuses to
-    answer.
+    ``collections`` by its release, so all lists are looked into.
     """
     code = answer.at("responseCode")
     if not answer.is_success or code not in (None, "OK"):
-        raise BadEvent("search_api", f"search API answered {answer.status} {shown(code)} about course {course_id}")
+        return BadEvent("search_api", f"search API answered {answer.status} {shown(code)} about course {course_id}")
     result = answer.at("result")
     lists = [found for found in result.values() if isinstance(found, list)] if isinstance(result, dict) else []
     for entry in (entry for entries in lists for entry in entries if isinstance(entry, dict)):
         # The request asks for this course alone, so an entry that does not name itself is this course.
         if entry.get("identifier", course_id) == course_id:
             status = entry.get("status")
-            return status if isinstance(status, str) else None
-    return None
+            return CourseStatus(status if isinstance(status, str) else None)
+    return CourseStatus(None)
 
 
-def no_leaf_nodes(course_id: str, status: str | None) -> BadEvent:
-    """Why events of a course without leaf nodes go to the failed topic; ``status`` is that of :func:`course_status`.
+def no_leaf_nodes(course_id: str, course: CourseStatus) -> BadEvent:
+    """Why events of a course without leaf nodes fail.
 
     The kinds are ``course_retired``, ``course_unknown`` and, for a published course whose leaf nodes the relation cache
     lacks, ``course_without_leaf_nodes``.
     """
-    if status == RETIRED:
+    if course.status == RETIRED:
         return BadEvent("course_retired", f"course {course_id} is retired and has no leaf nodes")
-    if status is None:
+    if course.status is None:
         return BadEvent("course_unknown", f"course {course_id} has no leaf nodes and is neither published nor retired")
     return BadEvent(
         "course_without_leaf_nodes",
-        f"course {course_id} is published ({status}) but its leaf nodes are not in the cache",
+        f"course {course_id} is published ({course.status}) but its leaf nodes are not in the cache",
     )

@@ -6,14 +6,15 @@ events is what as many decisions about one event each would have left behind, so
 A worker may be killed between any two writes, and then all events since the checkpoint come again. What makes the rows
 come out the same, and every message go out at least once:
 
-* whether a completion was counted is told by the row that counts it, and that row is written last (:class:`Decision`);
+* whether a completion was counted is told by the row that counts it, and no other row is written later than that one
+  (:class:`Decision`);
 * aggregates and enrolment are computed from rows and events, and never from what they held before;
 * a completion that was counted, and an enrolment that was completed, know the event that did it by its time, and send
   the same messages when it comes again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum
+from enum import StrEnum
 
 import msgspec
 
@@ -118,33 +119,42 @@ class ContentCounts(msgspec.Struct, frozen=True):
         )
 
 
-Write = CompletedCount | EnrolmentChange | ContentCounts
+class Effect(StrEnum):
+    """What one content of an event came to, as the metrics name it."""
 
-
-class Outcome(Enum):
-    """What became of one content of an event."""
-
-    NEW = "new"
-    REPLAY = "replay"
+    NEW = "written"
+    REPLAY = "replayed"
     DUPLICATE = "duplicate"
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What became of one event. The outcomes are in the order of the event's contents."""
+    """What one event came to. The effects are in the order of the event's contents."""
 
-    outcomes: tuple[Outcome, ...]
+    effects: tuple[Effect, ...]
     messages: tuple[Message, ...]
+
+    @property
+    def effect(self) -> Effect:
+        """That of the whole event: the first of :class:`Effect` that one of its contents has."""
+        return next(effect for effect in Effect if effect in self.effects)
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What to write, stage by stage, and then what to send, event by event in the order of the events.
+    """What to write, first ``aggregates`` and then ``learner``, and what to send when all is written.
 
-    The writes of a stage may be executed in any order or at once, but none before those of the stage before are done.
-    The counts of the contents come last, since they mark the events as counted. A course's first ``completedCount``
-    comes after those of its units, since it marks the enrolment as known, after which no other units are looked at.
+    ``aggregates`` are stages: the writes of one may be executed in any order or at once, but none before those of the
+    stage before are done. A course's first ``completedCount`` comes after those of its units, since it marks the
+    enrolment as known, after which no other units are looked at.
+
+    ``learner`` are writes to the learner's partition, to be executed in their order or, as many as fit into one batch,
+    at once: a replica applies such a batch as a whole. The counts of the contents come last, since they mark the events
+    as counted.
+
+    ``results`` are those of the events in their order.
     """
 
-    stages: tuple[tuple[Write, ...], ...]
+    aggregates: tuple[tuple[CompletedCount, ...], ...]
+    learner: tuple[EnrolmentChange | ContentCounts, ...]
     results: tuple[Result, ...]
 
 
@@ -167,38 +177,35 @@ def decide(
     counted: dict[str, ContentCounts] = {}
     results = []
     for event in events:
-        outcomes = []
+        effects = []
         to_send: list[Message] = []
         for content_id in event.content_ids:
             content = contents.get(content_id) or Content(content_id)
-            outcome = _outcome(content, event.time_ms, settings)
-            outcomes.append(outcome)
-            if outcome is Outcome.DUPLICATE:
+            effect = _effect(content, event.time_ms, settings)
+            effects.append(effect)
+            if effect is Effect.DUPLICATE:
                 continue
-            if outcome is Outcome.NEW:
+            if effect is Effect.NEW:
                 counts = _count(content, event.time_ms)
                 counted[content_id] = counts
                 contents[content_id] = content = counts.applied_to(content)
                 statuses[content_id] = _status(content)
                 completed.add(content_id)
             to_send += _content_audits(event, content, settings)
-        if Outcome.NEW in outcomes:
+        if Effect.NEW in effects:
             learner.advance(event.time_ms, relations.required, completed, statuses)
         if learner.was_completed_at(event.time_ms):
             to_send += _completion_messages(event, settings)
-        results.append(Result(tuple(outcomes), tuple(to_send)))
+        results.append(Result(tuple(effects), tuple(to_send)))
     if not counted:
-        return Decision((), tuple(results))
+        return Decision((), (), tuple(results))
 
-    course = (CompletedCount(enrolment.course_id, float(len(relations.required & completed))),)
-    units: Sequence[Write] = ()
+    course = CompletedCount(enrolment.course_id, float(len(relations.required & completed)))
+    units: tuple[CompletedCount, ...] = ()
     if settings.module_aggs:
         units = _unit_counts(enrolment, counted if stored.is_known else contents, relations, completed)
-    change = learner.change()
-    marks = tuple(counted.values())
-    stages: tuple[tuple[Write, ...], ...]
-    stages = ((*units, *course, *change), marks) if stored.is_known else ((*units, *change), course, marks)
-    return Decision(stages, tuple(results))
+    aggregates = ((*units, course),) if stored.is_known else (units, (course,))
+    return Decision(aggregates, (*learner.change(), *counted.values()), tuple(results))
 
 
 def _status(content: Content) -> int:
@@ -210,14 +217,14 @@ def _status(content: Content) -> int:
     return max(status, COMPLETED) if content.completed_count else status
 
 
-def _outcome(content: Content, time_ms: int, settings: Settings) -> Outcome:
+def _effect(content: Content, time_ms: int, settings: Settings) -> Effect:
     counted_us = content.completed_time_us
     if not content.completed_count or counted_us is None:
-        return Outcome.NEW
+        return Effect.NEW
     time_us = time_ms * 1000
     if time_us == counted_us or (time_us < counted_us and content.view_time_us == counted_us + _mark_us(time_ms)):
-        return Outcome.REPLAY
-    return Outcome.NEW if time_us >= counted_us + settings.recount_after_ms * 1000 else Outcome.DUPLICATE
+        return Effect.REPLAY
+    return Effect.NEW if time_us >= counted_us + settings.recount_after_ms * 1000 else Effect.DUPLICATE
 
 
 def _count(content: Content, time_ms: int) -> ContentCounts:
@@ -249,14 +256,14 @@ def _mark_us(time_ms: int) -> int:
 
 def _unit_counts(
     enrolment: Enrolment, content_ids: Iterable[str], relations: Relations, completed: set[str]
-) -> list[CompletedCount]:
+) -> tuple[CompletedCount, ...]:
     """One for each unit that holds any of the contents, apart from units of which no leaf nodes are known."""
     ancestors = {content_id: relations.ancestors[content_id] for content_id in content_ids}
-    return [
+    return tuple(
         CompletedCount(unit_id, float(len(required & completed)))
         for unit_id in sorted(units_of(enrolment.course_id, ancestors))
         if (required := relations.units[unit_id]) is not None
-    ]
+    )
 
 
 class _Learner:

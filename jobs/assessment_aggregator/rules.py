@@ -321,8 +321,8 @@ def _removed_keys(aggregate_keys: Iterable[str], scored: Iterable[Attempt]) -> l
     content_ids = {attempt.content_id for attempt in scored}
     removed = []
     for key in aggregate_keys:
-        metric, _, content_id = key.partition(":")
-        if metric in METRICS and content_id not in content_ids:
+        metric, colon, content_id = key.partition(":")
+        if colon and metric in METRICS and content_id not in content_ids:
             removed.append(key)
     return removed
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
-from jobs.activity_aggregate_updater.rules import Outcome
+from jobs.activity_aggregate_updater.rules import Effect
 from tests.activity_model import ASHA, COURSE, DAY, RelationCache, Tables, Updater
 from tests.activity_strategies import CONTENTS, courses, events, old_tables
 
@@ -164,7 +164,7 @@ def test_a_message_is_sent_for_each_first_completion_and_for_no_other(
     first = {
         content
         for event, result in zip(arrived, results, strict=True)
-        for content, outcome in zip(event.content_ids, result.outcomes, strict=True)
-        if outcome is Outcome.NEW and content in firsts
+        for content, effect in zip(event.content_ids, result.effects, strict=True)
+        if effect is Effect.NEW and content in firsts
     }
     assert len(sent) == len(first)

@@ -2,21 +2,30 @@
 
 import json
 
+import msgspec
 import pytest
 
 from common.events import BadEvent
+from common.http import Answer
 from jobs.activity_aggregate_updater.relations import (
+    CourseStatus,
     course_status,
+    leaf_nodes,
     no_leaf_nodes,
-    required_leaf_nodes,
     search_request,
     units_of,
 )
 
 
 def test_required_are_the_leaf_nodes_that_are_not_optional() -> None:
-    assert required_leaf_nodes(frozenset("abc"), frozenset("bx")) == frozenset("ac")
-    assert required_leaf_nodes(frozenset("abc"), frozenset()) == frozenset("abc")
+    assert leaf_nodes(frozenset("abc"), frozenset("bx")) == (frozenset("abc"), frozenset("ac"))
+    assert leaf_nodes(frozenset("abc"), frozenset()) == (frozenset("abc"), frozenset("abc"))
+    assert leaf_nodes(frozenset("abc"), frozenset("abc")) == (frozenset("abc"), frozenset())
+
+
+def test_a_collection_without_leaf_nodes_is_none() -> None:
+    assert leaf_nodes(frozenset(), frozenset()) is None
+    assert leaf_nodes(frozenset(), frozenset("a")) is None
 
 
 def test_units_are_all_ancestors_but_the_course() -> None:
@@ -26,7 +35,7 @@ def test_units_are_all_ancestors_but_the_course() -> None:
 
 
 def test_the_search_asks_for_published_and_retired_collections() -> None:
-    assert json.loads(search_request("do_course")) == {
+    assert json.loads(msgspec.json.encode(search_request("do_course"))) == {
         "request": {
             "filters": {
                 "objectType": "Collection",
@@ -38,22 +47,22 @@ def test_the_search_asks_for_published_and_retired_collections() -> None:
     }
 
 
-def answer(**result: object) -> bytes:
-    return json.dumps({"id": "api.search", "responseCode": "OK", "result": result}).encode()
+def answer(**result: object) -> Answer:
+    return Answer(200, {"id": "api.search", "responseCode": "OK", "result": result})
 
 
 @pytest.mark.parametrize("listed_under", ["content", "collections", "Collection"])
 def test_the_status_of_the_course_is_found(listed_under: str) -> None:
     found = [{"identifier": "do_course", "objectType": "Collection", "status": "Retired"}]
-    assert course_status("do_course", answer(count=1, **{listed_under: found})) == "Retired"
+    assert course_status("do_course", answer(count=1, **{listed_under: found})) == CourseStatus("Retired")
 
 
 def test_an_entry_that_does_not_name_itself_is_the_course() -> None:
-    assert course_status("do_course", answer(count=1, content=[{"status": "Live"}])) == "Live"
+    assert course_status("do_course", answer(count=1, content=[{"status": "Live"}])) == CourseStatus("Live")
 
 
 @pytest.mark.parametrize(
-    "value",
+    "unknown",
     [
         answer(count=0),
         answer(count=0, content=[]),
@@ -61,19 +70,24 @@ def test_an_entry_that_does_not_name_itself_is_the_course() -> None:
         answer(content=[None]),
         answer(content=[{"identifier": "do_other", "status": "Live"}]),
         answer(content=[{"identifier": "do_course", "status": None}]),
-        b'{"responseCode": "CLIENT_ERROR", "result": null}',
-        b"{}",
+        answer(content={"identifier": "do_course", "status": "Live"}),
+        Answer(200, {"result": []}),
+        Answer(200, {"result": None}),
+        Answer(200, {}),
     ],
 )
-def test_a_course_that_is_not_in_the_answer_has_no_status(value: bytes) -> None:
-    assert course_status("do_course", value) is None
+def test_a_course_that_is_not_in_the_answer_has_no_status(unknown: Answer) -> None:
+    assert course_status("do_course", unknown) == CourseStatus(None)
 
 
-@pytest.mark.parametrize("value", [b"", b"<html>", b"[]", b'{"result": []}', b'{"result": {"content": "\xff"}}'])
-def test_an_answer_of_another_shape_is_a_fault_of_the_data(value: bytes) -> None:
-    with pytest.raises(BadEvent, match="do_course") as raised:
-        course_status("do_course", value)
-    assert raised.value.kind == "search_failed"
+@pytest.mark.parametrize(
+    "refusal", [Answer(400, {}), Answer(401, {"result": {}}), Answer(200, {"responseCode": "CLIENT_ERROR"})]
+)
+def test_a_refusal_says_nothing_about_the_course(refusal: Answer) -> None:
+    found = course_status("do_course", refusal)
+    assert isinstance(found, BadEvent)
+    assert found.kind == "search_api"
+    assert "do_course" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -86,6 +100,6 @@ def test_an_answer_of_another_shape_is_a_fault_of_the_data(value: bytes) -> None
     ],
 )
 def test_events_of_a_course_without_leaf_nodes_fail_and_say_why(status: str | None, kind: str) -> None:
-    error = no_leaf_nodes("do_course", status)
+    error = no_leaf_nodes("do_course", CourseStatus(status))
     assert error.kind == kind
     assert "do_course" in error.reason

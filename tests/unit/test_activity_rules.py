@@ -13,8 +13,8 @@ from jobs.activity_aggregate_updater.rules import (
     Content,
     ContentCounts,
     Decision,
+    Effect,
     EnrolmentChange,
-    Outcome,
     Settings,
     Stored,
     contents_to_locate,
@@ -35,7 +35,7 @@ from tests.activity_model import (
 )
 
 UNITS = {"do_unit_1": ["A", "B"], "do_unit_2": ["C", "D"]}
-NEW, REPLAY, DUPLICATE = Outcome.NEW, Outcome.REPLAY, Outcome.DUPLICATE
+NEW, REPLAY, DUPLICATE = Effect.NEW, Effect.REPLAY, Effect.DUPLICATE
 
 
 class World:
@@ -84,8 +84,17 @@ def counted(content_id: str, at_us: int, times: int = 1) -> Content:
     return Content(content_id, 2, times, times, at_us, at_us)
 
 
-def outcomes(decision: Decision) -> list[tuple[Outcome, ...]]:
-    return [result.outcomes for result in decision.results]
+def counts_of(decision: Decision) -> list[ContentCounts]:
+    return [write for write in decision.learner if isinstance(write, ContentCounts)]
+
+
+def change_of(decision: Decision) -> EnrolmentChange:
+    (change,) = [write for write in decision.learner if isinstance(write, EnrolmentChange)]
+    return change
+
+
+def effects(decision: Decision) -> list[tuple[Effect, ...]]:
+    return [result.effects for result in decision.results]
 
 
 def kinds(sent: list[Message]) -> list[tuple[str, str]]:
@@ -162,8 +171,8 @@ class TestWhatIsLostToday:
 class TestCountedAlready:
     def test_a_content_without_a_row_is_new(self, world: World) -> None:
         decision = world.decide(completed("A"))
-        assert outcomes(decision) == [(NEW,)]
-        assert decision.stages[-1] == (ContentCounts("A", 1, 1, T0 * 1000, T0 * 1000),)
+        assert effects(decision) == [(NEW,)]
+        assert counts_of(decision) == [ContentCounts("A", 1, 1, T0 * 1000, T0 * 1000)]
 
     @pytest.mark.parametrize("count", [None, 0])
     def test_a_completed_count_of_null_or_0_is_new(self, world: World, count: int | None) -> None:
@@ -175,29 +184,29 @@ class TestCountedAlready:
         first = world.apply(completed("A", "B"))
         rows = world.tables.rows()
         decision = world.decide(completed("A", "B"))
-        assert outcomes(decision) == [(REPLAY, REPLAY)]
-        assert decision.stages == ()
+        assert effects(decision) == [(REPLAY, REPLAY)]
+        assert (decision.aggregates, decision.learner) == ((), ())
         assert world.apply(completed("A", "B")) == first
         assert world.tables.rows() == rows
 
     def test_the_same_event_twice_in_a_batch_counts_once(self, world: World) -> None:
         decision = world.decide(completed("A"), completed("A"))
-        assert outcomes(decision) == [(NEW,), (REPLAY,)]
+        assert effects(decision) == [(NEW,), (REPLAY,)]
         assert decision.results[0].messages == decision.results[1].messages
-        assert decision.stages[-1] == (ContentCounts("A", 1, 1, T0 * 1000, T0 * 1000),)
+        assert counts_of(decision) == [ContentCounts("A", 1, 1, T0 * 1000, T0 * 1000)]
 
     @pytest.mark.parametrize("later_ms", [1, HOUR, 7 * DAY - 1])
     def test_within_seven_days_it_is_a_duplicate(self, world: World, later_ms: int) -> None:
         world.apply(completed("A"))
         decision = world.decide(completed("A", at=T0 + later_ms))
-        assert outcomes(decision) == [(DUPLICATE,)]
-        assert decision.stages == ()
+        assert effects(decision) == [(DUPLICATE,)]
+        assert (decision.aggregates, decision.learner) == ((), ())
         assert decision.results[0].messages == ()
 
     @pytest.mark.parametrize("earlier_ms", [1, HOUR, 7 * DAY, 30 * DAY])
     def test_what_is_late_is_a_duplicate_however_late(self, world: World, earlier_ms: int) -> None:
         world.apply(completed("A"))
-        assert outcomes(world.decide(completed("A", at=T0 - earlier_ms))) == [(DUPLICATE,)]
+        assert effects(world.decide(completed("A", at=T0 - earlier_ms))) == [(DUPLICATE,)]
 
     def test_after_seven_days_it_counts_again_without_a_message(self, world: World) -> None:
         world.apply(completed("A"))
@@ -207,17 +216,17 @@ class TestCountedAlready:
     def test_the_seven_days_start_at_what_was_counted_last(self, world: World) -> None:
         times = (0, 4 * DAY, 8 * DAY, 12 * DAY, 15 * DAY)
         decision = world.decide(*(completed("A", at=T0 + time) for time in times))
-        assert outcomes(decision) == [(NEW,), (DUPLICATE,), (NEW,), (DUPLICATE,), (NEW,)]
-        assert decision.stages[-1] == (ContentCounts("A", 3, 3, (T0 + 15 * DAY) * 1000, (T0 + 15 * DAY) * 1000),)
+        assert effects(decision) == [(NEW,), (DUPLICATE,), (NEW,), (DUPLICATE,), (NEW,)]
+        assert counts_of(decision) == [ContentCounts("A", 3, 3, (T0 + 15 * DAY) * 1000, (T0 + 15 * DAY) * 1000)]
 
     def test_the_time_is_a_setting(self, world: World) -> None:
         world.settings = Settings("audit", "certificate", recount_after_ms=SECOND)
         decision = world.decide(completed("A"), completed("A", at=T0 + SECOND - 1), completed("A", at=T0 + SECOND))
-        assert outcomes(decision) == [(NEW,), (DUPLICATE,), (NEW,)]
+        assert effects(decision) == [(NEW,), (DUPLICATE,), (NEW,)]
 
     def test_even_with_a_setting_of_0_a_replay_is_no_second_completion(self, world: World) -> None:
         world.settings = Settings("audit", "certificate", recount_after_ms=0)
-        assert outcomes(world.decide(completed("A"), completed("A"), completed("A", at=T0 + 1))) == [
+        assert effects(world.decide(completed("A"), completed("A"), completed("A", at=T0 + 1))) == [
             (NEW,),
             (REPLAY,),
             (NEW,),
@@ -227,14 +236,14 @@ class TestCountedAlready:
         # It wrote at clock time, some while after the event.
         world.stored(counted("A", at_us=T0 * 1000 + 1_234_567))
         decision = world.decide(completed("A"))
-        assert outcomes(decision) == [(DUPLICATE,)]
+        assert effects(decision) == [(DUPLICATE,)]
         assert decision.results[0].messages == ()
 
     def test_an_event_with_new_and_old_contents_counts_the_new_ones(self, world: World) -> None:
         world.stored(counted("A", at_us=T0 * 1000), counted("B", at_us=(T0 - HOUR) * 1000))
         decision = world.decide(completed("A", "B", "C"))
-        assert outcomes(decision) == [(REPLAY, DUPLICATE, NEW)]
-        assert [write.content_id for write in decision.stages[-1] if isinstance(write, ContentCounts)] == ["C"]
+        assert effects(decision) == [(REPLAY, DUPLICATE, NEW)]
+        assert [write.content_id for write in counts_of(decision)] == ["C"]
 
 
 class TestRowsOfTheScalaJobThatWereWrittenLater:
@@ -262,7 +271,7 @@ class TestRowsOfTheScalaJobThatWereWrittenLater:
         world.stored(Content("A", 1, 0, 0, self.CLOCK_US, self.CLOCK_US))
         first = world.apply(completed("A"))
         assert kinds(first) == [("start", "A"), ("complete", "A")]
-        assert outcomes(world.decide(completed("A"))) == [(REPLAY,)]
+        assert effects(world.decide(completed("A"))) == [(REPLAY,)]
         assert world.apply(completed("A")) == first
         assert world.counts("A") == (1, 1)
 
@@ -270,7 +279,7 @@ class TestRowsOfTheScalaJobThatWereWrittenLater:
     def test_another_event_is_not_taken_for_it(self, world: World, other_ms: int) -> None:
         world.stored(Content("A", 1, 0, 0, self.CLOCK_US, self.CLOCK_US))
         world.apply(completed("A"))
-        assert outcomes(world.decide(completed("A", at=T0 + other_ms))) == [(DUPLICATE,)]
+        assert effects(world.decide(completed("A", at=T0 + other_ms))) == [(DUPLICATE,)]
 
     def test_the_next_completion_is_written_at_its_event_time_again(self, world: World) -> None:
         world.stored(Content("A", 1, 0, 0, self.CLOCK_US, self.CLOCK_US))
@@ -310,7 +319,7 @@ class TestStatus:
 class TestCourseAndUnits:
     def test_counts_are_doubles_of_required_leaf_nodes(self, world: World) -> None:
         decision = world.decide(completed("A"))
-        values = [write.value for stage in decision.stages for write in stage if isinstance(write, CompletedCount)]
+        values = [write.value for stage in decision.aggregates for write in stage]
         assert values == [1.0, 1.0]
         assert all(type(value) is float for value in values)
 
@@ -333,9 +342,8 @@ class TestCourseAndUnits:
     def test_later_those_that_a_new_completion_changes(self, world: World) -> None:
         world.apply(completed("A"))
         world.stored(Content("B", 2))
-        assert world.decide(completed("C", at=T0 + 1)).stages[0][:2] == (
-            CompletedCount("do_unit_2", 1.0),
-            CompletedCount(COURSE, 3.0),
+        assert world.decide(completed("C", at=T0 + 1)).aggregates == (
+            (CompletedCount("do_unit_2", 1.0), CompletedCount(COURSE, 3.0)),
         )
 
     def test_a_new_completion_changes_its_unit_though_the_api_has_written_its_row_by_now(self, world: World) -> None:
@@ -347,16 +355,14 @@ class TestCourseAndUnits:
     def test_a_learners_first_count_of_the_course_comes_after_those_of_the_units(self, world: World) -> None:
         """Killed in between, the next try must still see that the other units have to be written."""
         world.stored(Content("A", 2))
-        units, course, counts = world.decide(completed("C")).stages
-        assert [write.activity_id for write in units if isinstance(write, CompletedCount)] == ["do_unit_1", "do_unit_2"]
+        units, course = world.decide(completed("C")).aggregates
+        assert [write.activity_id for write in units] == ["do_unit_1", "do_unit_2"]
         assert course == (CompletedCount(COURSE, 2.0),)
-        assert [type(write) for write in counts] == [ContentCounts]
 
     def test_counts_of_contents_are_written_last(self, world: World) -> None:
         world.apply(completed("A"))
-        first, last = world.decide(completed("B", at=T0 + 1)).stages
-        assert {type(write) for write in first} == {CompletedCount, EnrolmentChange}
-        assert {type(write) for write in last} == {ContentCounts}
+        learner = world.decide(completed("B", "C", at=T0 + 1)).learner
+        assert [type(write) for write in learner] == [EnrolmentChange, ContentCounts, ContentCounts]
 
     def test_units_can_be_switched_off(self, world: World) -> None:
         world.settings = Settings("audit", "certificate", module_aggs=False)
@@ -411,8 +417,7 @@ class TestEnrolment:
 
     def test_an_enrolment_that_was_opened_again_keeps_its_date_until_it_is_completed_again(self, world: World) -> None:
         world.tables.enrol(ASHA, status=1, completedon=T0 - DAY)
-        change = next(write for write in world.decide(completed("A")).stages[0] if isinstance(write, EnrolmentChange))
-        assert change.completed_on_ms is None
+        assert change_of(world.decide(completed("A"))).completed_on_ms is None
 
     def test_what_others_have_completed_counts(self, world: World) -> None:
         world.stored(Content("A", 2), Content("B", 2), Content("C", None, 1, 1, 1, 1)).apply(completed("D"))
@@ -422,13 +427,7 @@ class TestEnrolment:
         world.tables.put("enrolments", ASHA, "contentstatus", "A", value=1)
         world.tables.put("enrolments", ASHA, "contentstatus", "B", value=2)
         world.stored(Content("B", 1), Content("C", 1), Content("D", 0))
-        change = next(
-            write
-            for stage in world.decide(completed("A")).stages
-            for write in stage
-            if isinstance(write, EnrolmentChange)
-        )
-        assert change.content_status == {"A": 2, "C": 1, "D": 0}
+        assert change_of(world.decide(completed("A"))).content_status == {"A": 2, "C": 1, "D": 0}
 
     def test_once_completed_it_stays_as_it_is(self, world: World) -> None:
         world.apply(completed("A", "B", "C", "D"))

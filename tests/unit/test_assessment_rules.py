@@ -402,6 +402,7 @@ class TestRecompute:
         "completedCount",
         "completedCount:do_2",
         "other:do_2",
+        "score",
     )
 
     def test_the_best_score_may_go_down(self) -> None:

@@ -1,0 +1,230 @@
+"""The certificate pre-processor: 5,000 learners x 4 courses x 4 quizzes, and a user read API that takes its time."""
+
+import asyncio
+import random
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, islice, product
+from typing import Any
+
+import msgspec
+import psutil
+
+from benchmarks.load import Event, Load, PlainDriver
+from common import messages
+from common.aggregates import ACTIVITY_TYPE, ATTEMPTS_COUNT, COMPLETED_COUNT, MAX_SCORE, SCORE, context_id, metric_key
+from common.cassandra import Cassandra, Write
+from common.config import CassandraConfig
+from common.events import to_datetime
+from common.metrics import Metrics
+from jobs.collection_cert_pre_processor.store import EnrolmentKey, Store
+from local import generator
+from local.config import REPOSITORY
+from local.generator import Course
+from local.process import Launch, Server
+from local.world import World
+
+USERS = [f"user-{number}" for number in range(5_000)]
+COURSES = [generator.course(number, units=4, contents_per_unit=5) for number in range(4)]
+LEARNERS = list(product(USERS, COURSES))
+
+_FIRST_TIME_MS = 1_715_657_560_000
+_ROWS_AT_A_TIME = 2_000
+
+
+class HttpServices(Server):
+    """`local.http_services` as a process of its own: 95 us of CPU a request, and 9,000 requests/s with a delay of 5 ms.
+
+    A faster one would be a smaller part of what the job spends on its own client, and one more thing to keep.
+    """
+
+    name = "HTTP services"
+
+    def __init__(self, world: World) -> None:
+        """Its log in `http-services/` of the state folder."""
+        super().__init__(world.config.state_folder / "http-services")
+        self.start_timeout_seconds = world.config.start_timeout_seconds
+        self.stop_timeout_seconds = world.config.stop_timeout_seconds
+
+    def prepare(self) -> Launch:
+        """On a free port, which it prints."""
+        command = [sys.executable, "-m", "local.http_services"]
+        return Launch(command, environment={"PYTHONPATH": str(REPOSITORY)})
+
+    def is_ready(self) -> bool:
+        """Whether it has printed its URL, which it does once it listens."""
+        return self.base_url.startswith("http")
+
+    @property
+    def base_url(self) -> str:
+        """Empty until it is ready."""
+        return self.log_file.read_text().strip()
+
+    def put(self, what: str, document: Mapping[str, object]) -> None:
+        """Raises OSError if it refuses."""
+        url = f"{self.base_url}/admin/{what}"
+        request = urllib.request.Request(url, data=msgspec.json.encode(document), method="PUT")
+        with urllib.request.urlopen(request):
+            pass
+
+
+class CertificateLoad(Load):
+    """Every event asks for one learner of one course, who has completed it with 80 percent and gets a certificate.
+
+    All caches but that of users answer from the second batch on. The learners are the same for every seed: the job
+    writes no rows, so that nothing of one run can be met in another.
+    """
+
+    module = "jobs.collection_cert_pre_processor"
+    input_topic = "issue.certificate.request"
+    output_topic = "generate.certificate.request"
+    messages_per_event = 1
+
+    def __init__(self, delay_ms: int = 5) -> None:
+        """``delay_ms`` is how long the user read API takes for an answer."""
+        self._delay_ms = delay_ms
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Of the submitted job, once prepared."""
+        url = self._services.base_url
+        return {"AGGREGATES__LEARNER_BASE_URL": url, "AGGREGATES__CONTENT_BASE_URL": url}
+
+    @property
+    def processes(self) -> Mapping[str, Callable[[], Sequence[psutil.Process]]]:
+        """What else spends CPU, by name."""
+        return {self._services.name: lambda: [psutil.Process(self._services.pid)]}
+
+    def prepare(self, world: World) -> None:
+        """Fills tables and caches and starts the HTTP services."""
+        asyncio.run(_write_rows(world))
+        with world.redis.client(db=0) as collections, world.redis.client(db=5) as contents:
+            for course in COURSES:
+                collections.set(course.course_id, msgspec.json.encode({"name": f"Course {course.course_id}"}))
+                for content_id in course.contents:
+                    is_quiz = content_id in _quizzes(course)
+                    document = {"contentType": "SelfAssess" if is_quiz else "Resource", "name": content_id}
+                    contents.set(content_id, msgspec.json.encode(document))
+        self._services = HttpServices(world)
+        self._services.start()
+        self._services.put("users", {user_id: _user(user_id) for user_id in USERS})
+        self._services.put("switches", {"user": {"delay_ms": self._delay_ms}})
+
+    def close(self) -> None:
+        """Stops the HTTP services."""
+        self._services.stop()
+
+    def events(self, seed: int) -> Iterator[Event]:
+        """One request for every learner and course in random order, then again; no two with the same time."""
+        source = random.Random(seed)
+        numbers = count()
+        while True:
+            for user_id, course in source.sample(LEARNERS, len(LEARNERS)):
+                request = messages.certificate_request(
+                    "",
+                    "benchmark",
+                    user_id=user_id,
+                    course_id=course.course_id,
+                    batch_id=course.batch_id,
+                    time_ms=_FIRST_TIME_MS + next(numbers),
+                )
+                yield Event(request.value, "", ())
+
+    async def record(self, driver: PlainDriver, seed: int, batches: int, batch_size: int) -> None:
+        """The enrolment and the aggregates of every learner, as the job reads them."""
+        store = Store(driver, "sunbird_courses")
+        await store.prepare()
+        driver.record()
+        events = self.events(seed)
+        for _ in range(batches):
+            keys = [_enrolment(event.value) for event in islice(events, batch_size)]
+            await store.enrolments_and_aggregates(dict.fromkeys(keys, False), dict.fromkeys(keys))
+
+
+def _quizzes(course: Course) -> list[str]:
+    """The last content of each unit."""
+    return [contents[-1] for _, contents in course.units]
+
+
+def _enrolment(value: bytes) -> EnrolmentKey:
+    edata = msgspec.json.decode(value)["edata"]
+    return EnrolmentKey(edata["userIds"][0], edata["courseId"], edata["batchId"])
+
+
+def _user(user_id: str) -> dict[str, Any]:
+    """As the user read API answers, of a believable size."""
+    organisation = {"organisationId": "0126684405014528002", "orgName": "Sunbird School", "isDeleted": False}
+    location = {"code": "29", "parentId": None}
+    return {
+        "firstName": "Asha",
+        "lastName": f"Rao {user_id}",
+        "userName": f"asha_{user_id}",
+        "rootOrgId": "0126684405014528002",
+        "channel": "sunbird",
+        "status": 1,
+        "email": "as***@example.org",
+        "phone": "******7890",
+        "framework": {"board": ["State"], "medium": ["English"], "gradeLevel": ["Class 8", "Class 9"]},
+        "organisations": [{**organisation, "userId": user_id, "id": f"{user_id}-{number}"} for number in range(2)],
+        "roles": [{"role": role, "userId": user_id, "scope": []} for role in ("PUBLIC", "CONTENT_CREATOR")],
+        "userLocations": [{**location, "type": kind, "name": kind} for kind in ("state", "district", "block")],
+        "externalIds": [],
+        "declarations": [],
+    }
+
+
+async def _write_rows(world: World) -> None:
+    cassandra = Cassandra(
+        CassandraConfig(contact_points=tuple(world.cassandra.contact_points), port=world.cassandra.port), Metrics()
+    )
+    await cassandra.open()
+    batch = await cassandra.prepare(
+        "INSERT INTO sunbird_courses.course_batch (courseid, batchid, cert_templates) VALUES (?, ?, ?)"
+    )
+    enrolment = await cassandra.prepare(
+        "INSERT INTO sunbird_courses.user_enrolments (userid, courseid, batchid, active, status, completedon, "
+        "progress, contentstatus) VALUES (?, ?, ?, true, 2, ?, ?, ?)"
+    )
+    aggregates = await cassandra.prepare(
+        "INSERT INTO sunbird_courses.user_activity_agg (activity_type, activity_id, user_id, context_id, aggregates) "
+        "VALUES (?, ?, ?, ?, ?)"
+    )
+    completed_on = to_datetime(_FIRST_TIME_MS)
+    writes = [Write(batch, (course.course_id, course.batch_id, _templates())) for course in COURSES]
+    for user_id, course in LEARNERS:
+        progress = (completed_on, len(course.contents), dict.fromkeys(course.contents, 2))
+        row = (ACTIVITY_TYPE, course.course_id, user_id, context_id(course.batch_id), _aggregates(course))
+        writes.append(Write(enrolment, (user_id, course.course_id, course.batch_id, *progress)))
+        writes.append(Write(aggregates, row))
+    for start in range(0, len(writes), _ROWS_AT_A_TIME):
+        await cassandra.write([write] for write in writes[start : start + _ROWS_AT_A_TIME])
+    await cassandra.close()
+
+
+def _templates() -> dict[str, dict[str, str]]:
+    texts: dict[str, object] = {
+        "criteria": {"enrollment": {"status": 2}, "assessment": {"score": {">=": 75}}},
+        "issuer": {"name": "Sunbird", "url": "https://sunbird.org"},
+        "signatoryList": [
+            {"name": "Head", "id": "head", "designation": "Head", "image": "https://sunbird.org/head.png"}
+        ],
+    }
+    return {
+        "template_75": {
+            "identifier": "template_75",
+            "name": "Completion with 75 percent",
+            "url": "CLOUD_BASE_PATH/certificate.svg",
+            **{name: msgspec.json.encode(value).decode() for name, value in texts.items()},
+        }
+    }
+
+
+def _aggregates(course: Course) -> dict[str, float]:
+    """80 percent in the first quiz, less in the others."""
+    aggregates = {COMPLETED_COUNT: float(len(course.contents))}
+    for number, quiz in enumerate(_quizzes(course)):
+        aggregates[metric_key(SCORE, quiz)] = 8.0 - number
+        aggregates[metric_key(MAX_SCORE, quiz)] = 10.0
+        aggregates[metric_key(ATTEMPTS_COUNT, quiz)] = 2.0
+    return aggregates

@@ -1,0 +1,23 @@
+"""Submits the activity aggregate updater: ``python -m jobs.activity_aggregate_updater [--config FILE]``."""
+
+import sys
+
+from pyflink.datastream import StreamExecutionEnvironment
+
+from common import kafka, pipeline
+from common.config import parse_arguments
+from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
+from jobs.activity_aggregate_updater.job import ActivityAggregateUpdater
+
+
+def main() -> None:
+    """Reads the configuration, lays out the pipeline and hands it to Flink."""
+    config = parse_arguments(ActivityAggregateUpdaterConfig, sys.argv[1:])
+    environment = StreamExecutionEnvironment.get_execution_environment()
+    source = kafka.source(config, config.kafka.topic("coursebatch.job.request"), ActivityAggregateUpdater.user_id_path)
+    pipeline.build(environment, source, kafka.sink(config), ActivityAggregateUpdater(config))
+    environment.execute("activity-aggregate-updater")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The activity aggregate updater: what it fetches for a batch of events, and how it writes what the rules decide."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, repeat
+
+from common.caches import RedisDatabase
+from common.cassandra import Cassandra
+from common.events import BadEvent, to_datetime
+from common.http import ApiClient
+from common.metrics import Metrics
+from common.pipeline import Job, Outcome
+from jobs.activity_aggregate_updater import events, rules
+from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
+from jobs.activity_aggregate_updater.events import JOB, ContentsCompleted, Enrolment
+from jobs.activity_aggregate_updater.relation_cache import RelationCache
+from jobs.activity_aggregate_updater.relations import LeafNodes
+from jobs.activity_aggregate_updater.rules import Decision, Effect, Settings
+from jobs.activity_aggregate_updater.store import Store
+
+
+class ActivityAggregateUpdater(Job[ContentsCompleted]):
+    """Completed contents in; counts of contents, units and courses, and completed enrolments out."""
+
+    name = JOB
+    user_id_path = ("edata", "userId")
+    decode = staticmethod(events.decode)
+
+    def __init__(self, config: ActivityAggregateUpdaterConfig) -> None:
+        """Connects to nothing."""
+        self._config = config
+        self.failed_topic = config.kafka.topic("activity.agg.failed")
+        self.limits = config.limits
+        self.max_buffered_requests = config.batch.max_buffered_requests
+
+    async def open(self, metrics: Metrics) -> None:
+        """Connects to Cassandra and Redis."""
+        config = self._config
+        self._counts = metrics.counts
+        self._settings = Settings(
+            audit_topic=config.kafka.topic("telemetry.raw"),
+            certificate_topic=config.kafka.topic("issue.certificate.request"),
+            module_aggs=config.module_aggs,
+            recount_after_ms=config.deduplication_seconds * 1000,
+        )
+        self._cassandra = Cassandra(config.cassandra, metrics)
+        self._redis = RedisDatabase(config.redis, config.redis.relation_database)
+        self._search_api = ApiClient("search", config.search_api, config.http, metrics)
+        self._relations = RelationCache(self._redis, self._search_api, config, metrics)
+        await self._cassandra.open()
+        self._store = Store(self._cassandra, config.cassandra.keyspace, metrics)
+        await self._store.prepare()
+        await self._redis.open()
+
+    async def close(self) -> None:
+        """Closes what ``open`` has opened."""
+        for resource in (self._cassandra, self._redis, self._search_api):
+            await resource.close()
+
+    async def apply(self, batch: Sequence[ContentsCompleted]) -> Sequence[Outcome]:
+        """Decides per enrolment, writes all decisions together, and gives each event its part of them."""
+        events_of: dict[Enrolment, list[ContentsCompleted]] = {}
+        for event in batch:
+            events_of.setdefault(event.enrolment, []).append(event)
+        decisions = await self._decide(events_of)
+        to_write = {enrolment: decision for enrolment, decision in decisions.items() if isinstance(decision, Decision)}
+        await self._store.write(to_write, to_datetime(time.time_ns() // 1_000_000))
+        outcomes = {enrolment: self._outcomes(decision) for enrolment, decision in decisions.items()}
+        return [next(outcomes[event.enrolment]) for event in batch]
+
+    async def _decide(
+        self, events_of: Mapping[Enrolment, Sequence[ContentsCompleted]]
+    ) -> dict[Enrolment, Decision | BadEvent]:
+        """The decision about each enrolment, or why all its events fail: its course or its units cannot be used."""
+        courses = await self._relations.courses(chain.from_iterable(events_of.values()))
+        decisions: dict[Enrolment, Decision | BadEvent] = {}
+        usable: dict[Enrolment, LeafNodes] = {}
+        for enrolment in events_of:
+            course = courses[enrolment.course_id]
+            if isinstance(course, BadEvent):
+                decisions[enrolment] = course
+            else:
+                usable[enrolment] = course
+        stored = await self._store.read(list(usable))
+        contents = {
+            enrolment: rules.contents_to_locate(stored[enrolment], events_of[enrolment], self._settings)
+            for enrolment in usable
+        }
+        relations = await self._relations.relations(contents, usable)
+        for enrolment, found in relations.items():
+            if isinstance(found, BadEvent):
+                decisions[enrolment] = found
+            else:
+                decisions[enrolment] = rules.decide(
+                    enrolment, events_of[enrolment], stored[enrolment], found, self._settings
+                )
+        return decisions
+
+    def _outcomes(self, decision: Decision | BadEvent) -> Iterator[Outcome]:
+        """Those of an enrolment's events in their order."""
+        if isinstance(decision, BadEvent):
+            yield from repeat(decision)
+            return
+        for result in decision.results:
+            self._counts["events_applied", "effect", result.effect] += 1
+            self._counts["duplicates"] += result.effects.count(Effect.DUPLICATE)
+            yield result.messages

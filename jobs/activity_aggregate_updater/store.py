@@ -1,0 +1,192 @@
+"""The tables of the activity aggregate updater: what is read of a batch of enrolments, how decisions are written."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import chain, zip_longest
+
+from common.aggregates import ACTIVITY_TYPE, COMPLETED_COUNT, context_id
+from common.cassandra import Cassandra, Row, Write
+from common.concurrency import gather_all
+from common.events import to_datetime, to_time_ms
+from common.metrics import Metrics
+from jobs.activity_aggregate_updater.events import Enrolment
+from jobs.activity_aggregate_updater.rules import (
+    CompletedCount,
+    Content,
+    ContentCounts,
+    Decision,
+    EnrolmentChange,
+    EnrolmentRow,
+    Stored,
+)
+
+MAX_BATCH_BYTES = 4_096
+"""Of one unlogged batch. By default Cassandra warns of more than 5 KiB and refuses more than 50 KiB."""
+
+CELL_BYTES = 32
+"""A cell and its write time, without the ids that lead to it: rather more than Cassandra counts."""
+
+MAX_KNOWN_ENROLMENTS = 50_000
+"""Remembered by one subtask, the latest of those it has seen; some 400 bytes each."""
+
+Batch = list[Write]
+"""Writes to one partition."""
+
+
+class Store:
+    """Statements prepared for one session. Works with both primary keys that ``user_activity_agg`` has in the wild."""
+
+    def __init__(self, cassandra: Cassandra, keyspace: str, metrics: Metrics) -> None:
+        """``cassandra`` is open."""
+        self._cassandra = cassandra
+        self._keyspace = keyspace
+        self._counts = metrics.counts
+        # What is known stays known: nobody removes a completedCount. So a process that has seen it once, or has had its
+        # own write acknowledged, need not look again; one that has not, as after a restart, looks.
+        self._known: OrderedDict[Enrolment, None] = OrderedDict()
+
+    async def prepare(self) -> None:
+        """Raises WorldFault, or TaskFault where a table or a column is missing."""
+        prepare = self._cassandra.prepare
+        contents = f"{self._keyspace}.user_content_consumption"
+        enrolments = f"{self._keyspace}.user_enrolments"
+        aggregates = f"{self._keyspace}.user_activity_agg"
+        of_enrolment = "userid = ? AND courseid = ? AND batchid = ?"
+        of_aggregates = "activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?"
+        self._read_contents = await prepare(
+            "SELECT contentid, status, viewcount, completedcount, WRITETIME(viewcount), WRITETIME(completedcount) "
+            f"FROM {contents} WHERE {of_enrolment}"
+        )
+        self._read_enrolment = await prepare(
+            f"SELECT active, status, completedon, contentstatus FROM {enrolments} WHERE {of_enrolment}"
+        )
+        self._read_aggregates = await prepare(f"SELECT aggregates FROM {aggregates} WHERE {of_aggregates}")
+        self._add_completed_count = await prepare(
+            f"UPDATE {aggregates} SET aggregates = aggregates + ?, agg_last_updated = agg_last_updated + ? "
+            f"WHERE {of_aggregates}"
+        )
+        self._advance_enrolment = await prepare(
+            f"UPDATE {enrolments} SET status = ?, progress = ?, contentstatus = contentstatus + ?, datetime = ? "
+            f"WHERE {of_enrolment}"
+        )
+        self._complete_enrolment = await prepare(
+            f"UPDATE {enrolments} SET status = ?, progress = ?, contentstatus = contentstatus + ?, datetime = ?, "
+            f"completedon = ? WHERE {of_enrolment}"
+        )
+        of_content = f"{of_enrolment} AND contentid = ?"
+        self._write_counts = await prepare(
+            f"UPDATE {contents} USING TIMESTAMP ? SET viewcount = ?, completedcount = ? WHERE {of_content}"
+        )
+        self._write_view_count = await prepare(
+            f"UPDATE {contents} USING TIMESTAMP ? SET viewcount = ? WHERE {of_content}"
+        )
+        self._write_completed_count = await prepare(
+            f"UPDATE {contents} USING TIMESTAMP ? SET completedcount = ? WHERE {of_content}"
+        )
+
+    async def read(self, enrolments: Sequence[Enrolment]) -> dict[Enrolment, Stored]:
+        """The stored rows of each enrolment."""
+        unknown = [enrolment for enrolment in enrolments if enrolment not in self._known]
+        self._counts["cache_hits", "cache", "known_enrolments"] += len(enrolments) - len(unknown)
+        self._counts["cache_misses", "cache", "known_enrolments"] += len(unknown)
+        courses = [_row_of(enrolment, enrolment.course_id) for enrolment in unknown]
+        content_rows, enrolment_rows, course_rows = await gather_all(
+            (
+                self._cassandra.read(self._read_contents, enrolments),
+                self._cassandra.read(self._read_enrolment, enrolments),
+                self._cassandra.read(self._read_aggregates, courses),
+            )
+        )
+        known = set(enrolments).difference(unknown)
+        known.update(
+            enrolment
+            for enrolment, rows in zip(unknown, course_rows, strict=True)
+            if rows and COMPLETED_COUNT in (rows[0][0] or ())
+        )
+        self._remember(known)
+        return {
+            enrolment: Stored(
+                contents=[Content(*row) for row in contents],
+                enrolment=_to_enrolment(rows[0]) if rows else None,
+                is_known=enrolment in known,
+            )
+            for enrolment, contents, rows in zip(enrolments, content_rows, enrolment_rows, strict=True)
+        }
+
+    async def write(self, decisions: Mapping[Enrolment, Decision], now: datetime) -> None:
+        """Writes in the order that the decisions demand; ``now`` is for ``datetime`` and ``agg_last_updated``."""
+        stages = (self._stages(enrolment, decision, now) for enrolment, decision in decisions.items())
+        for batches in zip_longest(*stages, fillvalue=()):
+            await self._cassandra.write(chain.from_iterable(batches))
+        self._remember(enrolment for enrolment, decision in decisions.items() if decision.aggregates)
+
+    def _stages(self, enrolment: Enrolment, decision: Decision, now: datetime) -> Iterator[Sequence[Batch]]:
+        for stage in decision.aggregates:
+            yield [[self._completed_count(enrolment, count, now)] for count in stage]
+        rows = (self._learner_row(enrolment, write, now) for write in decision.learner)
+        # One after the other: where they do not fit into one batch, the rows behind must not be there first.
+        yield from ([batch] for batch in _batches(rows))
+
+    def _completed_count(self, enrolment: Enrolment, count: CompletedCount, now: datetime) -> Write:
+        row = _row_of(enrolment, count.activity_id)
+        return Write(self._add_completed_count, ({COMPLETED_COUNT: count.value}, {COMPLETED_COUNT: now}, *row))
+
+    def _learner_row(
+        self, enrolment: Enrolment, write: EnrolmentChange | ContentCounts, now: datetime
+    ) -> tuple[int, Batch]:
+        """The statements of a row, which must not be torn apart, and how many bytes it adds to a batch."""
+        if isinstance(write, EnrolmentChange):
+            entries = sum(len(content_id.encode()) + CELL_BYTES for content_id in write.content_status)
+            return _key_bytes(*enrolment) + 4 * CELL_BYTES + entries, [self._enrolment(enrolment, write, now)]
+        return _key_bytes(*enrolment, write.content_id) + 2 * CELL_BYTES, self._counts_of(enrolment, write)
+
+    def _enrolment(self, enrolment: Enrolment, change: EnrolmentChange, now: datetime) -> Write:
+        values = (change.status, change.progress, change.content_status, now)
+        if change.completed_on_ms is None:
+            return Write(self._advance_enrolment, (*values, *enrolment))
+        return Write(self._complete_enrolment, (*values, to_datetime(change.completed_on_ms), *enrolment))
+
+    def _counts_of(self, enrolment: Enrolment, counts: ContentCounts) -> Batch:
+        row = (*enrolment, counts.content_id)
+        if counts.view_time_us == counts.completed_time_us:
+            times = (counts.completed_time_us, counts.view_count, counts.completed_count)
+            return [Write(self._write_counts, (*times, *row))]
+        return [
+            Write(self._write_view_count, (counts.view_time_us, counts.view_count, *row)),
+            Write(self._write_completed_count, (counts.completed_time_us, counts.completed_count, *row)),
+        ]
+
+    def _remember(self, enrolments: Iterable[Enrolment]) -> None:
+        for enrolment in enrolments:
+            self._known[enrolment] = None
+            self._known.move_to_end(enrolment)
+        while len(self._known) > MAX_KNOWN_ENROLMENTS:
+            self._known.popitem(last=False)
+
+
+def _row_of(enrolment: Enrolment, activity_id: str) -> tuple[str, str, str, str]:
+    return ACTIVITY_TYPE, activity_id, enrolment.user_id, context_id(enrolment.batch_id)
+
+
+def _to_enrolment(row: Row) -> EnrolmentRow:
+    active, status, completed_on, content_status = row
+    return EnrolmentRow(active, status, None if completed_on is None else to_time_ms(completed_on), content_status)
+
+
+def _key_bytes(*ids: str) -> int:
+    return sum(len(part.encode()) for part in ids)
+
+
+def _batches(rows: Iterable[tuple[int, Batch]]) -> Iterator[Batch]:
+    """The statements of sized rows in as few batches as they fit in, in their order; too large a row goes alone."""
+    batch: Batch = []
+    size = 0
+    for row_size, writes in rows:
+        if batch and size + row_size > MAX_BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch += writes
+        size += row_size
+    if batch:
+        yield batch

@@ -1,0 +1,41 @@
+"""The jobs on a MiniCluster, each started once per session and only when the first test asks."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from cassandra.cluster import Session
+
+from local.world import World
+from tests.assessment import Assessment, Learner, Tables
+from tests.minicluster import MiniCluster
+
+
+@pytest.fixture(scope="session")
+def running_assessment(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Assessment, MiniCluster]]:
+    folder = tmp_path_factory.mktemp("assessment")
+    with (
+        closing(Assessment(world)) as topics,
+        MiniCluster(world, topics, folder, "jobs.assessment_aggregator") as cluster,
+    ):
+        yield topics, cluster
+
+
+@pytest.fixture
+def assessment(running_assessment: tuple[Assessment, MiniCluster]) -> Iterator[Assessment]:
+    """The assessment aggregator as it is configured by default, running."""
+    topics, cluster = running_assessment
+    with cluster.log_on_failure():
+        yield topics
+
+
+@pytest.fixture
+def learner(unique: str) -> Learner:
+    return Learner.unique(unique)
+
+
+@pytest.fixture(scope="session")
+def tables(cassandra_session: Session) -> Tables:
+    return Tables(cassandra_session)

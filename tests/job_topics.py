@@ -1,0 +1,77 @@
+"""The topics of one job under test: filled, and read as the job's messages arrive."""
+
+import uuid
+from collections.abc import Callable, Iterable
+
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from local.world import World
+from tests.waiting import wait_until
+
+
+class Inbox:
+    """What a topic holds, from its beginning on, read as it arrives."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self._topic = topic
+        self._consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "inbox", "log_level": 0})
+        partitions = self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        self._messages: list[Message] = []
+
+    def wait_for(
+        self, count: int, matches: Callable[[Message], bool] = lambda _: True, timeout_seconds: float = 60.0
+    ) -> list[Message]:
+        """Those that match, of the whole topic, as soon as there are at least `count` of them."""
+        found = [message for message in self._messages if matches(message)]
+
+        def are_there() -> bool:
+            for message in self._consumer.consume(1000, timeout=0.05):
+                assert message.error() is None, message.error()
+                self._messages.append(message)
+                if matches(message):
+                    found.append(message)
+            return len(found) >= count
+
+        wait_until(are_there, f"{count} such messages in {self._topic}", timeout_seconds)
+        return found
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class JobTopics:
+    """Topics with an environment prefix of their own. Each has one partition, so messages stay in their order."""
+
+    def __init__(self, world: World, names: Iterable[str]) -> None:
+        self.env = f"test-{uuid.uuid4().hex[:8]}"
+        self._bootstrap_servers = world.kafka.bootstrap_servers
+        self._producer = Producer({"bootstrap.servers": self._bootstrap_servers, "linger.ms": 5, "log_level": 0})
+        topics = {name: self.topic(name) for name in names}
+        world.kafka.create_topics(topics.values(), 1)
+        self._inboxes = {name: Inbox(self._bootstrap_servers, topic) for name, topic in topics.items()}
+
+    def topic(self, name: str) -> str:
+        """Its name in the broker."""
+        return f"{self.env}.{name}"
+
+    def produce(self, name: str, values: Iterable[bytes | None], timestamp_ms: int = 0) -> None:
+        """Returns when the broker has all `values`; None is a tombstone. 0 is the time of this call."""
+        refused: list[str] = []
+
+        def check(error: object, _: Message) -> None:
+            if error is not None:
+                refused.append(str(error))
+
+        for value in values:
+            self._producer.produce(self.topic(name), value, timestamp=timestamp_ms, on_delivery=check)
+            self._producer.poll(0)
+        assert self._producer.flush(60) == 0
+        assert not refused
+
+    def inbox(self, name: str) -> Inbox:
+        return self._inboxes[name]
+
+    def close(self) -> None:
+        for inbox in self._inboxes.values():
+            inbox.close()
