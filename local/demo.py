@@ -33,7 +33,7 @@ TIMEOUT_SECONDS = 90.0
 """Without anything new: a slow machine gets as long as it makes progress."""
 POLL_SECONDS = 0.25
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 140)
 
 
 def main() -> int:
@@ -48,7 +48,7 @@ def main() -> int:
 
 def _run(stack: ExitStack) -> int:
     config = load_config()
-    world = World(config, report=lambda text: console.print(f"  {text}", highlight=False))
+    world = World(config, report=lambda text: console.print(f"  {text}", highlight=False, soft_wrap=True))
     if supervisor.State.read(config):
         console.print("Using the servers of `make up`")
     else:

@@ -4,6 +4,7 @@ The archive is what `flink run --pyFiles` ships. It holds the packages `common` 
 code reads by `importlib.resources`, and is the same, byte for byte, whenever the files are.
 """
 
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -20,19 +21,22 @@ def build_archive(folder: Path, repository: Path = REPOSITORY) -> Path:
     """Writes the archive into `folder` (made if need be) and returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / ARCHIVE_NAME
-    partial = archive.with_suffix(".partial")
     files = sorted(
         file
         for package in _PACKAGES
         for file in (repository / package).rglob("*")
         if file.suffix in _SUFFIXES and file.is_file()
     )
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as target:
+    with (
+        # One of its own for each caller: several jobs may be submitted at once.
+        tempfile.NamedTemporaryFile(dir=folder, suffix=".partial", delete=False) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
         for file in files:
             entry = zipfile.ZipInfo(str(file.relative_to(repository)), _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
             target.writestr(entry, file.read_bytes())
     # A job that is being submitted never sees half an archive.
-    partial.replace(archive)
+    Path(partial.name).replace(archive)
     return archive

@@ -172,10 +172,10 @@ class _Teller:
 
     def send_late(self, learner: Learner, content_id: str, score: float) -> None:
         """The same attempt as it was an hour before it was finished: skipped."""
-        event = dict(self._last[learner.user_id, content_id])
-        earlier = generator.attempt(self._course, learner.user_id, content_id, 0, _split(score), 0)
-        event |= {"assessmentTs": event["assessmentTs"] - 3_600_000, "events": earlier["events"]}
-        self.attempts.append(generator.encode(event))
+        last = self._last[learner.user_id, content_id]
+        earlier_ms = last["assessmentTs"] - 3_600_000
+        event = generator.attempt(self._course, learner.user_id, content_id, 0, _split(score), earlier_ms)
+        self.attempts.append(generator.encode(event | {"attemptId": last["attemptId"]}))
 
     def bad_attempts(self, learner: Learner) -> None:
         """Five events that no job can use."""

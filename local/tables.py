@@ -13,8 +13,12 @@ class Tables:
     def __init__(self, contact_points: Sequence[str], port: int) -> None:
         """Connects."""
         self._runner = asyncio.Runner()
-        cluster = acsylla.create_cluster(list(contact_points), port=port, log_level="critical")
-        self._session = self._runner.run(cluster.create_session(keyspace="sunbird_courses"))
+
+        async def connect() -> acsylla.Session:
+            cluster = acsylla.create_cluster(list(contact_points), port=port, log_level="critical")
+            return await cluster.create_session(keyspace="sunbird_courses")
+
+        self._session = self._runner.run(connect())
         self._statements: dict[str, acsylla.PreparedStatement] = {}
 
     def execute(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Malformed and borderline events of ``telemetry.assess``, made from real ones with a fixed seed.
 
-What most of them have to come to is known from how they were made. What has been spliced at random may still be an event
-or not: for those the rules have to be asked.
+What most of them have to come to is known from how they were made. What has been spliced at random may still be an
+event or not: for those the rules have to be asked.
 """
 
 import json

@@ -103,7 +103,8 @@ class MiniCluster(Server):
         yield
         with self.log_file.open("rb") as log:
             log.seek(start)
-            print(f"{self.log_file} since the start of the test:\n{log.read().decode(errors='replace')}")
+            lines = log.read().decode(errors="replace").splitlines()
+        print(f"{self.log_file}, the end of its {len(lines)} lines since the test began:", *lines[-50:], sep="\n")
 
     def stop(self) -> None:
         super().stop()

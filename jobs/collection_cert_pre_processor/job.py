@@ -1,4 +1,7 @@
-"""The certificate pre-processor: what it fetches for a batch of requests, and the messages that the rules decide on."""
+"""The certificate pre-processor: what it fetches for a batch of requests, and the messages that the rules decide on.
+
+Steps are numbered as in the job's description.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -138,8 +141,9 @@ class CollectionCertPreProcessor(Job[ReceivedRequest]):
             },
             dict.fromkeys(learner.enrolment for learner in learners if learner.templates.need_aggregates),
         )
-        scored = {content_id for of_one in aggregates.values() for content_id in contents_of(SCORE, of_one)}
-        content_types = await self._content_types.get_many(scored, self._load_content_types)
+        # Learners of a course have the same contents: the keys of all of them are few.
+        metrics = dict.fromkeys(set().union(*aggregates.values()), 0.0)
+        content_types = await self._content_types.get_many(contents_of(SCORE, metrics), self._load_content_types)
         known_types = {content_id: _or_fault(content_type) for content_id, content_type in content_types.items()}
         return [
             rules.select(

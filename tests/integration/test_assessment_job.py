@@ -3,25 +3,34 @@
 import asyncio
 import base64
 import json
+import random
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
+import msgspec
 import pytest
 import redis
+from cassandra.concurrent import execute_concurrent_with_args
 
 from common.config import load
+from common.events import BadEvent
 from common.messages import repaired
 from common.metrics import Metrics
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
+from jobs.assessment_aggregator.events import AssessmentEvent, Enrolment, decode
 from jobs.assessment_aggregator.job import AssessmentAggregator
+from jobs.assessment_aggregator.rules import AttemptRow, Settings, decide
 from local.http_services import CONTENT, HttpServices, Switch
 from local.world import World
-from tests.assessment import Assessment, Learner, Tables, reason
+from tests.assessment import INPUT, REQUESTS, Assessment, Learner, Tables, reason
+from tests.malformed import APPLIED, REFUSED, UNKNOWN, Sample, Samples
 from tests.minicluster import MiniCluster
 from tests.strategies import T0, answer, item
 
@@ -656,3 +665,111 @@ class TestSeveralEventsOfOneEnrolment:
         assert metrics.counts["rows_written"] == 4
         effects = {key[2]: count for key, count in metrics.counts.items() if key[0] == "events_applied"}
         assert effects == {"written": 4, "stale": 1, "replayed": 1}
+
+
+class TestMalformedEvents:
+    """10,000 of them, with 500 good ones and 200 tombstones in between."""
+
+    SEED = 20_240_514
+    TIMESTAMP_MS = T0 + 1
+
+    def test_are_on_the_failed_topic_once_each_and_all_others_are_applied(
+        self, assessment: Assessment, tables: Tables, unique: str
+    ) -> None:
+        samples = Samples(self.SEED, unique)
+        sent: list[Sample | None] = [*islice(samples, 10_000), *(samples.good() for _ in range(500)), *[None] * 200]
+        random.Random(self.SEED).shuffle(sent)
+        refused: Counter[Any] = Counter()
+        applied: dict[Enrolment, list[AssessmentEvent]] = {}
+        for sample in filter(None, sent):
+            try:
+                event = decode(sample.value, self.TIMESTAMP_MS)
+            except BadEvent as bad:
+                assert sample.kind in (bad.kind, REFUSED, UNKNOWN), sample
+                refused[bad.reason, *key_and_content(sample.value)] += 1
+            else:
+                assert sample.kind in (APPLIED, UNKNOWN), sample
+                applied.setdefault(event.enrolment, []).append(event)
+        decisions = {
+            enrolment: decide((), events, (), Settings("topic", UTC), self.TIMESTAMP_MS)
+            for enrolment, events in applied.items()
+        }
+        requests = Counter(
+            json.loads(message.value)["mid"]
+            for decision in decisions.values()
+            for outcome in decision.outcomes
+            for message in outcome.messages
+        )
+
+        earlier = len(assessment.failed("", 0)), len(assessment.inbox(REQUESTS).wait_for(0))
+        assessment.produce(INPUT, [sample and sample.value for sample in sent], self.TIMESTAMP_MS)
+        # Of learners in all subtasks: what a subtask has sent twice, it has sent before.
+        last = [Learner.unique(f"last-{unique}-{number}") for number in range(20)]
+        assessment.send(*(learner.attempt("do_1", "a1", [(1, 2)]) for learner in last))
+        assessment.send(*(learner.attempt("do_1", " ", [(1, 2)]) for learner in last))
+
+        found = assessment.inbox(REQUESTS).wait_for(earlier[1] + requests.total() + len(last), timeout_seconds=240)
+        mids = Counter(json.loads(message.value())["mid"] for message in found[earlier[1] :])
+        assert (mids - requests).total() == len(last)
+        assert requests - mids == Counter()
+        assessment.failed(f"last-{unique}-", len(last))
+        failed = Counter(
+            (reason(message), message.key(), key_and_content(repaired(message.value()))[1])
+            for message in assessment.failed("", 0)[earlier[0] :]
+            if f"last-{unique}-".encode() not in message.value()
+        )
+        assert failed - refused == Counter()
+        assert refused - failed == Counter()
+
+        assert self.attempts(tables, list(decisions)) == [
+            {(row.content_id, row.attempt_id): values_of(row) for row in decision.attempts}
+            for decision in decisions.values()
+        ]
+        assert self.aggregates(tables, list(decisions)) == [
+            dict(decision.aggregates.aggregates) if decision.aggregates else {} for decision in decisions.values()
+        ]
+
+    def attempts(self, tables: Tables, enrolments: list[Enrolment]) -> list[dict[tuple[str, str], Any]]:
+        query = tables.session.prepare(
+            "SELECT * FROM assessment_aggregator WHERE user_id = ? AND course_id = ? AND batch_id = ?"
+        )
+        results = execute_concurrent_with_args(tables.session, query, enrolments, concurrency=50)
+        return [
+            {
+                (row.content_id, row.attempt_id): (
+                    row.last_attempted_on.replace(tzinfo=UTC),
+                    row.total_score,
+                    row.total_max_score,
+                    row.grand_total,
+                    len(row.question),
+                )
+                for row in rows
+            }
+            for _, rows in results
+        ]
+
+    def aggregates(self, tables: Tables, enrolments: list[Enrolment]) -> list[dict[str, float]]:
+        query = tables.session.prepare(
+            "SELECT aggregates FROM user_activity_agg "
+            "WHERE activity_type = 'Course' AND user_id = ? AND activity_id = ? AND context_id = ?"
+        )
+        keys = [(enrolment.user_id, enrolment.course_id, f"cb:{enrolment.batch_id}") for enrolment in enrolments]
+        results = execute_concurrent_with_args(tables.session, query, keys, concurrency=50)
+        return [dict(row.aggregates or {}) if (row := rows.one()) else {} for _, rows in results]
+
+
+def values_of(row: AttemptRow) -> tuple[Any, ...]:
+    return row.last_attempted_on, row.total_score, row.total_max_score, row.grand_total, len(row.questions)
+
+
+def key_and_content(value: bytes) -> tuple[bytes | None, object]:
+    """The user id in a Kafka value, where one can be read, and all that the failed topic has to keep of it: neither the
+    order of its members nor the blanks around them.
+    """
+    try:
+        members = msgspec.json.decode(value.decode(), type=dict[str, msgspec.Raw])
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        return None, value
+    user_id = json.loads(bytes(members.get("userId", b"null")))
+    key = user_id.encode() if isinstance(user_id, str) and user_id else None
+    return key, frozenset((name, b"".join(bytes(raw).split())) for name, raw in members.items())
