@@ -5,14 +5,19 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import acsylla
+import msgspec
 import psutil
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from benchmarks.activity import ActivityLoad
 from benchmarks.assessment import AssessmentLoad
+from benchmarks.certificate import CertificateLoad
 from benchmarks.load import Event, Load, PlainDriver
 from benchmarks.measure import SteadyState, percentile, sample, steady_state, watch
 from common.config import CassandraConfig
@@ -20,7 +25,12 @@ from common.metrics import Metrics
 from local.config import load_config
 from local.world import ENVIRONMENT, World
 
-LOADS: dict[str, Callable[[], Load]] = {"assessment": AssessmentLoad}
+LOADS: dict[str, Callable[[], Load]] = {
+    "assessment": AssessmentLoad,
+    "activity": ActivityLoad,
+    "certificate": CertificateLoad,
+    "certificate-50ms": partial(CertificateLoad, delay_ms=50),
+}
 
 WARM_UP = 0.25
 """Part of the events that are not measured: Python imports, the JVMs compile, caches fill."""
@@ -45,12 +55,16 @@ def main() -> None:
 
 
 def _run(name: str, world: World, options: argparse.Namespace) -> None:
-    load = LOADS[name]()
     print(f"{name}: {options.events} events, parallelism {options.parallelism}", flush=True)
-    load.prepare(world)
+    with closing(LOADS[name]()) as load:
+        load.prepare(world)
+        _measure(load, world, options)
+
+
+def _measure(load: Load, world: World, options: argparse.Namespace) -> None:
     topic = f"{ENVIRONMENT}.{load.input_topic}"
     _produce(world, topic, (event.value for event in islice(load.events(seed=1), options.events)))
-    job = world.submit(load.module, parallelism=options.parallelism)
+    job = world.submit(load.module, parallelism=options.parallelism, environment=load.environment)
     world.flink.client.wait_until_running(job)
 
     processes = {
@@ -58,14 +72,16 @@ def _run(name: str, world: World, options: argparse.Namespace) -> None:
         "job: TaskManager JVM": lambda: [psutil.Process(manager.pid) for manager in world.flink.task_managers],
         "Cassandra": lambda: [psutil.Process(world.cassandra.pid)],
         "Kafka": lambda: [psutil.Process(world.kafka.pid)],
+        **load.processes,
     }
     done = _progress(world, load)
     steady = steady_state(watch(processes, done, options.events, 600), round(options.events * WARM_UP))
     _print("steady state", steady)
 
     rate = steady.rate / 2
-    seconds = asyncio.run(_latencies(world, load, topic, rate, options.latency_seconds))
-    print(f"  latency from Kafka timestamp to visible row, at {rate:.0f} events/s ({len(seconds)} probes)")
+    latencies = _latencies if next(load.events(seed=2)).query else _message_latencies
+    seconds = asyncio.run(latencies(world, load, topic, rate, options.latency_seconds))
+    print(f"  latency from Kafka timestamp to visible row or message, at {rate:.0f} events/s ({len(seconds)} probes)")
     print(f"    p50 {percentile(seconds, 50) * 1000:.0f} ms   p99 {percentile(seconds, 99) * 1000:.0f} ms", flush=True)
     if options.hold:
         input("running; Enter ends it")
@@ -108,7 +124,7 @@ def _progress(world: World, load: Load) -> Callable[[], int]:
 
     def done() -> int:
         messages = sum(consumer.get_watermark_offsets(partition, cached=False)[1] for partition in partitions)
-        return int(messages / load.messages_per_event)
+        return load.events_done(messages)
 
     return done
 
@@ -156,6 +172,46 @@ async def _latencies(world: World, load: Load, topic: str, rate: float, seconds:
     await asyncio.gather(*probes)
     await session.close()
     return latencies
+
+
+async def _message_latencies(world: World, load: Load, topic: str, rate: float, seconds: float) -> list[float]:
+    """Produces at an even rate; the time from an event to its message, by Kafka's timestamps of both."""
+    producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": 0})
+    consumer = Consumer(
+        {"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "latencies", "auto.offset.reset": "latest"}
+    )
+    output = f"{ENVIRONMENT}.{load.output_topic}"
+    consumer.assign(
+        [
+            TopicPartition(output, number, consumer.get_watermark_offsets(TopicPartition(output, number))[1])
+            for number in consumer.list_topics(output).topics[output].partitions
+        ]
+    )
+    events = list(islice(load.events(seed=2), round(rate * (seconds + 5))))
+    written_at: dict[int, int] = {}
+
+    def on_delivery(_: object, message: Message) -> None:
+        written_at[_event_time_ms(message)] = message.timestamp()[1]
+
+    started = time.perf_counter()
+    for number, event in enumerate(events):
+        due = started + number / rate
+        while (now := time.perf_counter()) < due:
+            producer.poll(0)
+            await asyncio.sleep(min(due - now, 0.002))
+        producer.produce(topic, event.value, on_delivery=on_delivery)
+    producer.flush()
+    sent_at: dict[int, int] = {}
+    while len(sent_at) < len(events):
+        for message in consumer.consume(1_000, timeout=30):
+            sent_at[_event_time_ms(message)] = message.timestamp()[1]
+    consumer.close()
+    first = min(written_at.values()) + 5_000
+    return [(sent_at[key] - at) / 1000 for key, at in written_at.items() if at >= first]
+
+
+def _event_time_ms(message: Message) -> int:
+    return int(msgspec.json.decode(message.value())["ets"])
 
 
 async def _plain(world: World, load: Load, events: int) -> SteadyState:

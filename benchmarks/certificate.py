@@ -98,6 +98,7 @@ class CertificateLoad(Load):
 
     def prepare(self, world: World) -> None:
         """Fills tables and caches and starts the HTTP services."""
+        self._services = HttpServices(world)
         asyncio.run(_write_rows(world))
         with world.redis.client(db=0) as collections, world.redis.client(db=5) as contents:
             for course in COURSES:
@@ -106,7 +107,6 @@ class CertificateLoad(Load):
                     is_quiz = content_id in _quizzes(course)
                     document = {"contentType": "SelfAssess" if is_quiz else "Resource", "name": content_id}
                     contents.set(content_id, msgspec.json.encode(document))
-        self._services = HttpServices(world)
         self._services.start()
         self._services.put("users", {user_id: _user(user_id) for user_id in USERS})
         self._services.put("switches", {"user": {"delay_ms": self._delay_ms}})
@@ -129,7 +129,7 @@ class CertificateLoad(Load):
                     batch_id=course.batch_id,
                     time_ms=_FIRST_TIME_MS + next(numbers),
                 )
-                yield Event(request.value, "", ())
+                yield Event(request.value)
 
     async def record(self, driver: PlainDriver, seed: int, batches: int, batch_size: int) -> None:
         """The enrolment and the aggregates of every learner, as the job reads them."""

@@ -1,21 +1,25 @@
 """What a benchmark of one job has to say; everything else is common to all jobs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.measure import Processes
 from common.cassandra import Cassandra, Write
 from local.world import World
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event to be produced, and the query that returns a row once it is applied."""
+    """One event to be produced, and the query that returns a row once it is applied.
+
+    A job that writes no rows has no query: it is applied once a message with its ``ets`` is in the output topic.
+    """
 
     value: bytes
-    query: str
-    parameters: Sequence[str]
+    query: str = ""
+    parameters: Sequence[str] = ()
 
 
 class PlainDriver(Cassandra):
@@ -24,19 +28,22 @@ class PlainDriver(Cassandra):
     What is recorded in one call may be executed at once, as the job does it; reads return no row while recording.
     """
 
-    waves: list[Sequence[Write | Sequence[Write]]]
+    _waves: list[Sequence[Write | Sequence[Write]]] | None = None
 
     def record(self) -> None:
         """From now on statements are recorded instead of executed."""
-        self.waves = []
+        self._waves = []
 
     async def replay(self) -> None:
-        """Executes all that was recorded, wave after wave."""
-        for wave in self.waves:
-            await super()._execute_all(wave)
+        """Executes all that was recorded, wave after wave, and records no longer."""
+        waves, self._waves = self._waves or (), None
+        for wave in waves:
+            await self._execute_all(wave)
 
     async def _execute_all(self, requests: Sequence[Write | Sequence[Write]]) -> list[Any]:
-        self.waves.append(requests)
+        if self._waves is None:
+            return await super()._execute_all(requests)
+        self._waves.append(requests)
         return [[] for _ in requests]
 
 
@@ -51,9 +58,26 @@ class Load(ABC):
     messages_per_event: float
     """Of :attr:`output_topic`."""
 
+    def events_done(self, messages: int) -> int:
+        """How many events of seed 1 have been applied where so many messages have been sent."""
+        return int(messages / self.messages_per_event)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Of the submitted job, once prepared; laid over what names the servers."""
+        return {}
+
+    @property
+    def processes(self) -> Processes:
+        """What else spends CPU while the job runs, once prepared."""
+        return {}
+
     @abstractmethod
     def prepare(self, world: World) -> None:
         """Fills Redis and the tables with what the events refer to."""
+
+    def close(self) -> None:  # noqa: B027 - most loads have nothing to close
+        """Ends what ``prepare`` has started."""
 
     @abstractmethod
     def events(self, seed: int) -> Iterator[Event]:

@@ -98,6 +98,7 @@ class Cassandra:
         self._config = config
         self._counts = metrics.counts
         self._session: acsylla.Session | None = None
+        self._slots = asyncio.Semaphore(config.max_concurrent_statements)
 
     async def open(self) -> None:
         """Connects. Raises WorldFault if no node answers, TaskFault if they refuse this user or certificate."""
@@ -150,10 +151,11 @@ class Cassandra:
             # One task for many requests: a task per request costs as much as the driver's share of it.
             for index, request in remaining:
                 try:
-                    if isinstance(request, Write):
-                        results[index] = await session.execute(_bind(request))
-                    else:
-                        results[index] = await session.execute_batch(_bind_batch(request))
+                    async with self._slots:
+                        if isinstance(request, Write):
+                            results[index] = await session.execute(_bind(request))
+                        else:
+                            results[index] = await session.execute_batch(_bind_batch(request))
                 except Exception as error:  # noqa: BLE001 - raised below, when nothing is under way any more
                     failures.append(error)
                 if failures:

@@ -13,6 +13,7 @@ at all connections of its pool for every request.
 """
 
 import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -145,9 +146,20 @@ class ApiClient:
         try:
             return Answer(status, msgspec.json.decode(body, type=dict[str, Any]))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            if is_refusal:
+            if is_refusal or _is_json(body):
                 return Answer(status, {})
             raise WorldFault(f"{self._url} answered with status {status} and no JSON object: {error}") from error
+
+
+def _is_json(body: bytes) -> bool:
+    """Whether this is JSON all the same, with a value that nobody can store: half a surrogate pair, 1e999.
+
+    Such an answer stays as it is however often it is asked for, so it is no fault of the world.
+    """
+    try:
+        return isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 class _Breaker:

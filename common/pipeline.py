@@ -38,10 +38,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Received(Generic[Event]):
-    """A decoded event with the bytes it came as, which the failed topic needs."""
+    """A decoded event with the bytes it came as and the key it was partitioned by, which the failed topic needs."""
 
     event: Event
     value: bytes
+    key: str
 
 
 Outcome = Sequence[Message] | BadEvent
@@ -127,21 +128,21 @@ class Stage(AsyncFunction):
         try:
             event = self._job.decode(value, timestamp_ms)
         except BadEvent as bad:
-            return self._to_rows(self._failed(value, bad))
+            return self._to_rows(self._failed(key, value, bad))
         except Exception as error:
             logger.exception("an event could not be decoded")
-            return self._to_rows(self._failed(value, _internal(error)))
+            return self._to_rows(self._failed(key, value, _internal(error)))
         if isinstance(event, Skip):
             counts["skipped", "reason", event.kind] += 1
             return []
-        return self._to_rows(await self._commit.submit(key, Received(event, value), len(value)))
+        return self._to_rows(await self._commit.submit(key, Received(event, value, key), len(value)))
 
     async def _apply(self, batch: Sequence[Received[Any]]) -> Sequence[Sequence[Message]]:
         if not self._is_open:
             await self._open_job()
         outcomes = await self._job.apply([received.event for received in batch])
         return [
-            self._failed(received.value, outcome) if isinstance(outcome, BadEvent) else outcome
+            self._failed(received.key, received.value, outcome) if isinstance(outcome, BadEvent) else outcome
             for received, outcome in zip(batch, outcomes, strict=True)
         ]
 
@@ -157,11 +158,13 @@ class Stage(AsyncFunction):
         self._is_open = True
 
     def _refuse(self, received: Received[Any], error: Exception) -> Sequence[Message]:
-        return self._failed(received.value, _internal(error))
+        return self._failed(received.key, received.value, _internal(error))
 
-    def _failed(self, value: bytes, bad: BadEvent) -> Sequence[Message]:
+    def _failed(self, key: str, value: bytes, bad: BadEvent) -> Sequence[Message]:
         self._metrics.counts["failed", "reason", bad.kind] += 1
-        return [messages.failed(self._job.failed_topic, self._job.name, value, bad)]
+        # A key that begins with a zero character stands for "no user id": see UserKeySchema.
+        user_id = None if key.startswith("\0") else key
+        return [messages.failed(self._job.failed_topic, self._job.name, value, bad, user_id)]
 
     def _to_rows(self, to_send: Sequence[Message]) -> list[Row]:
         for message in to_send:

@@ -20,7 +20,7 @@ import redis
 from cassandra.concurrent import execute_concurrent_with_args
 
 from common.config import load
-from common.events import BadEvent
+from common.events import BadEvent, to_time_ms
 from common.messages import repaired
 from common.metrics import Metrics
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
@@ -730,21 +730,14 @@ class TestMalformedEvents:
         ]
 
     def attempts(self, tables: Tables, enrolments: list[Enrolment]) -> list[dict[tuple[str, str], Any]]:
+        # Not as datetimes, which this driver makes by way of floats.
         query = tables.session.prepare(
-            "SELECT * FROM assessment_aggregator WHERE user_id = ? AND course_id = ? AND batch_id = ?"
+            "SELECT content_id, attempt_id, toUnixTimestamp(last_attempted_on), total_score, total_max_score, "
+            "grand_total, question FROM assessment_aggregator WHERE user_id = ? AND course_id = ? AND batch_id = ?"
         )
         results = execute_concurrent_with_args(tables.session, query, enrolments, concurrency=50)
         return [
-            {
-                (row.content_id, row.attempt_id): (
-                    row.last_attempted_on.replace(tzinfo=UTC),
-                    row.total_score,
-                    row.total_max_score,
-                    row.grand_total,
-                    len(row.question),
-                )
-                for row in rows
-            }
+            {(content_id, attempt_id): (*values, len(questions)) for content_id, attempt_id, *values, questions in rows}
             for _, rows in results
         ]
 
@@ -759,7 +752,9 @@ class TestMalformedEvents:
 
 
 def values_of(row: AttemptRow) -> tuple[Any, ...]:
-    return row.last_attempted_on, row.total_score, row.total_max_score, row.grand_total, len(row.questions)
+    assert row.last_attempted_on is not None
+    time_ms = to_time_ms(row.last_attempted_on)
+    return time_ms, row.total_score, row.total_max_score, row.grand_total, len(row.questions)
 
 
 def key_and_content(value: bytes) -> tuple[bytes | None, object]:

@@ -241,6 +241,18 @@ class TestWorldFaults:
 
         run(test())
 
+    @pytest.mark.parametrize("name", [b'"\\ud83d"', b"1e999"], ids=["half a surrogate pair", "no double"])
+    def test_json_that_nobody_can_store_is_an_answer_without_members(self, name: bytes) -> None:
+        body = b'{"result": {"name": ' + name + b"}}"
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+
+        async def test() -> None:
+            async with canned(head + body) as url, client(url) as api:
+                assert await api.get("id") == Answer(200, {})
+                assert api.counts == (1, 0)
+
+        run(test())
+
     def test_a_slow_service(self, services: HttpServices) -> None:
         services.switch(USER, Switch(delay_ms=60_000))
 
