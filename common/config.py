@@ -336,6 +336,9 @@ class JobConfig(Section):
 
     consumer_group: ClassVar[str]
     """Without the environment: ``assessment-aggregator-group``."""
+    input_topic: ClassVar[str]
+    failed_topic: ClassVar[str]
+    """Without the environment, as the topic that the job reads: ``telemetry.assess``."""
 
     kafka: KafkaConfig
     cassandra: CassandraConfig

@@ -149,10 +149,10 @@ class Stage(AsyncFunction):
     async def _open_job(self) -> None:
         try:
             await self._job.open(self._metrics)
-        except (WorldFault, TaskFault):
-            await self._job.close()
-            raise
         except Exception as error:
+            await self._job.close()
+            if isinstance(error, WorldFault | TaskFault):
+                raise
             # Not the fault of the event that happens to be the first.
             raise TaskFault(f"the job cannot start: {type(error).__name__}: {error}") from error
         self._is_open = True

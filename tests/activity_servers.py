@@ -168,21 +168,21 @@ class Servers:
 
 
 class WatchedCassandra(Cassandra):
-    """Counts requests. With `writes_left` it writes one request after the other, and dies when none is left."""
+    """Counts requests. With `writes_left` it writes one request after the other, and raises when none is left."""
 
     def __init__(self, config: CassandraConfig, metrics: Metrics, writes_left: int | None = None) -> None:
         super().__init__(config, metrics)
         self.requests = 0
-        self._writes_left = writes_left
+        self.writes_left = writes_left
 
     async def write(self, partitions: Iterable[Sequence[Write]]) -> None:
-        if self._writes_left is None:
+        if self.writes_left is None:
             await super().write(partitions)
             return
         for writes in partitions:
-            if self._writes_left == 0:
+            if self.writes_left == 0:
                 raise Killed
-            self._writes_left -= 1
+            self.writes_left -= 1
             await super().write([writes])
 
     async def _execute_all(self, requests: Sequence[Write | Sequence[Write]]) -> list[Any]:
@@ -205,6 +205,10 @@ class Running:
 
     async def __aexit__(self, *_: object) -> None:
         await self._job.close()
+
+    def survive(self) -> None:
+        """From now on there is no end to the writes: the process was not killed, its server was down."""
+        self._cassandra.writes_left = None
 
     def count(self, name: str, value: str) -> int:
         """Of a metric, with this value of its label."""

@@ -19,18 +19,26 @@ class Inbox:
         self._consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
         self._messages: list[Message] = []
 
+    def all(self) -> list[Message]:
+        """Everything that has arrived until now."""
+        while messages := self._consumer.consume(1000, timeout=0.05):
+            for message in messages:
+                assert message.error() is None, message.error()
+            self._messages += messages
+        return self._messages
+
     def wait_for(
         self, count: int, matches: Callable[[Message], bool] = lambda _: True, timeout_seconds: float = 60.0
     ) -> list[Message]:
-        """Those that match, of the whole topic, as soon as there are at least `count` of them."""
-        found = [message for message in self._messages if matches(message)]
+        """Those that match, as soon as there are at least `count` of them."""
+        found: list[Message] = []
+        seen = 0
 
         def are_there() -> bool:
-            for message in self._consumer.consume(1000, timeout=0.05):
-                assert message.error() is None, message.error()
-                self._messages.append(message)
-                if matches(message):
-                    found.append(message)
+            nonlocal seen
+            messages = self.all()
+            found.extend(filter(matches, messages[seen:]))
+            seen = len(messages)
             return len(found) >= count
 
         wait_until(are_there, f"{count} such messages in {self._topic}", timeout_seconds)

@@ -14,7 +14,7 @@ def main() -> None:
     """Reads the configuration, lays out the pipeline and hands it to Flink."""
     config = parse_arguments(ActivityAggregateUpdaterConfig, sys.argv[1:])
     environment = StreamExecutionEnvironment.get_execution_environment()
-    source = kafka.source(config, config.kafka.topic("coursebatch.job.request"), ActivityAggregateUpdater.user_id_path)
+    source = kafka.source(config, config.kafka.topic(config.input_topic), ActivityAggregateUpdater.user_id_path)
     pipeline.build(environment, source, kafka.sink(config), ActivityAggregateUpdater(config))
     environment.execute("activity-aggregate-updater")
 

@@ -15,6 +15,8 @@ class ActivityAggregateUpdaterConfig(JobConfig):
     """Finished contents in, completion counts and the progress of enrolments out."""
 
     consumer_group: ClassVar[str] = "activity-aggregate-updater-group"
+    input_topic: ClassVar[str] = "coursebatch.job.request"
+    failed_topic: ClassVar[str] = "activity.agg.failed"
 
     module_aggs: bool = True
     deduplication_seconds: Positive = 7 * 24 * 3600

@@ -29,7 +29,7 @@ class ActivityAggregateUpdater(Job[ContentsCompleted]):
     def __init__(self, config: ActivityAggregateUpdaterConfig) -> None:
         """Connects to nothing."""
         self._config = config
-        self.failed_topic = config.kafka.topic("activity.agg.failed")
+        self.failed_topic = config.kafka.topic(config.failed_topic)
         self.limits = config.limits
         self.max_buffered_requests = config.batch.max_buffered_requests
 

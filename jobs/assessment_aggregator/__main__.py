@@ -14,7 +14,7 @@ def main() -> None:
     """Reads the configuration, lays out the pipeline and hands it to Flink."""
     config = parse_arguments(AssessmentAggregatorConfig, sys.argv[1:])
     environment = StreamExecutionEnvironment.get_execution_environment()
-    source = kafka.source(config, config.kafka.topic("telemetry.assess"), AssessmentAggregator.user_id_path)
+    source = kafka.source(config, config.kafka.topic(config.input_topic), AssessmentAggregator.user_id_path)
     pipeline.build(environment, source, kafka.sink(config), AssessmentAggregator(config))
     environment.execute("assessment-aggregator")
 

@@ -9,6 +9,8 @@ class AssessmentAggregatorConfig(JobConfig):
     """Assessment attempts in, best scores in user_activity_agg out."""
 
     consumer_group: ClassVar[str] = "assessment-aggregator-group"
+    input_topic: ClassVar[str] = "telemetry.assess"
+    failed_topic: ClassVar[str] = "telemetry.assess.failed"
 
     skip_missing_records: bool = False
     content_read_api: UrlPrefix

@@ -32,7 +32,7 @@ class AssessmentAggregator(Job[AssessmentEvent]):
     def __init__(self, config: AssessmentAggregatorConfig) -> None:
         """Connects to nothing."""
         self._config = config
-        self.failed_topic = config.kafka.topic("telemetry.assess.failed")
+        self.failed_topic = config.kafka.topic(config.failed_topic)
         self.limits = config.limits
         self.max_buffered_requests = config.batch.max_buffered_requests
 

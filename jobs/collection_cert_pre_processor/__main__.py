@@ -17,9 +17,7 @@ def main() -> None:
     """Reads the configuration, lays out the pipeline and hands it to Flink."""
     config = parse_arguments(CollectionCertPreProcessorConfig, sys.argv[1:])
     environment = StreamExecutionEnvironment.get_execution_environment()
-    source = kafka.source(
-        config, config.kafka.topic("issue.certificate.request"), CollectionCertPreProcessor.user_id_path
-    )
+    source = kafka.source(config, config.kafka.topic(config.input_topic), CollectionCertPreProcessor.user_id_path)
     pipeline.build(environment, source, kafka.sink(config), CollectionCertPreProcessor(config))
     environment.execute("collection-cert-pre-processor")
 

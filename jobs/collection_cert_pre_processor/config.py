@@ -9,6 +9,8 @@ class CollectionCertPreProcessorConfig(JobConfig):
     """Requests to check for a certificate in, requests to generate one out."""
 
     consumer_group: ClassVar[str] = "collection-cert-pre-processor-group"
+    input_topic: ClassVar[str] = "issue.certificate.request"
+    failed_topic: ClassVar[str] = "issue.certificate.failed"
 
     supported_content_types: Texts = ("SelfAssess",)
     enable_suppress_exception: bool = True

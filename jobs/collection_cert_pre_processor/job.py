@@ -62,7 +62,7 @@ class CollectionCertPreProcessor(Job[ReceivedRequest]):
     def __init__(self, config: CollectionCertPreProcessorConfig) -> None:
         """Connects to nothing."""
         self._config = config
-        self.failed_topic = config.kafka.topic("issue.certificate.failed")
+        self.failed_topic = config.kafka.topic(config.failed_topic)
         self.limits = config.limits
         self.max_buffered_requests = config.batch.max_buffered_requests
 

@@ -77,7 +77,7 @@ def sizes() -> st.SearchStrategy[list[int]]:
     course=courses(),
     tables=old_tables(LEARNERS),
     arrived=st.lists(st.sampled_from(LEARNERS).flatmap(lambda by: events(7 * DAY - 1, by=by)), min_size=1, max_size=8),
-    killed=st.lists(st.tuples(st.integers(0, 12), sizes()), max_size=2),
+    killed=st.lists(st.tuples(st.integers(0, 12), sizes(), st.booleans()), max_size=2),
     last_sizes=sizes(),
 )
 def test_killed_or_not_it_leaves_behind_what_the_model_does(
@@ -85,7 +85,7 @@ def test_killed_or_not_it_leaves_behind_what_the_model_does(
     course: RelationCache,
     tables: Tables,
     arrived: list[ContentsCompleted],
-    killed: list[tuple[int, list[int]]],
+    killed: list[tuple[int, list[int], bool]],
     last_sizes: list[int],
 ) -> None:
     """The model, a few dicts, is what the rules are tested on, without and with kills between any two effects."""
@@ -96,9 +96,12 @@ def test_killed_or_not_it_leaves_behind_what_the_model_does(
     expected = Updater(tables, course, SETTINGS).run(arrived)
 
     async def test() -> None:
-        for writes, sizes in killed:
+        for writes, sizes, survives in killed:
             async with Running(servers.config(), writes_left=writes) as process:
                 with suppress(Killed):
+                    await process.run(arrived, sizes)
+                if survives:
+                    process.survive()
                     await process.run(arrived, sizes)
         async with Running(servers.config()) as process:
             sent = await process.run(arrived, last_sizes)

@@ -1,0 +1,148 @@
+"""``python -m jobs.replay --job NAME``: sends what is on a job's failed topic to its input topic again.
+
+For events whose cause is mended: a course that was missing, a template that was wrong. Payloads are restored, our
+metadata is stripped, Kafka keys are kept. What fails again comes back to the failed topic with its new reason.
+
+The command goes on where it ended last (consumer group ``<the job's consumer group>-replay``) and ends at what the
+topic holds when it starts. Its place is committed only after the broker has every event, so that one which is ended
+half-way sends some events twice and none never; the jobs make nothing of the second.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+
+from common.config import ConfigError, JobConfig, load
+from common.events import BadEvent
+from common.kafka_client import client_properties
+from common.messages import repaired
+from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
+from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
+from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
+
+JOBS: dict[str, type[JobConfig]] = {
+    "assessment_aggregator": AssessmentAggregatorConfig,
+    "activity_aggregate_updater": ActivityAggregateUpdaterConfig,
+    "collection_cert_pre_processor": CollectionCertPreProcessorConfig,
+}
+
+TIMEOUT_SECONDS = 30.0
+BATCH_SIZE = 500
+
+
+class _Metadata(msgspec.Struct):
+    validation_error: str = ""
+
+
+class _Failed(msgspec.Struct):
+    metadata: _Metadata | None = None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code 0 if all that was to be sent is with the broker, 1 if not, 2 for wrong arguments or configuration."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.replay", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--job", required=True, choices=JOBS)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file instead of the job's own config.yaml")
+    parser.add_argument("--reason", default="", metavar="TEXT", help="only events whose reason holds this text")
+    parser.add_argument("--dry-run", action="store_true", help="count, send nothing, and stay where it is")
+    options = parser.parse_args(arguments)
+    try:
+        config = load(JOBS[options.job], options.config)
+    except ConfigError as error:
+        parser.exit(2, f"{error}\n")
+    try:
+        counts = replay(config, options.reason, dry_run=options.dry_run)
+    except KafkaException as error:
+        print(f"Kafka: {error.args[0]}", file=sys.stderr)
+        return 1
+    print(", ".join(f"{count} {what}" for what, count in sorted(counts.items())) or "nothing to replay")
+    return 0
+
+
+def replay(config: JobConfig, reason: str = "", *, dry_run: bool = False) -> Counter[str]:
+    """Sends the events whose reason holds ``reason``; the others, and what is no failed event, are passed over.
+
+    Returns how many were ``sent`` (or ``would be sent``), ``passed over`` and ``not of a failed topic``. Raises
+    KafkaException if the broker does not take an event; none is committed then that was not sent.
+    """
+    failed_topic = config.kafka.topic(config.failed_topic)
+    properties = client_properties(config.kafka)
+    consumer = Consumer({**properties, "group.id": f"{config.group_id}-replay", "enable.auto.commit": False})
+    counts: Counter[str] = Counter()
+    try:
+        producer = Producer({**properties, "enable.idempotence": True})
+        for partition, end in _partitions(consumer, failed_topic):
+            consumer.assign([partition])
+            while partition.offset < end:
+                messages = consumer.consume(min(BATCH_SIZE, end - partition.offset), TIMEOUT_SECONDS)
+                if not messages:
+                    raise KafkaException(f"nothing came of {failed_topic} for {TIMEOUT_SECONDS:g} s")
+                _send(messages, producer, config.kafka.topic(config.input_topic), reason, counts, dry_run)
+                partition.offset = _offset(messages[-1]) + 1
+                if not dry_run:
+                    consumer.commit(offsets=[partition], asynchronous=False)
+    finally:
+        consumer.close()
+    return counts
+
+
+def _partitions(consumer: Consumer, topic: str) -> list[tuple[TopicPartition, int]]:
+    """Each partition at the place to go on from, and where it ends now."""
+    metadata = consumer.list_topics(topic, TIMEOUT_SECONDS).topics[topic]
+    if metadata.error is not None:
+        raise KafkaException(metadata.error)
+    committed = consumer.committed([TopicPartition(topic, number) for number in metadata.partitions], TIMEOUT_SECONDS)
+    partitions = []
+    for partition in committed:
+        first, end = consumer.get_watermark_offsets(partition, TIMEOUT_SECONDS)
+        # Nothing committed is a negative offset; what is no longer kept is below the first.
+        partitions.append((TopicPartition(topic, partition.partition, max(partition.offset, first)), end))
+    return partitions
+
+
+def _send(
+    messages: Sequence[Message], producer: Producer, topic: str, reason: str, counts: Counter[str], dry_run: bool
+) -> None:
+    """Returns when the broker has them all."""
+    refused = []
+    for message in messages:
+        if message.error() is not None:
+            raise KafkaException(message.error())
+        value = message.value() or b""
+        try:
+            event = repaired(value)
+        except BadEvent:
+            counts["not of a failed topic"] += 1
+            continue
+        if reason not in _reason(value):
+            counts["passed over"] += 1
+            continue
+        counts["would be sent" if dry_run else "sent"] += 1
+        if not dry_run:
+            producer.produce(
+                topic, event, message.key(), on_delivery=lambda error, _: refused.append(error) if error else None
+            )
+    if producer.flush(TIMEOUT_SECONDS):
+        raise KafkaException(f"the broker did not take all events of {topic} within {TIMEOUT_SECONDS:g} s")
+    if refused:
+        raise KafkaException(refused[0])
+
+
+def _reason(value: bytes) -> str:
+    metadata = msgspec.json.decode(value, type=_Failed).metadata
+    return metadata.validation_error if metadata else ""
+
+
+def _offset(message: Message) -> int:
+    offset: int | None = message.offset()
+    assert offset is not None  # of a message that a consumer has returned
+    return offset
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

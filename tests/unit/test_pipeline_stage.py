@@ -1,0 +1,337 @@
+"""The stage between Kafka and the rules, without Flink: every event ends applied, skipped or on the failed topic."""
+
+import asyncio
+import gc
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any
+
+import pytest
+from pyflink.common import Row
+
+from common import async_guard
+from common.events import BadEvent, Skip
+from common.faults import TaskFault, WorldFault
+from common.group_commit import Limits, PatienceExhausted
+from common.messages import Message, failed
+from common.metrics import Metrics
+from common.pipeline import Job, Outcome, Stage
+
+TIMESTAMP_MS = 1_715_677_960_002
+
+
+class Number(Job[int]):
+    """Events are whole numbers in JSON; each is answered by a message, in the way that the test chooses."""
+
+    name = "Number"
+    user_id_path = ("userId",)
+    failed_topic = "failed"
+    limits = Limits(initial_backoff_ms=1, max_backoff_ms=2, patience_ms=10_000)
+    max_buffered_requests = 10
+
+    def __init__(self) -> None:
+        self.opening: Callable[[], None] = lambda: None
+        self.applying: Callable[[int], Outcome] = lambda event: [Message("out", b"%d" % event, b"key")]
+        self.batches: list[list[int]] = []
+        self.calls: list[str] = []
+        self.timestamps: list[int] = []
+
+    def decode(self, value: bytes, timestamp_ms: int) -> int | Skip:
+        self.timestamps.append(timestamp_ms)
+        match json.loads(value):
+            case "skip":
+                return Skip("not_for_us")
+            case "bad":
+                raise BadEvent("wrong_type", "event is bad")
+            case "bug":
+                raise ZeroDivisionError("a bug of the decoder")
+            case int() as number:
+                return number
+        raise AssertionError(value)
+
+    async def open(self, metrics: Metrics) -> None:
+        self.calls.append("open")
+        self.opening()
+        self.metrics = metrics
+
+    async def apply(self, events: Sequence[int]) -> Sequence[Outcome]:
+        self.batches.append(list(events))
+        return [self.applying(event) for event in events]
+
+    async def close(self) -> None:
+        self.calls.append("close")
+
+
+class Group:
+    """A metric group that keeps what it is told, and by which thread."""
+
+    def __init__(self, name: str = "", values: Counter[str] | None = None, threads: set[int] | None = None) -> None:
+        self._name = name
+        self.values = Counter() if values is None else values
+        self.threads = set() if threads is None else threads
+
+    def add_group(self, label: str, value: str) -> "Group":
+        return Group(f"{self._name}{label}={value}.", self.values, self.threads)
+
+    def counter(self, name: str) -> Any:
+        return Cell(self, f"{self._name}{name}")
+
+    distribution = counter
+
+
+class Cell:
+    def __init__(self, group: Group, name: str) -> None:
+        self._group = group
+        self._name = name
+
+    def inc(self, value: int) -> None:
+        self._group.threads.add(threading.get_ident())
+        self._group.values[self._name] += value
+
+    update = inc
+
+
+class Context:
+    def __init__(self) -> None:
+        self.group = Group()
+
+    def get_metrics_group(self) -> Group:
+        return self.group
+
+
+@pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    """As it was: the stage tunes the one of its worker."""
+    threshold = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
+
+
+@pytest.fixture
+def job() -> Number:
+    return Number()
+
+
+def opened(job: Number) -> tuple[Stage, Group]:
+    stage, context = Stage(job), Context()
+    stage.open(context)
+    return stage, context.group
+
+
+def invoke(stage: Stage, *values: bytes, key: str = "key") -> list[list[Row]]:
+    """What becomes of events that arrive together."""
+
+    async def test() -> list[list[Row]]:
+        return await asyncio.gather(*(stage.async_invoke(Row(key, TIMESTAMP_MS, value)) for value in values))
+
+    return run(test())
+
+
+def run(test: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(test, timeout=30))
+
+
+def failed_row(value: bytes, kind: str, reason: str, key: str | None = "key") -> Row:
+    message = failed("failed", "Number", value, BadEvent(kind, reason), key)
+    return Row(message.topic, message.key, message.value)
+
+
+def reported(stage: Stage, group: Group) -> Counter[str]:
+    stage.bundle_finished()
+    return Counter({name: value for name, value in group.values.items() if name != "batch_latency_ms"})
+
+
+def test_an_event_becomes_the_rows_of_its_messages(job: Number) -> None:
+    job.applying = lambda event: [Message("a", b"1"), Message("b", b"2", b"key")] if event else []
+    stage, group = opened(job)
+    assert invoke(stage, b"1", b"0") == [[Row("a", None, b"1"), Row("b", b"key", b"2")], []]
+    assert job.timestamps == [TIMESTAMP_MS] * 2
+    assert job.batches == [[1, 0]]
+    assert reported(stage, group) == {
+        "events_in": 2,
+        "topic=a.messages_out": 1,
+        "topic=b.messages_out": 1,
+        "batch_size": 2,
+    }
+
+
+def test_a_bad_event_becomes_one_row_for_the_failed_topic(job: Number) -> None:
+    stage, group = opened(job)
+    assert invoke(stage, b'"bad"') == [[failed_row(b'"bad"', "wrong_type", "event is bad")]]
+    assert job.batches == []
+    assert reported(stage, group) == {
+        "events_in": 1,
+        "reason=wrong_type.failed": 1,
+        "topic=failed.messages_out": 1,
+    }
+
+
+def test_a_key_that_stands_for_no_user_id_is_not_passed_on(job: Number) -> None:
+    stage, _ = opened(job)
+    rows = invoke(stage, b'"bad"', key="\0-1719")
+    assert rows == [[failed_row(b'"bad"', "wrong_type", "event is bad", None)]]
+    assert rows[0][0][1] is None
+
+
+def test_a_skipped_event_is_counted_and_no_more(job: Number) -> None:
+    stage, group = opened(job)
+    assert invoke(stage, b'"skip"') == [[]]
+    assert job.batches == []
+    assert reported(stage, group) == {"events_in": 1, "reason=not_for_us.skipped": 1}
+
+
+def test_a_bug_of_the_decoder_costs_its_event_alone(job: Number) -> None:
+    stage, group = opened(job)
+    rows = invoke(stage, b'"bug"', b"1")
+    reason = "internal error: ZeroDivisionError: a bug of the decoder"
+    assert rows == [[failed_row(b'"bug"', "internal_error", reason)], [Row("out", b"key", b"1")]]
+    assert reported(stage, group)["reason=internal_error.failed"] == 1
+
+
+def test_an_event_that_its_rows_show_to_be_bad_goes_to_the_failed_topic(job: Number) -> None:
+    bad = BadEvent("content_not_in_course", "content is not part of the course")
+    job.applying = lambda event: bad if event == 2 else [Message("out", b"%d" % event)]
+    stage, group = opened(job)
+    rows = invoke(stage, b"1", b"2", b"3")
+    assert rows == [[Row("out", None, b"1")], [failed_row(b"2", bad.kind, bad.reason)], [Row("out", None, b"3")]]
+    assert job.batches == [[1, 2, 3]]
+    assert reported(stage, group)["reason=content_not_in_course.failed"] == 1
+
+
+def test_a_bug_of_the_rules_costs_its_event_alone(job: Number) -> None:
+    def apply(event: int) -> Outcome:
+        return [Message("out", b"%d" % (100 // event))]
+
+    job.applying = apply
+    stage, group = opened(job)
+    rows = invoke(stage, b"1", b"2", b"0", b"4")
+    reason = "internal error: ZeroDivisionError: integer division or modulo by zero"
+    assert rows == [
+        [Row("out", None, b"100")],
+        [Row("out", None, b"50")],
+        [failed_row(b"0", "internal_error", reason)],
+        [Row("out", None, b"25")],
+    ]
+    assert reported(stage, group)["reason=internal_error.failed"] == 1
+
+
+def test_a_server_that_is_down_is_waited_for(job: Number) -> None:
+    faults = [WorldFault("down"), WorldFault("still down")]
+
+    def apply(event: int) -> Outcome:
+        if faults:
+            raise faults.pop()
+        return [Message("out", b"%d" % event)]
+
+    job.applying = apply
+    stage, group = opened(job)
+    assert invoke(stage, b"1") == [[Row("out", None, b"1")]]
+    assert job.batches == [[1], [1], [1]]
+    assert reported(stage, group)["batches_retried"] == 2
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def raise_error(*_: object) -> Any:
+        raise error
+
+    return raise_error
+
+
+def test_a_task_fault_ends_the_task(job: Number) -> None:
+    fault = TaskFault("table is gone")
+    job.applying = raising(fault)
+    stage, _ = opened(job)
+    with pytest.raises(TaskFault) as caught:
+        invoke(stage, b"1")
+    assert caught.value is fault
+    # And whatever comes before the task has ended.
+    with pytest.raises(TaskFault):
+        invoke(stage, b"2")
+    assert job.batches == [[1]]
+
+
+def test_a_server_that_stays_down_ends_the_task(job: Number) -> None:
+    job.limits = Limits(initial_backoff_ms=1, max_backoff_ms=2, patience_ms=20)
+    job.applying = raising(WorldFault("Cassandra is down"))
+    stage, _ = opened(job)
+    with pytest.raises(PatienceExhausted, match="no success within 20 ms: Cassandra is down"):
+        invoke(stage, b"1")
+
+
+class TestOpen:
+    def test_connects_once_to_see_whether_it_can_and_once_to_work(self, job: Number) -> None:
+        stage, _ = opened(job)
+        assert job.calls == ["open", "close"]
+        invoke(stage, b"1", b"2")
+        assert job.calls == ["open", "close", "open"]
+
+    def test_waits_for_a_server_that_is_not_there_yet(self, job: Number) -> None:
+        faults = [WorldFault("down")] * 3
+
+        def connect() -> None:
+            if faults:
+                raise faults.pop()
+
+        job.opening = connect
+        stage, group = opened(job)
+        assert len(faults) == 2
+        assert invoke(stage, b"1") == [[Row("out", b"key", b"1")]]
+        # What was opened half-way is closed each time.
+        assert job.calls == ["open", "close"] * 3 + ["open"]
+        assert reported(stage, group)["batches_retried"] == 2
+
+    @pytest.mark.parametrize("error", [TaskFault("wrong password"), OSError("no such certificate")])
+    def test_fails_where_waiting_would_not_help(self, job: Number, error: Exception) -> None:
+        job.opening = raising(error)
+        with pytest.raises(type(error), match=str(error)):
+            opened(job)
+        assert job.calls == ["open", "close"]
+
+    @pytest.mark.parametrize(
+        ("error", "text"),
+        [
+            (TaskFault("wrong password"), "^wrong password$"),
+            (OSError("no such certificate"), "^the job cannot start: OSError: no such certificate$"),
+        ],
+    )
+    def test_failing_later_is_no_fault_of_the_event_that_comes_first(
+        self, job: Number, error: Exception, text: str
+    ) -> None:
+        stage, _ = opened(job)
+        job.opening = raising(error)
+        with pytest.raises(TaskFault, match=text):
+            invoke(stage, b"1")
+        assert job.batches == []
+        assert job.calls == ["open", "close", "open", "close"]
+
+    def test_guards_the_async_operator(self, job: Number) -> None:
+        from pyflink.fn_execution.datastream.process.async_function.operation import AsyncOperation
+
+        opened(job)
+        assert hasattr(AsyncOperation._wait_for_in_flight_inputs_finished, "unguarded")
+
+    def test_keeps_the_collector_from_walking_over_the_events_again_and_again(self, job: Number) -> None:
+        opened(job)
+        assert gc.get_threshold()[0] >= 50_000
+        assert gc.get_freeze_count() > 0
+
+
+def test_metrics_are_reported_by_the_thread_that_ends_the_bundle_alone(job: Number) -> None:
+    stage, group = opened(job)
+    loop = threading.Thread(target=invoke, args=(stage, b"1", b'"bad"', b'"skip"'))
+    loop.start()
+    loop.join()
+    assert group.values == {}
+    assert reported(stage, group)["events_in"] == 3
+    assert group.threads == {threading.get_ident()}
+    before = Counter(group.values)
+    stage.bundle_finished()
+    assert group.values == before
+
+
+def test_the_guard_knows_the_stage_as_a_listener_of_bundles(job: Number) -> None:
+    stage, _ = opened(job)
+    assert isinstance(stage, async_guard.BundleListener)
