@@ -16,6 +16,7 @@ import psutil
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from benchmarks.activity import ActivityLoad
+from benchmarks.activity import ActivityLoad
 from benchmarks.assessment import AssessmentLoad
 from benchmarks.certificate import CertificateLoad
 from benchmarks.load import Event, Load, PlainDriver
@@ -27,6 +28,7 @@ from local.world import ENVIRONMENT, World
 
 LOADS: dict[str, Callable[[], Load]] = {
     "assessment": AssessmentLoad,
+    "activity": ActivityLoad,
     "activity": ActivityLoad,
     "certificate": CertificateLoad,
     "certificate-50ms": partial(CertificateLoad, delay_ms=50),

@@ -37,7 +37,7 @@ def test_no_record_that_fails_is_lost_with_the_guard(tmp_path: Path) -> None:
 
 def test_another_version_of_pyflink_stops_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyflink.version.__version__", "2.4.0")
-    with pytest.raises(RuntimeError, match="written for apache-flink 2.3.0, and this is 2.4.0"):
+    with pytest.raises(RuntimeError, match=r"written for apache-flink 2\.3\.0, and this is 2\.4\.0"):
         async_guard.install()
 
 
