@@ -16,7 +16,6 @@ import psutil
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from benchmarks.activity import ActivityLoad
-from benchmarks.activity import ActivityLoad
 from benchmarks.assessment import AssessmentLoad
 from benchmarks.certificate import CertificateLoad
 from benchmarks.load import Event, Load, PlainDriver

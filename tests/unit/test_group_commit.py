@@ -80,7 +80,7 @@ def test_while_a_batch_is_in_flight_the_next_gathers_up_to_its_size() -> None:
         apply.gates.append(gate)
         group_commit = commit(apply, max_batch_size=3)
         first = asyncio.ensure_future(group_commit.submit("u0", ("u0", 0)))
-        while not apply.batches:
+        while not apply.batches:  # noqa: ASYNC110 - nothing tells when a batch has begun
             await asyncio.sleep(0)
         rest = [asyncio.ensure_future(group_commit.submit(f"u{n}", (f"u{n}", n))) for n in range(1, 5)]
         for _ in range(5):
