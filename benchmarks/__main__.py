@@ -28,7 +28,6 @@ from local.world import ENVIRONMENT, World
 LOADS: dict[str, Callable[[], Load]] = {
     "assessment": AssessmentLoad,
     "activity": ActivityLoad,
-    "activity": ActivityLoad,
     "certificate": CertificateLoad,
     "certificate-50ms": partial(CertificateLoad, delay_ms=50),
 }

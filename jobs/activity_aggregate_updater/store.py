@@ -21,11 +21,11 @@ from jobs.activity_aggregate_updater.rules import (
     Stored,
 )
 
-MAX_BATCH_BYTES = 4_096
-"""Of one unlogged batch. By default Cassandra warns of more than 5 KiB and refuses more than 50 KiB."""
+MAX_BATCH_STATEMENTS = 1_000
+"""Of one unlogged batch: some 100 KB, where the protocol has room for 65,535 statements and Cassandra takes 16 MiB.
 
-CELL_BYTES = 32
-"""A cell and its write time, without the ids that lead to it: rather more than Cassandra counts."""
+Cassandra's limits of 5 and 50 KiB are for batches of several partitions (CASSANDRA-10876), and these have one.
+"""
 
 MAX_KNOWN_ENROLMENTS = 50_000
 """Remembered by one subtask, the latest of those it has seen; some 400 bytes each."""
@@ -125,21 +125,17 @@ class Store:
         for stage in decision.aggregates:
             yield [[self._completed_count(enrolment, count, now)] for count in stage]
         rows = (self._learner_row(enrolment, write, now) for write in decision.learner)
-        # One after the other: where they do not fit into one batch, the rows behind must not be there first.
+        # One after the other: where there are several, what is in a later one must not be there first.
         yield from ([batch] for batch in _batches(rows))
 
     def _completed_count(self, enrolment: Enrolment, count: CompletedCount, now: datetime) -> Write:
         row = _row_of(enrolment, count.activity_id)
         return Write(self._add_completed_count, ({COMPLETED_COUNT: count.value}, {COMPLETED_COUNT: now}, *row))
 
-    def _learner_row(
-        self, enrolment: Enrolment, write: EnrolmentChange | ContentCounts, now: datetime
-    ) -> tuple[int, Batch]:
-        """The statements of a row, which must not be torn apart, and how many bytes it adds to a batch."""
+    def _learner_row(self, enrolment: Enrolment, write: EnrolmentChange | ContentCounts, now: datetime) -> Batch:
         if isinstance(write, EnrolmentChange):
-            entries = sum(len(content_id.encode()) + CELL_BYTES for content_id in write.content_status)
-            return _key_bytes(*enrolment) + 4 * CELL_BYTES + entries, [self._enrolment(enrolment, write, now)]
-        return _key_bytes(*enrolment, write.content_id) + 2 * CELL_BYTES, self._counts_of(enrolment, write)
+            return [self._enrolment(enrolment, write, now)]
+        return self._content(enrolment, write)
 
     def _enrolment(self, enrolment: Enrolment, change: EnrolmentChange, now: datetime) -> Write:
         values = (change.status, change.progress, change.content_status, now)
@@ -147,7 +143,7 @@ class Store:
             return Write(self._advance_enrolment, (*values, *enrolment))
         return Write(self._complete_enrolment, (*values, to_datetime(change.completed_on_ms), *enrolment))
 
-    def _counts_of(self, enrolment: Enrolment, counts: ContentCounts) -> Batch:
+    def _content(self, enrolment: Enrolment, counts: ContentCounts) -> Batch:
         row = (*enrolment, counts.content_id)
         if counts.view_time_us == counts.completed_time_us:
             times = (counts.completed_time_us, counts.view_count, counts.completed_count)
@@ -174,19 +170,13 @@ def _to_enrolment(row: Row) -> EnrolmentRow:
     return EnrolmentRow(active, status, None if completed_on is None else to_time_ms(completed_on), content_status)
 
 
-def _key_bytes(*ids: str) -> int:
-    return sum(len(part.encode()) for part in ids)
-
-
-def _batches(rows: Iterable[tuple[int, Batch]]) -> Iterator[Batch]:
-    """The statements of sized rows in as few batches as they fit in, in their order; too large a row goes alone."""
+def _batches(rows: Iterable[Batch]) -> Iterator[Batch]:
+    """In as few batches as they fit in, in their order; the statements of a row stay together."""
     batch: Batch = []
-    size = 0
-    for row_size, writes in rows:
-        if batch and size + row_size > MAX_BATCH_BYTES:
+    for row in rows:
+        if len(batch) + len(row) > MAX_BATCH_STATEMENTS:
             yield batch
-            batch, size = [], 0
-        batch += writes
-        size += row_size
+            batch = []
+        batch += row
     if batch:
         yield batch
