@@ -186,7 +186,14 @@ def test_a_killed_supervisor_takes_its_servers_along(background: dict[str, str],
 def test_up_that_is_interrupted_leaves_nothing_running(
     background: dict[str, str], config: Config, sign: signal.Signals
 ) -> None:
-    up = subprocess.Popen([sys.executable, "-m", "local", "up"], cwd=REPOSITORY, env=background, text=True)
+    up = subprocess.Popen(
+        [sys.executable, "-m", "local", "up"],
+        cwd=REPOSITORY,
+        env=background,
+        text=True,
+        # A shell starts its background jobs with SIGINT ignored, and so may have started these tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     # Half-way: some servers have been launched, none can be ready.
     wait_until((config.state_folder / "cassandra" / "server.log").exists, "servers are being launched")
     up.send_signal(sign)
