@@ -192,7 +192,7 @@ def test_up_that_is_interrupted_leaves_nothing_running(
         env=background,
         text=True,
         # A shell starts its background jobs with SIGINT ignored, and so may have started these tests.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one system call
     )
     # Half-way: some servers have been launched, none can be ready.
     wait_until((config.state_folder / "cassandra" / "server.log").exists, "servers are being launched")

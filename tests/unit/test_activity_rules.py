@@ -15,6 +15,7 @@ from jobs.activity_aggregate_updater.rules import (
     Decision,
     Effect,
     EnrolmentChange,
+    Result,
     Settings,
     Stored,
     contents_to_locate,
@@ -244,6 +245,19 @@ class TestCountedAlready:
         decision = world.decide(completed("A", "B", "C"))
         assert effects(decision) == [(REPLAY, DUPLICATE, NEW)]
         assert [write.content_id for write in counts_of(decision)] == ["C"]
+
+    @pytest.mark.parametrize(
+        ("of_contents", "of_event"),
+        [
+            ((DUPLICATE, REPLAY, NEW), NEW),
+            ((DUPLICATE, REPLAY, DUPLICATE), REPLAY),
+            ((DUPLICATE, DUPLICATE), DUPLICATE),
+        ],
+    )
+    def test_an_event_comes_to_the_most_that_one_of_its_contents_comes_to(
+        self, of_contents: tuple[Effect, ...], of_event: Effect
+    ) -> None:
+        assert Result(of_contents, ()).effect is of_event
 
 
 class TestRowsOfTheScalaJobThatWereWrittenLater:
