@@ -1,11 +1,11 @@
-"""Counts and distributions of a stage, gathered in its event loop and handed to Flink by the thread of the bundle.
+"""Counts of a stage, gathered in its event loop and handed to Flink by the thread of the bundle.
 
 PyFlink's metrics belong to the thread that runs the bundle: an update from any other thread, and so from an
 ``AsyncFunction``, is dropped without a word. So the event loop writes here, and the bundle's end calls
 :meth:`Metrics.report`.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,11 +22,14 @@ class Metrics:
         """Nothing is counted yet."""
         self.counts: Counter[Key] = Counter()
         self._reported: Counter[Key] = Counter()
-        self._observed: deque[tuple[str, int]] = deque()
 
     def observe(self, name: str, value: int) -> None:
-        """Adds one value to the distribution ``name``."""
-        self._observed.append((name, value))
+        """Adds one value to the counters ``<name>_count`` and ``<name>_sum``, which give its average over any time.
+
+        PyFlink has distributions, but shows one as an object which Prometheus and the web UI leave out.
+        """
+        self.counts[f"{name}_count"] += 1
+        self.counts[f"{name}_sum"] += value
 
     def report(self, group: "MetricGroup") -> None:
         """Hands what is new since the last call to Flink. Must be called in the thread of the bundle."""
@@ -35,9 +38,6 @@ class Metrics:
             if new:
                 _counter(group, key).inc(new)
                 self._reported[key] = count
-        while self._observed:
-            name, value = self._observed.popleft()
-            group.distribution(name).update(value)
 
 
 def _counter(group: "MetricGroup", key: Key):  # type: ignore[no-untyped-def]
