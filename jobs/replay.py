@@ -5,7 +5,8 @@ metadata is stripped, Kafka keys are kept. What fails again comes back to the fa
 
 The command goes on where it ended last (consumer group ``<the job's consumer group>-replay``) and ends at what the
 topic holds when it starts. Its place is committed only after the broker has every event, so that one which is ended
-half-way sends some events twice and none never; the jobs make nothing of the second.
+half-way sends some events twice and none never; the jobs make nothing of the second. With ``--reason`` it has a place
+for this reason (``...-replay-<reason>``): what it passes over is still there for the next reason, or for all.
 """
 
 import argparse
@@ -33,6 +34,8 @@ JOBS: dict[str, type[JobConfig]] = {
 
 TIMEOUT_SECONDS = 30.0
 BATCH_SIZE = 500
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""As the jobs' own producers have it: what an input topic took once, it takes again."""
 
 
 class _Metadata(msgspec.Struct):
@@ -72,10 +75,11 @@ def replay(config: JobConfig, reason: str = "", *, dry_run: bool = False) -> Cou
     """
     failed_topic = config.kafka.topic(config.failed_topic)
     properties = client_properties(config.kafka)
-    consumer = Consumer({**properties, "group.id": f"{config.group_id}-replay", "enable.auto.commit": False})
+    group_id = f"{config.group_id}-replay{f'-{reason}' if reason else ''}"
+    consumer = Consumer({**properties, "group.id": group_id, "enable.auto.commit": False})
     counts: Counter[str] = Counter()
     try:
-        producer = Producer({**properties, "enable.idempotence": True})
+        producer = Producer({**properties, "enable.idempotence": True, "message.max.bytes": MAX_MESSAGE_BYTES})
         for partition, end in _partitions(consumer, failed_topic):
             consumer.assign([partition])
             while partition.offset < end:

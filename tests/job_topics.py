@@ -20,12 +20,18 @@ class Inbox:
         self._messages: list[Message] = []
 
     def all(self) -> list[Message]:
-        """Everything that has arrived until now."""
-        while messages := self._consumer.consume(1000, timeout=0.05):
-            for message in messages:
-                assert message.error() is None, message.error()
-            self._messages += messages
+        """Everything that the topic holds now."""
+        while self._poll():
+            pass
         return self._messages
+
+    def _poll(self) -> bool:
+        """Reads what has arrived; whether that was anything."""
+        messages = self._consumer.consume(1000, timeout=0.05)
+        for message in messages:
+            assert message.error() is None, message.error()
+        self._messages += messages
+        return bool(messages)
 
     def wait_for(
         self, count: int, matches: Callable[[Message], bool] = lambda _: True, timeout_seconds: float = 60.0
@@ -36,9 +42,9 @@ class Inbox:
 
         def are_there() -> bool:
             nonlocal seen
-            messages = self.all()
-            found.extend(filter(matches, messages[seen:]))
-            seen = len(messages)
+            self._poll()
+            found.extend(filter(matches, self._messages[seen:]))
+            seen = len(self._messages)
             return len(found) >= count
 
         wait_until(are_there, f"{count} such messages in {self._topic}", timeout_seconds)

@@ -16,9 +16,11 @@ def running_assessment(
     world: World, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Assessment, MiniCluster]]:
     folder = tmp_path_factory.mktemp("assessment")
+    # What a test puts right in Redis is seen at once.
+    variables = {"AGGREGATES__RELATION_CACHE__EMPTY_TTL_MS": "1"}
     with (
         closing(Assessment(world)) as topics,
-        MiniCluster(world, topics, folder, "jobs.assessment_aggregator") as cluster,
+        MiniCluster(world, topics, folder, "jobs.assessment_aggregator", **variables) as cluster,
     ):
         yield topics, cluster
 

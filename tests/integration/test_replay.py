@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from common import messages
 from common.config import load
@@ -11,6 +13,7 @@ from common.events import BadEvent
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.replay import main, replay
 from local.world import World
+from tests.assessment import Assessment, Learner, Tables
 from tests.conftest import Topics
 
 EVENTS = [b'{"userId":"u-1","score":7.50}', b'{"userId":"u-2","metadata":{"a":1}}', b"\xff not JSON"]
@@ -53,8 +56,67 @@ def test_events_come_back_as_they_were_and_only_once(topics: Topics, config: Ass
 def test_only_events_with_the_reason(topics: Topics, config: AssessmentAggregatorConfig) -> None:
     fail(topics, config)
     topics.produce(config.kafka.topic(config.failed_topic), [b'{"userId":"u-3"}'])
+    assert replay(config, "course is", dry_run=True) == {
+        "would be sent": 2,
+        "passed over": 1,
+        "not of a failed topic": 1,
+    }
     assert replay(config, "course is") == {"sent": 2, "passed over": 1, "not of a failed topic": 1}
     assert [value for _, value in arrived(topics, config)] == EVENTS[:2]
+    assert replay(config, "course is") == {}
+    # Each reason has its own place in the topic.
+    assert replay(config, "not JSON") == {"sent": 1, "passed over": 2, "not of a failed topic": 1}
+    assert {value for _, value in arrived(topics, config)} == set(EVENTS)
+    assert replay(config) == {"sent": 3, "not of a failed topic": 1}
+
+
+def test_a_broker_that_refuses_an_event_gets_it_again(
+    world: World, topics: Topics, config: AssessmentAggregatorConfig
+) -> None:
+    fail(topics, config)
+    topics.produce(config.kafka.topic(config.failed_topic), [failed_event(config, b"x" * 1000)])
+    limit_messages(world, config, "500")
+    with pytest.raises(KafkaException, match="MSG_SIZE_TOO_LARGE"):
+        replay(config)
+    limit_messages(world, config, "1000000")
+    assert replay(config) == {"sent": 4}
+    assert {value for _, value in arrived(topics, config)} == {*EVENTS, b"x" * 1000}
+
+
+def limit_messages(world: World, config: AssessmentAggregatorConfig, max_bytes: str) -> None:
+    resource = ConfigResource(
+        ConfigResource.Type.TOPIC,
+        config.kafka.topic(config.input_topic),
+        incremental_configs=[ConfigEntry("max.message.bytes", max_bytes, incremental_operation=AlterConfigOpType.SET)],
+    )
+    admin = world.kafka.admin()
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result()
+
+
+def failed_event(config: AssessmentAggregatorConfig, value: bytes) -> bytes:
+    topic = config.kafka.topic(config.failed_topic)
+    return messages.failed(topic, "AssessmentAggregator", value, BadEvent("kind", "reason")).value
+
+
+def test_a_job_applies_what_has_come_back(
+    world: World, assessment: Assessment, learner: Learner, tables: Tables
+) -> None:
+    leaf_nodes = f"{learner.course_id}:{learner.course_id}:leafnodes"
+    event = learner.attempt("do_2", "a1", [(7.5, 10)])
+    config = load(
+        AssessmentAggregatorConfig, environ={**world.job_environment(), "AGGREGATES__KAFKA__ENV": assessment.env}
+    )
+    with world.redis.client(db=10) as relations:
+        relations.sadd(leaf_nodes, "do_1")
+        assessment.send(event)
+        assessment.failed(learner.user_id)
+        relations.sadd(leaf_nodes, "do_2")
+    counts = replay(config, learner.course_id)
+    assert counts["sent"] == 1
+    assessment.requests(learner, 1)
+    assert tables.aggregates(learner).aggregates["score:do_2"] == 7.5
+    assert len(assessment.failed(learner.user_id)) == 1
 
 
 def test_the_command(

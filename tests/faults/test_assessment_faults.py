@@ -1,0 +1,189 @@
+"""The assessment aggregator on a real cluster where something dies in the middle of its work: nothing is lost."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import psutil
+import pytest
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
+
+from local.config import load_config
+from local.flink_client import FlinkClient
+from local.world import World
+from tests.assessment import FAILED, REQUESTS, Assessment, Learner, Tables
+from tests.strategies import T0
+from tests.waiting import wait_until
+
+LEARNERS = 50
+ATTEMPTS = 40
+"""Of each learner: 2,000 events keep the job busy for some seconds."""
+
+OPTIONS = {
+    "execution.checkpointing.interval": "1 s",
+    "restart-strategy.exponential-delay.initial-backoff": "200 ms",
+    "restart-strategy.exponential-delay.max-backoff": "1 s",
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Not the session's: its servers are killed."""
+    with World(load_config({}).isolated(tmp_path_factory.mktemp("faults"))) as world:
+        yield world
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Attempts of some learners, half of them with the fractions of a point, and what has to come of them."""
+
+    topics: Assessment
+    learners: list[Learner]
+
+    def start(self) -> None:
+        """Sends all events and returns when the first have been applied."""
+        self.topics.send(
+            *(
+                learner.attempt("do_1", f"a{number:02}", [(number % 17 + 0.5, 20)], T0 + number)
+                for number in range(ATTEMPTS)
+                for learner in self.learners
+            )
+        )
+        self.topics.inbox(REQUESTS).wait_for(1)
+
+    def finished(self) -> int:
+        """How many events have been applied."""
+        return len({(request["edata"]["userIds"][0], request["ets"]) for request in self._requests()})
+
+    def _requests(self) -> list[dict[str, object]]:
+        return [json.loads(message.value()) for message in self.topics.inbox(REQUESTS).all()]
+
+    def check(self, world: World) -> None:
+        """Waits until all events are applied, and looks at every row."""
+        wait_until(lambda: self.finished() == LEARNERS * ATTEMPTS, "all events are applied", 120)
+        # Repeats have the same id.
+        assert len({request["mid"] for request in self._requests()}) == LEARNERS * ATTEMPTS
+        assert self.topics.inbox(FAILED).all() == []
+        with tables_of(world) as tables:
+            for learner in self.learners:
+                rows = {row.attempt_id: (row.total_score, row.grand_total) for row in tables.attempts(learner)}
+                assert rows == {
+                    f"a{number:02}": (number % 17 + 0.5, f"{number % 17 + 0.5}/20.0") for number in range(ATTEMPTS)
+                }
+                row = tables.aggregates(learner)
+                assert row.aggregates == {"score:do_1": 16.5, "max_score:do_1": 20.0, "attempts_count:do_1": ATTEMPTS}
+                assert len(row.agg_details) == ATTEMPTS
+
+
+@contextmanager
+def tables_of(world: World) -> Iterator[Tables]:
+    profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), request_timeout=30)
+    with Cluster(
+        world.cassandra.contact_points,
+        port=world.cassandra.port,
+        protocol_version=5,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        reconnection_policy=ConstantReconnectionPolicy(0.2, None),
+    ) as cluster:
+        yield Tables(cluster.connect("sunbird_courses"))
+
+
+@contextmanager
+def running_job(world: World, topics: Assessment, *, is_started: bool = True, **variables: str) -> Iterator[str]:
+    """Its id. It works in two subtasks, each with a Python worker, and is gone at the end."""
+    environment = {
+        "AGGREGATES__KAFKA__ENV": topics.env,
+        "AGGREGATES__BATCH__MAX_BATCH_SIZE": "32",
+        "AGGREGATES__CASSANDRA__REQUEST_TIMEOUT_MS": "1000",
+        "AGGREGATES__RETRY__MAX_BACKOFF_MS": "500",
+        **variables,
+    }
+    job = world.submit("jobs.assessment_aggregator", parallelism=2, options=OPTIONS, environment=environment)
+    try:
+        if is_started:
+            world.flink.client.wait_until_running(job, 120)
+        yield job
+    finally:
+        world.flink.client.cancel(job)
+
+
+@pytest.fixture
+def load(world: World, unique: str) -> Iterator[Load]:
+    with closing(Assessment(world)) as topics:
+        yield Load(topics, [Learner.unique(f"{unique}-{number}") for number in range(LEARNERS)])
+
+
+def has_restarted(client: FlinkClient, job: str) -> bool:
+    return client.checkpoints(job)["restored"] > 0
+
+
+def test_a_killed_cassandra_is_waited_for(world: World, load: Load) -> None:
+    with running_job(world, load.topics) as job:
+        load.start()
+        world.cassandra.kill()
+        assert load.finished() < LEARNERS * ATTEMPTS
+        world.cassandra.start()
+        load.check(world)
+        client = world.flink.client
+        wait_until(lambda: sum(client.metrics(job, "batches_retried").values()) > 0, "batches were tried again")
+        # By the stage itself: the task has not failed.
+        assert client.exceptions(job) == []
+
+
+def test_a_task_whose_patience_ends_fails_visibly_and_skips_nothing(world: World, load: Load) -> None:
+    with running_job(world, load.topics, AGGREGATES__RETRY__PATIENCE_MS="1500") as job:
+        client = world.flink.client
+        client.wait_until_running(job, checkpoints=1)
+        load.start()
+        os.kill(world.cassandra.pid, signal.SIGSTOP)
+        try:
+            assert load.finished() < LEARNERS * ATTEMPTS
+            wait_until(lambda: client.exceptions(job) != [], "the task has failed", 60)
+        finally:
+            os.kill(world.cassandra.pid, signal.SIGCONT)
+        assert any("no success within 1500 ms: Cassandra: " in text for text in client.exceptions(job))
+        load.check(world)
+        assert has_restarted(client, job)
+
+
+def test_a_killed_python_worker_is_replaced(world: World, load: Load) -> None:
+    with running_job(world, load.topics) as job:
+        client = world.flink.client
+        client.wait_until_running(job, checkpoints=1)
+        workers = world.flink.task_managers[0].python_workers()
+        load.start()
+        workers[0].kill()
+        assert load.finished() < LEARNERS * ATTEMPTS
+        load.check(world)
+        assert has_restarted(client, job)
+        assert workers[0] not in world.flink.task_managers[0].python_workers()
+
+
+def test_a_killed_task_manager_is_replaced(world: World, load: Load) -> None:
+    with running_job(world, load.topics) as job:
+        client = world.flink.client
+        client.wait_until_running(job, checkpoints=1)
+        task_manager = world.flink.task_managers[0]
+        workers = task_manager.python_workers()
+        load.start()
+        task_manager.kill()
+        assert load.finished() < LEARNERS * ATTEMPTS
+        psutil.wait_procs(workers, timeout=30)
+        task_manager.start()
+        load.check(world)
+        assert has_restarted(client, job)
+        assert not any(worker.is_running() for worker in workers)
+
+
+def test_a_wrong_keyspace_stops_the_task_at_its_start_and_says_why(world: World, load: Load) -> None:
+    with running_job(world, load.topics, is_started=False, AGGREGATES__CASSANDRA__KEYSPACE="nowhere") as job:
+        client = world.flink.client
+        wait_until(lambda: client.exceptions(job) != [], "the task has failed", 60)
+        text = client.exceptions(job)[0]
+        assert "TaskFault: Cassandra refuses a statement: " in text
+        assert "nowhere" in text
+        assert client.checkpoints(job)["completed"] == 0

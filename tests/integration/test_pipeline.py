@@ -1,0 +1,158 @@
+"""The shape that all jobs have: what savepoints rely on, backpressure, order, and what the REST API of Flink shows."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from common.messages import repaired
+from local import jars
+from local.config import REPOSITORY
+from local.flink import FLINK_CONF, FlinkCluster
+from local.world import World
+from tests.assessment import FAILED, REQUESTS, Assessment, Learner, Tables
+from tests.gated_job import INPUT as GATED_INPUT
+from tests.gated_job import MAX_BUFFERED_REQUESTS
+from tests.gated_job import OUTPUT as GATED_OUTPUT
+from tests.job_topics import JobTopics
+from tests.minicluster import MiniCluster
+from tests.strategies import T0
+from tests.waiting import wait_until
+
+JOBS = ("assessment_aggregator", "activity_aggregate_updater", "collection_cert_pre_processor")
+
+MAX_BATCH_SIZE = 4
+
+OPERATORS = [
+    ["Source: events", "events"],
+    ["apply", "apply"],
+    ["messages: Writer", "messages"],
+    ["messages: Committer", "Sink Committer: messages"],
+]
+"""Name and uid. A savepoint holds the state of an operator under its uid: with another one, a job that is started from
+an older savepoint reads the input topic from the group's offsets and not the savepoint's, or does not start."""
+
+
+def test_operators_have_the_names_and_uids_that_savepoints_hold(world: World, tmp_path: Path) -> None:
+    jars.FLINK_CONNECTOR.ensure(world.java, print)
+    environment = {
+        **os.environ,
+        "JAVA_HOME": str(world.java.home),
+        "FLINK_CONF_DIR": str(FLINK_CONF),
+        "FLINK_LOG_DIR": str(tmp_path),
+        # How PyFlink takes a connector where no `flink run` brings it.
+        "FLINK_TESTING": "1",
+        "FLINK_TEST_LIBS": str(jars.FLINK_CONNECTOR_JAR),
+    }
+    modules = [f"jobs.{job}" for job in JOBS]
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.stream_graph", *modules],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout.splitlines()[-1]) == dict.fromkeys(modules, OPERATORS)
+
+
+def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(world: World, tmp_path: Path) -> None:
+    users, per_user = 20, 150
+    # So large that what does not fit into the stage does not fit into Flink's own buffers either.
+    padding = "x" * 8_000
+    events = [
+        json.dumps({"userId": f"u-{user}", "number": number, "padding": padding}).encode()
+        for number in range(per_user)
+        for user in range(users)
+    ]
+    gate = tmp_path / "gate"
+    with (
+        closing(JobTopics(world, (GATED_INPUT, GATED_OUTPUT))) as topics,
+        MiniCluster(world, topics, tmp_path / "flink", "tests.gated_job", str(gate)) as cluster,
+    ):
+        topics.produce(GATED_INPUT, events)
+
+        def source_is_held_back() -> bool:
+            times_ms = cluster.client.metrics(cluster.job, "backPressuredTimeMsPerSecond")
+            return any(time_ms > 500 for name, time_ms in times_ms.items() if name.startswith("Source: events/"))
+
+        wait_until(source_is_held_back, "the source is slowed down", 60)
+        assert topics.inbox(GATED_OUTPUT).all() == []
+        gate.touch()
+        messages = topics.inbox(GATED_OUTPUT).wait_for(len(events))
+    answers: list[dict[str, Any]] = [json.loads(message.value()) for message in messages]
+    assert len(answers) == len(events)
+
+    subtasks = {answer["subtask"] for answer in answers}
+    assert len(subtasks) == 2
+    for subtask in subtasks:
+        in_flight = [answer["in_flight"] for answer in answers if answer["subtask"] == subtask]
+        assert max(in_flight) == MAX_BUFFERED_REQUESTS
+
+    for user in range(users):
+        of_user = [answer for answer in answers if answer["user"] == f"u-{user}"]
+        assert len({answer["subtask"] for answer in of_user}) == 1
+        of_user.sort(key=lambda answer: answer["applied"])
+        assert [answer["number"] for answer in of_user] == list(range(per_user))
+
+
+def test_the_job_on_a_real_cluster_and_its_metrics(
+    world: World, flink_cluster: FlinkCluster, tables: Tables, unique: str
+) -> None:
+    learners = [Learner.unique(f"{unique}-{number}") for number in range(10)]
+    with world.redis.client(db=10) as relations:
+        relations.sadd(f"{learners[0].course_id}:{learners[0].course_id}:leafnodes", "do_1")
+    with closing(Assessment(world)) as topics:
+        environment = {"AGGREGATES__KAFKA__ENV": topics.env, "AGGREGATES__BATCH__MAX_BATCH_SIZE": str(MAX_BATCH_SIZE)}
+        job = world.submit("jobs.assessment_aggregator", environment=environment)
+        client = flink_cluster.client
+        client.wait_until_running(job, 120)
+        topics.send(
+            *(learner.attempt("do_1", "a1", [(1.5, 2)], T0 + 1) for learner in learners),
+            *(learner.attempt("do_1", "a1", [(9.5, 10)], T0) for learner in learners),
+            learners[0].attempt("do_2", "a1", [(1, 2)]),
+            b"{",
+            {"userId": learners[1].user_id},
+            None,
+        )
+        failed = topics.inbox(FAILED).wait_for(3)
+        requests = topics.inbox(REQUESTS).wait_for(10)
+        assert (len(failed), len(requests)) == (3, 10)
+        assert {repaired(message.value()) for message in failed} >= {b"{"}
+        for learner in learners:
+            assert tables.aggregates(learner).aggregates["score:do_1"] == 1.5
+
+        # In names of metrics Flink writes dots as underscores.
+        failed_topic, request_topic = (topics.topic(name).replace(".", "_") for name in (FAILED, REQUESTS))
+        expected = {
+            "events_in": 23,
+            "reason.content_not_in_course.failed": 1,
+            "reason.not_json.failed": 1,
+            "reason.missing_field.failed": 1,
+            "effect.written.events_applied": 10,
+            "effect.stale.events_applied": 10,
+            f"topic.{failed_topic}.messages_out": 3,
+            f"topic.{request_topic}.messages_out": 10,
+            "rows_written": 20,
+            "cache.leaf_nodes.cache_misses": 10,
+        }
+
+        def shown(name: str) -> dict[str, float]:
+            """The metrics of a name, without the names of vertex and operator."""
+            return {full.partition("/apply.")[2]: value for full, value in client.metrics(job, name).items()}
+
+        def all_shown() -> dict[str, float]:
+            return {full: value for name in expected for full, value in shown(name.rpartition(".")[2]).items()}
+
+        wait_until(lambda: all_shown() == expected, f"metrics are {expected}", 60)
+        batches = shown("batch_size_count")["batch_size_count"]
+        assert shown("batch_size_sum") == {"batch_size_sum": 21}
+        assert 21 / MAX_BATCH_SIZE <= batches <= 21
+        assert shown("batch_latency_ms_count") == {"batch_latency_ms_count": batches}
+        assert shown("batch_latency_ms_sum")["batch_latency_ms_sum"] > 0
+        client.cancel(job)

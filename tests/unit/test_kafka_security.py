@@ -1,0 +1,109 @@
+"""Login and TLS of the configuration, as Kafka's Java clients and librdkafka want it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaException, Producer
+from pydantic import SecretStr
+
+from common import kafka
+from common.config import KafkaConfig, KafkaTlsConfig
+from common.kafka_client import client_properties
+
+SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka.common.security"
+
+
+def config(**values: Any) -> KafkaConfig:
+    return KafkaConfig(bootstrap_servers="kafka-1:9092,kafka-2:9092", env="dev", **values)
+
+
+def with_login(protocol: str = "SASL_SSL", **values: Any) -> KafkaConfig:
+    return config(security_protocol=protocol, sasl_username='as"ha', sasl_password=SecretStr("back\\slash"), **values)
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> KafkaTlsConfig:
+    for name in ("ca", "certificate", "key"):
+        (tmp_path / name).write_text(f"-----BEGIN {name}-----\n", encoding="ascii")
+    return KafkaTlsConfig(
+        ca_file=str(tmp_path / "ca"),
+        certificate_file=str(tmp_path / "certificate"),
+        key_file=str(tmp_path / "key"),
+        key_password=SecretStr("key password"),
+    )
+
+
+class TestJavaClients:
+    def test_without_security(self) -> None:
+        assert kafka._security(config()) == {"security.protocol": "PLAINTEXT"}
+
+    @pytest.mark.parametrize(
+        ("mechanism", "module"),
+        [
+            ("PLAIN", "plain.PlainLoginModule"),
+            ("SCRAM-SHA-256", "scram.ScramLoginModule"),
+            ("SCRAM-SHA-512", "scram.ScramLoginModule"),
+        ],
+    )
+    def test_login(self, mechanism: Any, module: str) -> None:
+        assert kafka._security(with_login("SASL_PLAINTEXT", sasl_mechanism=mechanism)) == {
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanism": mechanism,
+            "sasl.jaas.config": f'{SHADED}.{module} required username="as\\"ha" password="back\\\\slash";',
+        }
+
+    def test_tls(self, tls: KafkaTlsConfig) -> None:
+        assert kafka._security(config(security_protocol="SSL", tls=tls)) == {
+            "security.protocol": "SSL",
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": tls.ca_file,
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.certificate.chain": "-----BEGIN certificate-----\n",
+            "ssl.keystore.key": "-----BEGIN key-----\n",
+            "ssl.key.password": "key password",
+        }
+
+    def test_tls_without_a_host_name(self) -> None:
+        properties = kafka._security(config(security_protocol="SSL", tls=KafkaTlsConfig(verify="certificate")))
+        assert properties == {"security.protocol": "SSL", "ssl.endpoint.identification.algorithm": ""}
+
+
+class TestLibrdkafka:
+    def test_without_security(self) -> None:
+        assert client_properties(config()) == {
+            "bootstrap.servers": "kafka-1:9092,kafka-2:9092",
+            "security.protocol": "PLAINTEXT",
+        }
+
+    def test_login_over_tls(self) -> None:
+        properties = client_properties(with_login())
+        assert properties == {
+            "bootstrap.servers": "kafka-1:9092,kafka-2:9092",
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": 'as"ha',
+            "sasl.password": "back\\slash",
+            "ssl.endpoint.identification.algorithm": "https",
+        }
+        # It refuses properties and values that it does not know.
+        Producer({**properties, "log_level": 0})
+
+    def test_tls(self, tls: KafkaTlsConfig) -> None:
+        properties = client_properties(config(security_protocol="SSL", tls=tls))
+        assert properties == {
+            "bootstrap.servers": "kafka-1:9092,kafka-2:9092",
+            "security.protocol": "SSL",
+            "ssl.endpoint.identification.algorithm": "https",
+            "ssl.ca.location": tls.ca_file,
+            "ssl.certificate.location": tls.certificate_file,
+            "ssl.key.location": tls.key_file,
+            "ssl.key.password": "key password",
+        }
+        with pytest.raises(KafkaException, match=r"ssl\.certificate\.location failed|ssl\.ca\.location failed"):
+            Producer({**properties, "log_level": 0})
+
+    def test_tls_without_a_host_name(self) -> None:
+        properties = client_properties(config(security_protocol="SSL", tls=KafkaTlsConfig(verify="certificate")))
+        assert properties["ssl.endpoint.identification.algorithm"] == "none"
+        Producer({**properties, "log_level": 0})
