@@ -23,7 +23,7 @@ from local.errors import LocalWorldError
 from local.http_services import HttpServices
 from local.story import Learner, Story
 from local.tables import Tables
-from local.world import ENVIRONMENT, World
+from local.world import TOPICS, World
 
 ATTEMPTS, COMPLETIONS = "telemetry.assess", "coursebatch.job.request"
 REQUESTS, AUDITS, CERTIFICATES = "issue.certificate.request", "telemetry.raw", "generate.certificate.request"
@@ -56,13 +56,17 @@ def _run(stack: ExitStack) -> int:
         stack.enter_context(world)
     services = stack.enter_context(HttpServices())
     tables = stack.enter_context(Tables(world.cassandra.contact_points, world.cassandra.port))
-    told = story.tell(int(time.time()))
+    run = int(time.time())
+    told = story.tell(run)
+    # Topics of its own, so that no run sees what another one has left.
+    environment = f"demo-{run}"
+    world.kafka.create_topics(f"{environment}.{topic}" for topic in TOPICS)
     _prepare(told, world, tables, services)
-    with _jobs(world, services):
-        watched = Watched(world)
-        _produce(world, ATTEMPTS, told.attempts)
+    with _jobs(world, services, environment):
+        watched = Watched(world, environment)
+        _produce(world, f"{environment}.{ATTEMPTS}", told.attempts)
         watched.wait_for({REQUESTS: told.attempt_requests, FAILED[0]: told.failed[FAILED[0]]}, "attempts")
-        _produce(world, COMPLETIONS, told.completions)
+        _produce(world, f"{environment}.{COMPLETIONS}", told.completions)
         watched.wait_for(
             {
                 AUDITS: 2 * told.new_completions + told.completed_courses,
@@ -129,7 +133,7 @@ def _row_of(told: Story, learner: Learner) -> tuple[str, str, str, str]:
     return ACTIVITY_TYPE, told.course.course_id, learner.user_id, context_id(told.course.batch_id)
 
 
-def _settings(base_url: str) -> Mapping[str, Mapping[str, str]]:
+def _settings(base_url: str) -> dict[str, dict[str, str]]:
     """Where each job finds the HTTP services."""
     return {
         "assessment_aggregator": {"AGGREGATES__CONTENT_READ_API": f"{base_url}/content/v3/read/"},
@@ -142,14 +146,19 @@ def _settings(base_url: str) -> Mapping[str, Mapping[str, str]]:
 
 
 @contextmanager
-def _jobs(world: World, services: HttpServices) -> Iterator[None]:
+def _jobs(world: World, services: HttpServices, environment: str) -> Iterator[None]:
     """The jobs on the cluster, submitted at the same time with `flink run`, cancelled in the end."""
     settings = _settings(services.base_url)
     console.print(f"Submitting {', '.join(settings)} with flink run")
     with ThreadPoolExecutor() as executor:
         submissions = [
-            executor.submit(world.submit, f"jobs.{name}", environment=settings[name], parallelism=1)
-            for name in settings
+            executor.submit(
+                world.submit,
+                f"jobs.{name}",
+                environment={**urls, "AGGREGATES__KAFKA__ENV": environment},
+                parallelism=1,
+            )
+            for name, urls in settings.items()
         ]
     jobs = [submission.result() for submission in submissions]
     try:
@@ -165,7 +174,7 @@ def _produce(world: World, topic: str, values: Iterable[bytes]) -> None:
     """Produces in order; all on one partition, because the order of a learner's events is a part of the story."""
     producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "log_level": 0})
     for value in values:
-        producer.produce(f"{ENVIRONMENT}.{topic}", value, partition=0)
+        producer.produce(topic, value, partition=0)
     if left := producer.flush(30):
         raise LocalWorldError(f"Kafka has not taken {left} events of {topic} within 30 s")
 
@@ -173,15 +182,16 @@ def _produce(world: World, topic: str, values: Iterable[bytes]) -> None:
 class Watched:
     """The topics that the jobs write, from now on."""
 
-    def __init__(self, world: World) -> None:
-        """Notes where the topics end."""
+    def __init__(self, world: World, environment: str) -> None:
+        """Notes where the topics of ``environment`` end."""
+        self._environment = environment
         self._consumer = Consumer(
             {"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "demo", "log_level": 0}
         )
         self.messages: dict[str, list[Message]] = {topic: [] for topic in (REQUESTS, AUDITS, CERTIFICATES, *FAILED)}
         partitions = []
         for topic in self.messages:
-            name = f"{ENVIRONMENT}.{topic}"
+            name = f"{self._environment}.{topic}"
             for number in self._consumer.list_topics(name, timeout=30).topics[name].partitions:
                 _, end = self._consumer.get_watermark_offsets(TopicPartition(name, number), timeout=30)
                 partitions.append(TopicPartition(name, number, end))
@@ -197,7 +207,7 @@ class Watched:
             while True:
                 news = self._consumer.consume(1_000, timeout=POLL_SECONDS)
                 for message in news:
-                    self.messages[message.topic().removeprefix(f"{ENVIRONMENT}.")].append(message)
+                    self.messages[message.topic().removeprefix(f"{self._environment}.")].append(message)
                 now = time.monotonic()
                 live.update(self._progress(expected, what, now - started))
                 if all(self._count(topic) >= count for topic, count in expected.items()):
@@ -210,7 +220,7 @@ class Watched:
     def _progress(self, expected: Mapping[str, int], what: str, seconds: float) -> Table:
         table = Table("topic", "messages", "of", title=f"{what}, {seconds:.1f} s", title_justify="left")
         for topic, count in expected.items():
-            table.add_row(f"{ENVIRONMENT}.{topic}", str(self._count(topic)), str(count))
+            table.add_row(f"{self._environment}.{topic}", str(self._count(topic)), str(count))
         return table
 
     def _count(self, topic: str) -> int:
