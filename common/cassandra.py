@@ -152,6 +152,8 @@ class Cassandra:
             for index, request in remaining:
                 try:
                     async with self._slots:
+                        if failures:
+                            return
                         if isinstance(request, Write):
                             results[index] = await session.execute(_bind(request))
                         else:

@@ -97,7 +97,7 @@ class Stage(AsyncFunction):
         self._is_open = False
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Runs in the worker before its event loop exists."""
+        """Runs in the worker before its event loop exists, and with the first bundle: PyFlink opens nothing earlier."""
         async_guard.install()
         worker_watch.end_with_task_manager()
         self._metrics = Metrics()
@@ -105,7 +105,7 @@ class Stage(AsyncFunction):
         self._commit = GroupCommit(
             self._apply, self._refuse, self._job.limits, Observer(self._batch_applied, self._retried)
         )
-        # A wrong password or a missing table has to show when the task starts, not at the first event.
+        # A wrong password or a missing table has to show before an event is decoded.
         asyncio.run(self._try_out())
         # Thousands of decoded events are alive at a time and none of them is part of a cycle: with the default
         # threshold of 700 the collector walks them over and over (measured: 340 instead of 40 us per event).

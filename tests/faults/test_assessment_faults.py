@@ -20,8 +20,8 @@ from tests.strategies import T0
 from tests.waiting import wait_until
 
 LEARNERS = 50
-ATTEMPTS = 40
-"""Of each learner: 2,000 events keep the job busy for some seconds."""
+ATTEMPTS = 20
+"""Of each learner: 1,000 events keep the job busy for some seconds."""
 
 OPTIONS = {
     "execution.checkpointing.interval": "1 s",
@@ -182,6 +182,8 @@ def test_a_killed_task_manager_is_replaced(world: World, load: Load) -> None:
 def test_a_wrong_keyspace_stops_the_task_at_its_start_and_says_why(world: World, load: Load) -> None:
     with running_job(world, load.topics, is_started=False, AGGREGATES__CASSANDRA__KEYSPACE="nowhere") as job:
         client = world.flink.client
+        # PyFlink opens its functions with the first bundle.
+        load.topics.send(load.learners[0].attempt("do_1", "a1", [(1, 2)]))
         wait_until(lambda: client.exceptions(job) != [], "the task has failed", 60)
         text = client.exceptions(job)[0]
         assert "TaskFault: Cassandra refuses a statement: " in text
