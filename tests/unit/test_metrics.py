@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -43,7 +43,7 @@ def bundle(container: MetricsContainer) -> Iterator[None]:
         statesampler.set_current_tracker(None)
 
 
-def in_another_thread(run: object) -> None:
+def in_another_thread(run: Callable[[], object]) -> None:
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
