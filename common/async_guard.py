@@ -1,15 +1,25 @@
-"""Closes a gap in PyFlink 2.3's async operator through which a checkpoint can complete past a record that failed.
+"""Closes two gaps in PyFlink 2.3's async operator through which a checkpoint can complete past a record that failed.
 
-When ``async_invoke`` raises, ``AsyncOperation`` stores the exception and completes the record with no result. At the
-end of a bundle it waits until no record is in flight and looks for a stored exception only while it waits. Is the
-failed record emitted before that wait begins, the bundle ends well, the checkpoint commits the record's offset, and the
-exception is thrown at the next record. The restored job never sees the failed one again.
+**In the worker.** When ``async_invoke`` raises, ``AsyncOperation`` stores the exception and completes the record with
+no result. At the end of a bundle it waits until no record is in flight and looks for a stored exception only while it
+waits. Is the failed record emitted before that wait begins, the bundle ends well, the checkpoint commits the record's
+offset, and the exception is thrown at the next record. The restored job never sees the failed one again.
+:func:`install` makes it look once more after the wait, before the bundle may end.
 
-The guard looks once more after the wait, before the bundle may end. ``tests/faults/test_async_guard.py`` loses
-records without it.
+**In the TaskManager.** A bundle that its timer ends, and that fails, fails in a callback whose exception Flink hands to
+another thread. A barrier that waited meanwhile is next: its checkpoint ends the bundle once more, finds that there is
+none any more, and completes. A killed worker is lost in the same way. :func:`unordered_wait` builds the operator that
+fails for good once a bundle has failed.
+
+``tests/faults/test_async_guard.py`` loses records through each of them.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from pyflink.common.typeinfo import TypeInformation
+    from pyflink.datastream import DataStream
+    from pyflink.datastream.functions import AsyncFunction
 
 SUPPORTED_VERSION = "2.3.0"
 
@@ -49,3 +59,33 @@ def install() -> None:
 
     wait_and_look_again.unguarded = wait  # type: ignore[attr-defined]
     AsyncOperation._wait_for_in_flight_inputs_finished = wait_and_look_again
+
+
+def unordered_wait(
+    stream: "DataStream", function: "AsyncFunction", capacity: int, output_type: "TypeInformation", name: str
+) -> "DataStream":
+    """``AsyncDataStream.unordered_wait`` without a timeout, whose operator never passes a bundle that has failed.
+
+    ``capacity`` bounds the records in flight in one subtask. Needs the project's connector jar.
+    """
+    # Only the process that submits a job needs these.
+    from pyflink.common import Time  # noqa: PLC0415
+    from pyflink.datastream import DataStream  # noqa: PLC0415
+    from pyflink.datastream.async_data_stream import async_retry_strategies  # noqa: PLC0415
+    from pyflink.datastream.data_stream import _get_one_input_stream_operator  # noqa: PLC0415
+    from pyflink.datastream.functions import AsyncFunctionDescriptor  # noqa: PLC0415
+    from pyflink.fn_execution.flink_fn_execution_pb2 import UserDefinedDataStreamFunction  # noqa: PLC0415
+    from pyflink.java_gateway import get_gateway  # noqa: PLC0415
+
+    descriptor = AsyncFunctionDescriptor(
+        function,
+        Time.milliseconds(0),
+        capacity,
+        async_retry_strategies.NO_RETRY_STRATEGY,
+        AsyncFunctionDescriptor.OutputMode.UNORDERED,
+    )
+    operator, java_output_type = _get_one_input_stream_operator(
+        stream, descriptor, UserDefinedDataStreamFunction.PROCESS, output_type
+    )
+    guarded = get_gateway().jvm.org.sunbird.aggregates.FailedBundleStaysFailedOperator(operator)
+    return DataStream(stream._j_data_stream.transform(name, java_output_type, guarded))

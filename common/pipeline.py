@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pyflink.common import Row, Time, Types, WatermarkStrategy
-from pyflink.datastream import AsyncDataStream, DataStream, RuntimeContext, StreamExecutionEnvironment
+from pyflink.common import Row, Types, WatermarkStrategy
+from pyflink.datastream import DataStream, RuntimeContext, StreamExecutionEnvironment
 from pyflink.datastream.connectors import Sink, Source
 from pyflink.datastream.functions import AsyncFunction
 from pyflink.java_gateway import get_gateway
@@ -195,10 +195,10 @@ def build(environment: StreamExecutionEnvironment, source: Source, sink: Sink, j
     ``source`` gives Rows of :data:`RECEIVED`, ``sink`` takes those of :data:`TO_SEND`.
     """
     events = environment.from_source(source, WatermarkStrategy.no_watermarks(), "events").uid("events")
-    stage = AsyncDataStream.unordered_wait(
-        _key_by_first_field(events), Stage(job), Time.milliseconds(0), job.max_buffered_requests, TO_SEND
+    stage = async_guard.unordered_wait(
+        _key_by_first_field(events), Stage(job), job.max_buffered_requests, TO_SEND, name="apply"
     )
-    stage.name("apply").uid("apply").sink_to(sink).name("messages").uid("messages")
+    stage.uid("apply").sink_to(sink).name("messages").uid("messages")
 
 
 def _key_by_first_field(stream: DataStream) -> DataStream:

@@ -1,9 +1,10 @@
-"""A Flink job in which every record fails the first time it is seen: ``fail_once_job.py FOLDER ROWS [guarded]``.
+"""A Flink job in which every record fails the first time it is seen: ``fail_once_job.py FOLDER ROWS [GUARD ...]``.
 
-Prints nothing; a record that was applied has a file ``FOLDER/applied-<n>``.
+GUARD is ``worker`` or ``operator``, the two halves of ``common.async_guard``. Prints nothing; a record that was applied
+has a file ``FOLDER/applied-<n>``.
 
-The gap is open only if the record has failed before the bundle's end begins to wait, which happens to about one record
-in a hundred. A worker that is slow at the end of its bundle opens it every time, so this one is made slow.
+The gaps are open only if the record has failed before the bundle's end begins to wait, and if a checkpoint begins while
+it waits. A worker that is slow at the end of its bundle opens them nearly every time, so this one is made slow.
 """
 
 import sys
@@ -18,16 +19,17 @@ from pyflink.fn_execution.datastream.process.async_function.operation import Asy
 from pyflink.table import StreamTableEnvironment
 
 from common import async_guard
+from local.jars import FLINK_CONNECTOR_JAR
 
 
 class FailOnce(AsyncFunction):
-    def __init__(self, folder: Path, guarded: bool) -> None:
+    def __init__(self, folder: Path, guard_worker: bool) -> None:
         self._folder = folder
-        self._guarded = guarded
+        self._guard_worker = guard_worker
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        make_end_of_bundle_slow()
-        if self._guarded:
+        make_end_of_bundles_slow()
+        if self._guard_worker:
             async_guard.install()
 
     async def async_invoke(self, row: Row) -> list[Any]:
@@ -39,19 +41,19 @@ class FailOnce(AsyncFunction):
         return []
 
 
-def make_end_of_bundle_slow() -> None:
+def make_end_of_bundles_slow() -> None:
     finish = AsyncOperation.finish
     if not hasattr(finish, "quick"):
 
         def finish_slowly(operation: AsyncOperation) -> None:
-            time.sleep(0.05)
+            time.sleep(0.2)
             finish(operation)
 
         finish_slowly.quick = finish
         AsyncOperation.finish = finish_slowly
 
 
-def main(folder: Path, rows: int, guarded: bool) -> None:
+def main(folder: Path, rows: int, guards: list[str]) -> None:
     configuration = Configuration()
     for key, value in {
         "execution.checkpointing.interval": "100 ms",
@@ -63,17 +65,21 @@ def main(folder: Path, rows: int, guarded: bool) -> None:
     }.items():
         configuration.set_string(key, value)
     environment = StreamExecutionEnvironment.get_execution_environment(configuration)
+    environment.add_jars(FLINK_CONNECTOR_JAR.as_uri())
     tables = StreamTableEnvironment.create(environment)
     tables.execute_sql(
         f"""CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '5',
         'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '{rows}')"""
     )
     numbers = tables.to_data_stream(tables.from_path("numbers"))
-    AsyncDataStream.unordered_wait(
-        numbers, FailOnce(folder, guarded), Time.milliseconds(0), 100, Types.STRING()
-    ).print()
+    function = FailOnce(folder, "worker" in guards)
+    if "operator" in guards:
+        stage = async_guard.unordered_wait(numbers, function, 100, Types.STRING(), "fail once")
+    else:
+        stage = AsyncDataStream.unordered_wait(numbers, function, Time.milliseconds(0), 100, Types.STRING())
+    stage.print()
     environment.execute("fail once")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), "guarded" in sys.argv[3:])
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
