@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,10 +20,10 @@ from benchmarks.activity import ActivityLoad
 from benchmarks.assessment import AssessmentLoad
 from benchmarks.certificate import CertificateLoad
 from benchmarks.load import Event, Load, PlainDriver
-from benchmarks.measure import SteadyState, percentile, sample, steady_state, watch
+from benchmarks.measure import Sample, SteadyState, in_all, percentile, sample, steady_state, watch
 from common.config import CassandraConfig
 from common.metrics import Metrics
-from local.config import load_config
+from local.config import environment_name, load_config
 from local.world import ENVIRONMENT, World
 
 LOADS: dict[str, Callable[[], Load]] = {
@@ -36,6 +37,8 @@ WARM_UP = 0.25
 """Part of the events that are not measured: Python imports, the JVMs compile, caches fill."""
 BATCH_SIZE = 256
 """Statements go in waves of as many events as the job's ``batch.max_batch_size``."""
+BATCHES_PER_REPLAY = 20
+"""Recorded at once, before they are measured."""
 PROBE_SECONDS = 0.2
 POLL_SECONDS = 0.01
 
@@ -47,15 +50,25 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=40_000, help="per job (default %(default)s)")
     parser.add_argument("--parallelism", type=int, default=1)
     parser.add_argument("--latency-seconds", type=float, default=30, help="at half load (default %(default)s)")
+    parser.add_argument(
+        "--commitlog-sync",
+        choices=["batch", "periodic"],
+        default="periodic",
+        help="of Cassandra: on disk before the answer, or as it is shipped (default %(default)s)",
+    )
     parser.add_argument("--hold", action="store_true", help="keep everything running until Enter, for a profiler")
     options = parser.parse_args()
+    config = load_config({**os.environ, environment_name("cassandra.commitlog_sync"): options.commitlog_sync})
     for name in options.loads or LOADS:
-        with tempfile.TemporaryDirectory() as folder, World(load_config().isolated(Path(folder))) as world:
+        with tempfile.TemporaryDirectory() as folder, World(config.isolated(Path(folder))) as world:
             _run(name, world, options)
 
 
 def _run(name: str, world: World, options: argparse.Namespace) -> None:
-    print(f"{name}: {options.events} events, parallelism {options.parallelism}", flush=True)
+    print(
+        f"{name}: {options.events} events, parallelism {options.parallelism}, commitlog_sync {options.commitlog_sync}",
+        flush=True,
+    )
     with closing(LOADS[name]()) as load:
         load.prepare(world)
         _measure(load, world, options)
@@ -87,7 +100,7 @@ def _measure(load: Load, world: World, options: argparse.Namespace) -> None:
         input("running; Enter ends it")
     world.flink.client.cancel(job)
 
-    plain = asyncio.run(_plain(world, load, options.events // 2))
+    plain = asyncio.run(_plain(world, load, options.events))
     _print("the same statements by the plain driver", plain)
     print(f"  ratio of job to plain driver: {steady.rate / plain.rate:.2f}", flush=True)
 
@@ -215,7 +228,7 @@ def _event_time_ms(message: Message) -> int:
 
 
 async def _plain(world: World, load: Load, events: int) -> SteadyState:
-    """The bare statements of so many events, after a warm-up with those of others."""
+    """The bare statements of so many events of other users, the first of them as unmeasured as the job's."""
     processes = {
         "driver process": lambda: [psutil.Process()],
         "Cassandra": lambda: [psutil.Process(world.cassandra.pid)],
@@ -224,13 +237,19 @@ async def _plain(world: World, load: Load, events: int) -> SteadyState:
         CassandraConfig(contact_points=tuple(world.cassandra.contact_points), port=world.cassandra.port), Metrics()
     )
     await driver.open()
-    for seed, batches in ((3, events // BATCH_SIZE // 4), (4, events // BATCH_SIZE)):
-        await load.record(driver, seed, batches, BATCH_SIZE)
-        before = sample(processes, 0)
+    batches = load.record(driver, 3, BATCH_SIZE)
+    done = 0
+    replays: list[tuple[Sample, Sample]] = []
+    while done < events:
+        before_done = done
+        for _ in range(BATCHES_PER_REPLAY):
+            await anext(batches)
+            done += BATCH_SIZE
+        before = sample(processes, before_done)
         await driver.replay()
-        after = sample(processes, batches * BATCH_SIZE)
+        replays.append((before, sample(processes, done)))
     await driver.close()
-    return steady_state([before, after], 0)
+    return in_all(steady_state(replay, 0) for replay in replays if replay[0].done >= events * WARM_UP)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 
@@ -102,15 +102,15 @@ class ActivityLoad(Load):
             completion = generator.completion(COURSES[course_id], user_id, event.content_ids, event.time_ms)
             yield Event(generator.encode(completion), _QUERY, (*event.enrolment, event.content_ids[-1]))
 
-    async def record(self, driver: PlainDriver, seed: int, batches: int, batch_size: int) -> None:
+    async def record(self, driver: PlainDriver, seed: int, batch_size: int) -> AsyncIterator[None]:
         """The reads of all enrolments, then the stages of all decisions, as the job does it."""
         store = Store(driver, "sunbird_courses", Metrics())
         await store.prepare()
-        driver.record()
         settings = Settings(audit_topic="", certificate_topic="")
         rows: dict[Enrolment, _Row] = {}
         completions = _completions(seed)
-        for _ in range(batches):
+        while True:
+            driver.record()
             of_each: dict[Enrolment, list[ContentsCompleted]] = {}
             for event in islice(completions, batch_size):
                 of_each.setdefault(event.enrolment, []).append(event)
@@ -124,6 +124,7 @@ class ActivityLoad(Load):
                 decisions[enrolment] = rules.decide(enrolment, of_one, stored, relations, settings)
                 row.apply(decisions[enrolment])
             await store.write(decisions, to_datetime(_FIRST_TIME_MS))
+            yield
 
 
 def _completions(seed: int) -> Iterator[ContentsCompleted]:

@@ -1,7 +1,7 @@
 """The assessment aggregator: attempts of 11 KB with 10 questions, 2,000 users x 5 courses x 20 contents."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC
 from itertools import islice
 
@@ -56,15 +56,15 @@ class AssessmentLoad(Load):
                 (user_id, course.course_id, course.batch_id, content_id, attempt["attemptId"]),
             )
 
-    async def record(self, driver: PlainDriver, seed: int, batches: int, batch_size: int) -> None:
+    async def record(self, driver: PlainDriver, seed: int, batch_size: int) -> AsyncIterator[None]:
         """One read per enrolment, then the attempts, then the aggregates, as the job does it."""
         store = Store(driver, "sunbird_courses")
         await store.prepare()
-        driver.record()
         settings = Settings(certificate_topic="", time_zone=UTC)
         stored: dict[Enrolment, list[Attempt]] = {}
         events = self.events(seed)
-        for _ in range(batches):
+        while True:
+            driver.record()
             of_each: dict[Enrolment, list[AssessmentEvent]] = {}
             for event in islice(events, batch_size):
                 decoded = decode(event.value, 0)
@@ -81,3 +81,4 @@ class AssessmentLoad(Load):
             )
             for enrolment, decision in decisions.items():
                 stored.setdefault(enrolment, []).extend(decision.attempts)
+            yield

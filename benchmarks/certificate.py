@@ -4,7 +4,7 @@ import asyncio
 import random
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from itertools import count, islice, product
 from typing import Any
 
@@ -131,15 +131,16 @@ class CertificateLoad(Load):
                 )
                 yield Event(request.value)
 
-    async def record(self, driver: PlainDriver, seed: int, batches: int, batch_size: int) -> None:
+    async def record(self, driver: PlainDriver, seed: int, batch_size: int) -> AsyncIterator[None]:
         """The enrolment and the aggregates of every learner, as the job reads them."""
         store = Store(driver, "sunbird_courses")
         await store.prepare()
-        driver.record()
         events = self.events(seed)
-        for _ in range(batches):
+        while True:
+            driver.record()
             keys = [_enrolment(event.value) for event in islice(events, batch_size)]
             await store.enrolments_and_aggregates(dict.fromkeys(keys, False), dict.fromkeys(keys))
+            yield
 
 
 def _quizzes(course: Course) -> list[str]:

@@ -1,7 +1,7 @@
 """What a benchmark of one job has to say; everything else is common to all jobs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class PlainDriver(Cassandra):
 
     def record(self) -> None:
         """From now on statements are recorded instead of executed."""
-        self._waves = []
+        self._waves = self._waves or []
 
     async def replay(self) -> None:
         """Executes all that was recorded, wave after wave, and records no longer."""
@@ -84,5 +84,5 @@ class Load(ABC):
         """Events without end; the same for the same seed, and with no user of another seed."""
 
     @abstractmethod
-    async def record(self, driver: PlainDriver, seed: int, batches: int, batch_size: int) -> None:
-        """Records what the job executes for so many batches of the events of ``seed``."""
+    def record(self, driver: PlainDriver, seed: int, batch_size: int) -> AsyncIterator[None]:
+        """With each step records what the job executes for the next batch of the events of ``seed``, without end."""

@@ -1,7 +1,7 @@
 """CPU, memory and progress of a running job, sampled; and what follows from the samples. No job is named here."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
 
@@ -72,6 +72,18 @@ def steady_state(samples: Sequence[Sample], first: int) -> SteadyState:
         seconds=end.at - start.at,
         cpu_ms={group: (end.cpu[group] - start.cpu[group]) * 1000 / events for group in end.cpu},
         peak_memory={group: max(entry.memory[group] for entry in samples) for group in end.memory},
+    )
+
+
+def in_all(parts: Iterable[SteadyState]) -> SteadyState:
+    """What happened in all of several stretches of time; what was between them does not count."""
+    parts = list(parts)
+    events = sum(part.events for part in parts)
+    return SteadyState(
+        events=events,
+        seconds=sum(part.seconds for part in parts),
+        cpu_ms={group: sum(part.cpu_ms[group] * part.events for part in parts) / events for group in parts[0].cpu_ms},
+        peak_memory={group: max(part.peak_memory[group] for part in parts) for group in parts[0].peak_memory},
     )
 
 

@@ -5,7 +5,7 @@ import random
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -46,6 +46,7 @@ class CassandraConfig(_Section):
     heap_mib: Mebibytes
     direct_memory_mib: Mebibytes
     jit_level: Annotated[int, Field(ge=1, le=4)]
+    commitlog_sync: Literal["batch", "periodic"]
 
 
 class RedisConfig(_Section):

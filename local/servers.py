@@ -167,6 +167,9 @@ class Cassandra(Server):
             yaml_file,
             port=self._config.port,
             storage_port=self._config.storage_port,
+            commitlog_sync=self._config.commitlog_sync,
+            # As shipped; in batch mode Cassandra refuses the key.
+            commitlog_sync_period="commitlog_sync_period: 10s" if self._config.commitlog_sync == "periodic" else "",
         )
         (agent,) = jars.CASSANDRA.output_folder.glob("jamm-*.jar")
         return Launch(
