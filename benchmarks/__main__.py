@@ -56,6 +56,9 @@ def main() -> None:
         default="periodic",
         help="of Cassandra: on disk before the answer, or as it is shipped (default %(default)s)",
     )
+    parser.add_argument(
+        "-D", dest="flink", action="append", default=[], metavar="KEY=VALUE", help="Flink configuration of the job"
+    )
     parser.add_argument("--hold", action="store_true", help="keep everything running until Enter, for a profiler")
     options = parser.parse_args()
     config = load_config({**os.environ, environment_name("cassandra.commitlog_sync"): options.commitlog_sync})
@@ -77,7 +80,12 @@ def _run(name: str, world: World, options: argparse.Namespace) -> None:
 def _measure(load: Load, world: World, options: argparse.Namespace) -> None:
     topic = f"{ENVIRONMENT}.{load.input_topic}"
     _produce(world, topic, (event.value for event in islice(load.events(seed=1), options.events)))
-    job = world.submit(load.module, parallelism=options.parallelism, environment=load.environment)
+    job = world.submit(
+        load.module,
+        parallelism=options.parallelism,
+        environment=load.environment,
+        options=dict(option.split("=", 1) for option in options.flink),
+    )
     world.flink.client.wait_until_running(job)
 
     processes = {
