@@ -87,5 +87,5 @@ def unordered_wait(
     operator, java_output_type = _get_one_input_stream_operator(
         stream, descriptor, UserDefinedDataStreamFunction.PROCESS, output_type
     )
-    guarded = get_gateway().jvm.org.sunbird.aggregates.FailedBundleStaysFailedOperator(operator)
+    guarded = get_gateway().jvm.org.sunbird.aggregates.PythonStageOperator(operator)
     return DataStream(stream._j_data_stream.transform(name, java_output_type, guarded))
