@@ -1,8 +1,20 @@
 package org.sunbird.aggregates;
 
-import java.time.Duration;
+import org.apache.beam.runners.core.construction.PipelineOptionsTranslation;
+import org.apache.beam.runners.fnexecution.control.JobBundleFactory;
+import org.apache.beam.sdk.options.ExperimentalOptions;
+import org.apache.beam.sdk.options.PipelineOptions;
+import org.apache.beam.vendor.grpc.v1p60p1.com.google.protobuf.Struct;
 import org.apache.flink.configuration.ExecutionOptions;
+import org.apache.flink.core.memory.ManagedMemoryUseCase;
+import org.apache.flink.python.PythonFunctionRunner;
+import org.apache.flink.python.PythonOptions;
+import org.apache.flink.python.util.ProtoUtils;
+import org.apache.flink.runtime.execution.Environment;
 import org.apache.flink.streaming.api.operators.python.process.ExternalPythonProcessOperator;
+import org.apache.flink.streaming.api.runners.python.beam.BeamDataStreamPythonFunctionRunner;
+import org.apache.flink.streaming.api.utils.PythonOperatorUtils;
+import org.apache.flink.streaming.runtime.tasks.ProcessingTimeService;
 
 /**
  * PyFlink's operator of a Python function, with two differences.
@@ -12,15 +24,20 @@ import org.apache.flink.streaming.api.operators.python.process.ExternalPythonPro
  * waiting, its checkpoint ends the bundle once more, which Flink 2.3 takes for success because there is no bundle any
  * more, and completes past the records that failed.
  *
- * <p><b>A bundle ends as soon as no record has come</b> for <code>execution.buffer-timeout.interval</code>. At each end
- * of a bundle the whole stage runs dry, so bundles are long; but PyFlink hands a few records over to Python only when
- * their bundle ends, and those need not wait for company that does not come.
+ * <p><b>Records do not wait for their bundle.</b> At each end of a bundle the whole stage runs dry, so bundles have to be
+ * long. But PyFlink hands over to Python when it has a megabyte, or when the bundle ends. Here Python gets the first
+ * records while the next ones gather, and a bundle ends as soon as none has come for
+ * <code>execution.buffer-timeout.interval</code>.
  */
 public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<IN, OUT> {
 
     private static final long serialVersionUID = 1L;
 
+    /** Bytes. Each hand-over costs Python about as much as one or two records. */
+    private static final int HAND_OVER_SIZE = 64 * 1024;
+
     private transient Throwable failure;
+    private transient long bufferTimeoutMillis;
     private transient int elementCountAtLastLook;
 
     public PythonStageOperator(ExternalPythonProcessOperator<IN, OUT> operator) {
@@ -34,9 +51,15 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     @Override
     public void open() throws Exception {
         super.open();
-        Duration bufferTimeout = config.get(ExecutionOptions.BUFFER_TIMEOUT);
-        long period = Math.max(1, bufferTimeout.toMillis());
-        getProcessingTimeService().scheduleAtFixedRate(timestamp -> finishIdleBundle(), period, period);
+        bufferTimeoutMillis = Math.max(1, config.get(ExecutionOptions.BUFFER_TIMEOUT).toMillis());
+        lookAgain();
+    }
+
+    /** One timer after the other: those of a fixed rate would pile up while a bundle ends, and then follow at once. */
+    private void lookAgain() {
+        ProcessingTimeService timeService = getProcessingTimeService();
+        timeService.registerTimer(
+                timeService.getCurrentProcessingTime() + bufferTimeoutMillis, timestamp -> finishIdleBundle());
     }
 
     private void finishIdleBundle() throws Exception {
@@ -44,6 +67,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
             invokeFinishBundle();
         }
         elementCountAtLastLook = elementCount;
+        lookAgain();
     }
 
     @Override
@@ -57,5 +81,53 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
             failure = t;
             throw t;
         }
+    }
+
+    /** As in the superclass, but that less is gathered before it is handed over. */
+    @Override
+    public PythonFunctionRunner createPythonFunctionRunner() throws Exception {
+        Environment environment = getContainingTask().getEnvironment();
+        return new BeamDataStreamPythonFunctionRunner(
+                environment,
+                getRuntimeContext().getTaskInfo().getTaskName(),
+                createPythonEnvironmentManager(),
+                "flink:transform:ds:stateless_function:v1",
+                ProtoUtils.createUserDefinedDataStreamFunctionProtos(
+                        getPythonFunctionInfo(),
+                        getRuntimeContext(),
+                        getInternalParameters(),
+                        PythonOperatorUtils.inBatchExecutionMode(getKeyedStateBackend()),
+                        config.get(PythonOptions.PYTHON_METRIC_ENABLED),
+                        config.get(PythonOptions.PYTHON_PROFILE_ENABLED),
+                        getSideOutputTags().size() > 0,
+                        config.get(PythonOptions.STATE_CACHE_SIZE),
+                        config.get(PythonOptions.MAP_STATE_READ_CACHE_SIZE),
+                        config.get(PythonOptions.MAP_STATE_WRITE_CACHE_SIZE)),
+                getFlinkMetricContainer(),
+                null,
+                getOperatorStateBackend(),
+                null,
+                null,
+                null,
+                environment.getMemoryManager(),
+                getOperatorConfig()
+                        .getManagedMemoryFractionOperatorUseCaseOfSlot(
+                                ManagedMemoryUseCase.PYTHON,
+                                getContainingTask().getJobConfiguration(),
+                                environment.getTaskManagerInfo().getConfiguration(),
+                                environment.getUserCodeClassLoader().asClassLoader()),
+                createInputCoderInfoDescriptor(),
+                createOutputCoderInfoDescriptor(),
+                null,
+                createSideOutputCoderDescriptors()) {
+
+            @Override
+            public JobBundleFactory createJobBundleFactory(Struct pipelineOptions) throws Exception {
+                PipelineOptions options = PipelineOptionsTranslation.fromProto(pipelineOptions);
+                ExperimentalOptions.addExperiment(
+                        options.as(ExperimentalOptions.class), "data_buffer_size_limit=" + HAND_OVER_SIZE);
+                return super.createJobBundleFactory(PipelineOptionsTranslation.toProto(options));
+            }
+        };
     }
 }
