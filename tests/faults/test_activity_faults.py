@@ -94,9 +94,9 @@ def test_a_killed_worker(
     own.produce(INPUT, first)
     job = world.submit(
         "jobs.activity_aggregate_updater",
-        # Small batches, so that it is killed before it has done all.
+        # Small batches in small bundles, so that messages leave, and it is killed, before it has done all.
         environment={"AGGREGATES__KAFKA__ENV": own.env, "AGGREGATES__BATCH__MAX_BATCH_SIZE": "8"},
-        options={"execution.checkpointing.interval": "1 s"},
+        options={"execution.checkpointing.interval": "1 s", "python.fn-execution.bundle.size": "20"},
     )
     flink_cluster.client.wait_until_running(job)
     wait_until(lambda: _committed(world, own) == len(first), "the first events are behind a checkpoint", 120)
