@@ -45,7 +45,7 @@ status: setup ## what is running
 lock: setup ## write requirements/*.txt anew from pyproject.toml
 	$(RUN) -m pip install --quiet uv==0.13.9
 	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
-		--extra local --extra dev pyproject.toml -o requirements/dev.txt
+		--extra local --extra reports --extra services --extra dev pyproject.toml -o requirements/dev.txt
 	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
 		-c requirements/dev.txt pyproject.toml -o requirements/jobs.txt
 

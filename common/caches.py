@@ -88,7 +88,10 @@ class RedisDatabase:
         return {key: self._to_set(key, answer) for key, answer in zip(keys, answers, strict=True)}
 
     async def hashes(self, keys: Collection[str]) -> dict[str, dict[str, str] | BadValue]:
-        """The fields of the hash at each key, none where the key is missing. Raises WorldFault and TaskFault."""
+        """The fields of the hash at each key, none where the key is missing; bytes that are no UTF-8 as U+FFFD.
+
+        Raises WorldFault and TaskFault.
+        """
         async with self._client.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.hgetall(key)
@@ -143,10 +146,7 @@ class RedisDatabase:
     def _to_hash(self, key: str, answer: dict[bytes, bytes] | ResponseError) -> dict[str, str] | BadValue:
         if isinstance(answer, ResponseError):
             return BadValue(f"{self._name} holds no hash at key {key}")
-        try:
-            return {field.decode(): value.decode() for field, value in answer.items()}
-        except UnicodeDecodeError:
-            return BadValue(f"{self._name} holds a hash at key {key} with a text that is not UTF-8")
+        return {field.decode(errors="replace"): value.decode(errors="replace") for field, value in answer.items()}
 
     def _to_struct(
         self, key: str, answer: bytes | ResponseError | None, decoder: msgspec.json.Decoder[Struct]

@@ -1,4 +1,4 @@
-"""The Sunbird services that the jobs ask over HTTP, small and real: user read, content read, search.
+"""The Sunbird services that are asked over HTTP, small and real: user read, content read, search, group read.
 
 For tests an object in the same process, for the demo and the benchmarks a server of its own (`python -m
 local.http_services --port 19180`). Both answer in Sunbird's envelope and can be told to misbehave, route by route.
@@ -7,8 +7,10 @@ The server is written on plain sockets because no HTTP framework sends half an a
     GET  /private/user/v1/read/<id>       a user with `status` 0 is blocked
     GET  /content/v3/read/<id>?fields=…   contents and courses
     POST /v3/search                       contents by objectType, identifier, status
+    GET  /private/v1/group/read/<id>?fields=members
 
     PUT  /admin/users, /admin/contents    JSON {id: {field: value}}, added to what is there
+    PUT  /admin/groups                    JSON {id: [member]}, added to what is there
     PUT  /admin/switches                  JSON {route: fields of Switch}
     PUT  /admin/refused                   JSON {"for_ms": 5000}: nothing listens for that time
     GET  /admin/requests                  JSON {route: number of requests since the start}
@@ -30,7 +32,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 HOST = "127.0.0.1"
-USER, CONTENT, SEARCH = ROUTES = ("user", "content", "search")
+USER, CONTENT, SEARCH, GROUP = ROUTES = ("user", "content", "search", "group")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class _Request:
     method: str
     path: str
     query: Mapping[str, list[str]]
+    headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> Any:
@@ -67,12 +70,16 @@ class _Response:
 
 
 class HttpServices:
-    """All services on one port, in a thread of their own; `users` and `contents` may be changed at any time."""
+    """All services on one port, in a thread of their own; what they know may be changed at any time."""
 
     def __init__(self, port: int = 0) -> None:
         """`port` 0 takes a free one, which stays the same until the object is gone."""
         self.users: dict[str, dict[str, Any]] = {}
         self.contents: dict[str, dict[str, Any]] = {}
+        self.groups: dict[str, list[dict[str, Any]]] = {}
+        """Members by group."""
+        self.group_tokens: list[str | None] = []
+        """The user token of each request for a group."""
         self.requests: Counter[str] = Counter()
         """By route, whatever they were answered with."""
         self._switches: dict[str, Switch] = {}
@@ -173,6 +180,9 @@ class HttpServices:
                 return await self._misbehave(CONTENT, lambda: self._read_content(unquote(content_id), request.query))
             case "POST", ["v3", "search"]:
                 return await self._misbehave(SEARCH, lambda: self._search(request.json()["request"]))
+            case "GET", ["private", "v1", "group", "read", group_id]:
+                self.group_tokens.append(request.headers.get("x-authenticated-user-token"))
+                return await self._misbehave(GROUP, lambda: self._read_group(unquote(group_id), request.query))
             case _:
                 return _error(404, "", "NOT_FOUND", f"{request.method} {request.path} is no route")
 
@@ -209,6 +219,14 @@ class HttpServices:
         chosen = {name: value for name, value in content.items() if not fields or name in fields}
         return _success("api.content.read", {"content": {"identifier": content_id, **chosen}})
 
+    def _read_group(self, group_id: str, query: Mapping[str, list[str]]) -> _Response:
+        members = self.groups.get(group_id)
+        if members is None:
+            return _error(404, "api.group.read", "GS_RED01", f"group does not exist with this group Id {group_id}.")
+        return _success(
+            "api.group.read", {"id": group_id, **({"members": members} if "members" in query.get("fields", []) else {})}
+        )
+
     def _search(self, request: Mapping[str, Any]) -> _Response:
         filters = {name: value if isinstance(value, list) else [value] for name, value in request["filters"].items()}
         fields = request.get("fields", [])
@@ -227,6 +245,8 @@ class HttpServices:
             case "PUT", "users" | "contents":
                 nodes: dict[str, dict[str, Any]] = msgspec.json.decode(request.body, type=dict[str, dict[str, Any]])
                 (self.users if what == "users" else self.contents).update(nodes)
+            case "PUT", "groups":
+                self.groups.update(msgspec.json.decode(request.body, type=dict[str, list[dict[str, Any]]]))
             case "PUT", "switches":
                 for route, switch in msgspec.json.decode(request.body, type=dict[str, Switch]).items():
                     self.switch(route, switch)
@@ -245,7 +265,7 @@ async def _read_request(reader: asyncio.StreamReader) -> _Request:
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
     url = urlsplit(target)
-    return _Request(method, url.path, parse_qs(url.query), body)
+    return _Request(method, url.path, parse_qs(url.query), headers, body)
 
 
 def _success(api: str, result: Mapping[str, Any]) -> _Response:

@@ -1,0 +1,1 @@
+"""The read APIs of learners' aggregates: content state, group aggregates, assessments."""

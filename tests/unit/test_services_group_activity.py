@@ -1,0 +1,122 @@
+"""Group aggregates read: validation, the merge with maps that are null, who may read."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from common.events import to_datetime
+from services.envelope import ApiError
+from services.group_activity import (
+    AggregatesRow,
+    GroupActivity,
+    GroupActivityQuery,
+    may_read,
+    members_by_id,
+    parse,
+    shape,
+    usable,
+)
+
+QUERY = GroupActivityQuery("g", "c", "Course")
+NOW_MS = 1_800_000_000_000
+
+
+def shaped(*rows: AggregatesRow, **members: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(msgspec.json.encode(shape(QUERY, members, rows, NOW_MS)))
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "message"),
+    [
+        ({}, "INVALID_REQUESTED_DATA", "Requested data for this operation is not valid."),
+        ({"activityId": "c"}, "GROUP_ID_MISSING", "GroupId is mandatory."),
+        ({"groupId": " ", "activityId": ""}, "GROUP_ID_MISSING", "GroupId is mandatory."),
+        ({"groupId": "g", "activityId": " "}, "ACTIVITY_ID_MISSING", "ActivityId is mandatory."),
+        ({"groupId": "g", "activityId": "c"}, "ACTIVITY_TYPE_MISSING", "ActivityType is mandatory."),
+        ({"groupId": 5}, "DATA_TYPE_ERROR", "Data type of groupId should be String."),
+    ],
+)
+def test_the_first_problem_wins(request_: dict[str, Any], code: str, message: str) -> None:
+    with pytest.raises(ApiError) as raised:
+        parse(request_)
+
+    assert (raised.value.http_status, raised.value.code, raised.value.message) == (400, code, message)
+
+
+def test_a_query() -> None:
+    query = parse({"groupId": "g", "activityId": "c", "activityType": "Course", "more": []})
+
+    assert query == QUERY
+    assert query.cache_key == "g:c:Course:activity-agg"
+
+
+def test_members_need_an_id() -> None:
+    members: list[dict[str, Any]] = [
+        {"userId": "u", "name": "first"},
+        {"userId": "u"},
+        {"userId": " "},
+        {"userId": 5},
+        {},
+    ]
+
+    assert members_by_id(members) == {"u": {"userId": "u", "name": "first"}}
+
+
+def test_null_maps_and_missing_times() -> None:
+    answer = shaped(
+        AggregatesRow("u", {"completedCount": 4, "score:x": 7}, None, None),
+        AggregatesRow("u", None, {"score:x": 7.5}, {"score:x": to_datetime(NOW_MS - 1)}),
+        AggregatesRow("v", None, None, {"orphan": to_datetime(NOW_MS)}),
+        u={"name": None, "role": "admin"},
+        v={},
+    )
+
+    assert answer["members"] == [
+        {
+            "userId": "u",
+            "name": None,
+            "role": "admin",
+            "agg": [
+                {"metric": "completedCount", "lastUpdatedOn": None, "value": 4.0},
+                {"metric": "score:x", "lastUpdatedOn": None, "value": 7.0},
+            ],
+        },
+        {
+            "userId": "u",
+            "name": None,
+            "role": "admin",
+            "agg": [{"metric": "score:x", "lastUpdatedOn": NOW_MS - 1, "value": 7.5}],
+        },
+        {"userId": "v", "agg": []},
+    ]
+    assert answer["activity"]["agg"] == [{"metric": "enrolmentCount", "lastUpdatedOn": NOW_MS - 1, "value": 2}]
+
+
+def test_now_where_there_is_no_time() -> None:
+    assert shaped()["activity"]["agg"] == [{"metric": "enrolmentCount", "lastUpdatedOn": NOW_MS, "value": 0}]
+    assert shaped(AggregatesRow("u", {"a": 1}, None, None), u={})["activity"]["agg"][0]["lastUpdatedOn"] == NOW_MS
+
+
+def test_numbers_are_written_as_what_they_are() -> None:
+    text = msgspec.json.encode(shape(QUERY, {"u": {}}, [AggregatesRow("u", {"a": 1}, None, None)], NOW_MS))
+
+    assert b'"value":1.0' in text
+    assert b'"value":1}' in text
+
+
+def test_only_members_may_read() -> None:
+    assert may_read({"u": {}}, ["x", "u"])
+    assert not may_read({"u": {}}, ["x"])
+    assert may_read({}, ["x"])
+
+
+def test_a_cached_answer_is_used_for_its_own_question_and_a_member() -> None:
+    cached: GroupActivity = shape(QUERY, {"u": {}}, [AggregatesRow("u", None, None, None)], NOW_MS)
+
+    assert usable(cached, QUERY, ["u"])
+    assert not usable(cached, QUERY, ["x"])
+    # All three have the key g:c:Course:activity-agg or one like it.
+    assert not usable(cached, GroupActivityQuery("g:c", "Course", "activity"), ["u"])

@@ -1,0 +1,147 @@
+"""Tokens: what holds, what does not, and whose data it opens."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from common.config import ConfigError
+from local.tokens import KEY_ID, TokenIssuer
+from services.tokens import Identity, InvalidToken, Tokens, load_keys
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> TokenIssuer:
+    return TokenIssuer(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="module")
+def tokens(issuer: TokenIssuer) -> Tokens:
+    return Tokens(load_keys(issuer.public_keys_folder))
+
+
+def headers(token: str, managed: str | None = None) -> dict[str, str]:
+    return {"x-authenticated-user-token": token, **({"x-authenticated-for": managed} if managed else {})}
+
+
+@pytest.mark.parametrize(
+    ("subject", "user_id"), [("u-1", "u-1"), ("f:provider:u-1", "u-1"), ("f:a:b:u-1", "u-1"), ("g:u-1", "g:u-1")]
+)
+def test_the_subject_is_the_user(tokens: Tokens, issuer: TokenIssuer, subject: str, user_id: str) -> None:
+    assert tokens.identify(headers(issuer.token(subject))) == Identity(user_id, None)
+
+
+def test_a_managed_users_token_holds_with_that_of_its_parent(tokens: Tokens, issuer: TokenIssuer) -> None:
+    managed = issuer.token("child", parent="u-1")
+
+    assert tokens.identify(headers(issuer.token("f:p:u-1"), managed)).user_id == "child"
+    for other in (issuer.token("u-2"), issuer.token("child")):
+        with pytest.raises(InvalidToken, match="another user"):
+            tokens.identify(headers(other, managed))
+    with pytest.raises(InvalidToken, match="another user"):
+        tokens.identify(headers(issuer.token("u-1"), issuer.token("child")))
+    with pytest.raises(InvalidToken, match="no token"):
+        tokens.identify({"x-authenticated-for": managed})
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"exp": 1},
+        {"nbf": 2**33},
+        {"exp": None},
+        {"exp": "never"},
+        {"sub": None},
+        {"sub": 5},
+        {"sub": " "},
+        {"sub": "f:p:"},
+    ],
+)
+def test_claims_that_do_not_hold(tokens: Tokens, issuer: TokenIssuer, claims: dict[str, Any]) -> None:
+    with pytest.raises(InvalidToken):
+        tokens.identify(headers(issuer.token("u-1", **claims)))
+
+
+def test_signatures_that_do_not_hold(tokens: Tokens, issuer: TokenIssuer, tmp_path: Path) -> None:
+    token = issuer.token("u-1")
+    head, payload, signature = token.split(".")
+    claims = {"sub": "u-1", "exp": int(time.time()) + 60}
+    public = (issuer.public_keys_folder / KEY_ID).read_bytes()
+    hmac_with_public_key = _hs256(claims, public)
+    forged = [
+        TokenIssuer(tmp_path).token("u-1"),  # another key under the same id
+        TokenIssuer(tmp_path, "unknown").token("u-1"),
+        f"{head}.{payload}.",
+        f"{head}.{payload}.{signature[::-1]}",
+        f"{head}.{payload}",
+        jwt.encode(claims, "", algorithm="none", headers={"kid": KEY_ID}),
+        hmac_with_public_key,
+        "",
+        "x",
+        "a.b.c",
+        "\u00e9.\u00e9.\u00e9",
+        jwt.encode(claims, rsa.generate_private_key(65_537, 2_048), algorithm="RS256"),  # no key id
+    ]
+    for one in forged:
+        with pytest.raises(InvalidToken):
+            tokens.identify(headers(one))
+    assert tokens.identify(headers(token)).user_id == "u-1"
+
+
+def _hs256(claims: dict[str, Any], key: bytes) -> str:
+    """PyJWT refuses to make such a token, so its parts are put together here."""
+    import base64
+    import hashlib
+    import hmac
+    import json
+
+    def part(value: bytes) -> str:
+        return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+    signed = ".".join(part(json.dumps(value).encode()) for value in ({"alg": "HS256", "kid": KEY_ID}, claims))
+    return f"{signed}.{part(hmac.new(key, signed.encode(), hashlib.sha256).digest())}"
+
+
+def test_the_issuer_is_checked_where_one_is_configured(issuer: TokenIssuer) -> None:
+    tokens = Tokens(load_keys(issuer.public_keys_folder), issuer="https://sso")
+
+    assert tokens.identify(headers(issuer.token("u-1", iss="https://sso"))).user_id == "u-1"
+    for token in (issuer.token("u-1"), issuer.token("u-1", iss="https://other")):
+        with pytest.raises(InvalidToken):
+            tokens.identify(headers(token))
+
+
+def test_leeway(issuer: TokenIssuer) -> None:
+    tokens = Tokens(load_keys(issuer.public_keys_folder), leeway_seconds=60)
+
+    assert tokens.identify(headers(issuer.token("u-1", life_seconds=-5))).user_id == "u-1"
+
+
+def test_keys_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tokens.public_keys_folder = .*missing.* cannot be read"):
+        load_keys(tmp_path / "missing")
+    with pytest.raises(ConfigError, match="at least one public key"):
+        load_keys(tmp_path)
+    (tmp_path / "text").write_text("no key")
+    (tmp_path / "short.pem").write_bytes(_pem(rsa.generate_private_key(65_537, 1_024).public_key()))
+    (tmp_path / "curve").write_bytes(_pem(ec.generate_private_key(ec.SECP256R1()).public_key()))
+    with pytest.raises(ConfigError) as raised:
+        load_keys(tmp_path)
+    assert [Path(problem.split(": ")[0]).name for problem in raised.value.problems] == ["curve", "short.pem", "text"]
+
+
+def test_the_key_id_is_the_name_of_the_file(tmp_path: Path) -> None:
+    pem = _pem(rsa.generate_private_key(65_537, 2_048).public_key())
+    for name in ("one.pem", "two", ".hidden"):
+        (tmp_path / name).write_bytes(pem)
+
+    assert load_keys(tmp_path).keys() == {"one", "two"}
+
+
+def _pem(key: Any) -> bytes:
+    encoded: bytes = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return encoded
