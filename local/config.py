@@ -55,6 +55,18 @@ class RedisConfig(_Section):
     port: Port
 
 
+class PostgresConfig(_Section):
+    """The PostgreSQL server, which only the reports' job requests need."""
+
+    port: Port
+
+
+class ServicesConfig(_Section):
+    """The read APIs, as the demo starts them."""
+
+    port: Port
+
+
 class FlinkConfig(_Section):
     """The standalone cluster: one JobManager and its TaskManagers."""
 
@@ -77,6 +89,8 @@ class Config(_Section):
     kafka: KafkaConfig
     cassandra: CassandraConfig
     redis: RedisConfig
+    postgres: PostgresConfig
+    services: ServicesConfig
     flink: FlinkConfig
 
     @model_validator(mode="after")

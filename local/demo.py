@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -21,6 +23,7 @@ from local import generator, story, supervisor
 from local.config import load_config
 from local.errors import LocalWorldError
 from local.http_services import HttpServices
+from local.readers import HIERARCHY_KEYSPACE, Readers, progress_report
 from local.story import Learner, Story
 from local.tables import Tables
 from local.world import TOPICS, World
@@ -62,6 +65,9 @@ def _run(stack: ExitStack) -> int:
     environment = f"demo-{run}"
     world.kafka.create_topics(f"{environment}.{topic}" for topic in TOPICS)
     _prepare(told, world, tables, services)
+    readers = Readers(config, world, services.base_url, environment)
+    stack.callback(readers.stop)
+    readers.launch()
     with _jobs(world, services, environment):
         watched = Watched(world, environment)
         _produce(world, f"{environment}.{ATTEMPTS}", told.attempts)
@@ -77,6 +83,7 @@ def _run(stack: ExitStack) -> int:
             "completions",
         )
         problems = _show(told, tables, watched.messages)
+        problems += _show_readers(told, readers, services.base_url)
         console.print(f"\nFlink's web UI: {world.flink.web_url}", highlight=False)
         if problems:
             console.print("[red]Not as expected:")
@@ -97,7 +104,14 @@ def _prepare(told: Story, world: World, tables: Tables, services: HttpServices) 
             relations.sadd(key, *members)
         for content_id in told.quizzes:
             contents.set(content_id, msgspec.json.encode({"contentType": "SelfAssess", "totalQuestions": 10}))
-    services.contents[course.course_id] = {"name": "Flowers, Planets and \\u00bd Numbers", "contentType": "Course"}
+    services.contents[course.course_id] = {
+        "name": "Flowers, Planets and \\u00bd Numbers",
+        "contentType": "Course",
+        "channel": "0126632859575746566",
+        "status": "Live",
+    }
+    services.groups[course.batch_id] = [{"userId": learner.user_id} for learner in told.learners]
+    _prepare_report(told, world, tables)
     tables.execute(
         "INSERT INTO course_batch (courseid, batchid, name, status, cert_templates) VALUES (?, ?, ?, ?, ?)",
         course.course_id,
@@ -115,10 +129,12 @@ def _prepare(told: Story, world: World, tables: Tables, services: HttpServices) 
             "status": 1,
         }
         tables.execute(
-            "INSERT INTO user_enrolments (userid, courseid, batchid, active, status) VALUES (?, ?, ?, true, 0)",
+            "INSERT INTO user_enrolments (userid, courseid, batchid, enrolled_date, active, status) "
+            "VALUES (?, ?, ?, ?, true, 0)",
             learner.user_id,
             course.course_id,
             course.batch_id,
+            datetime.now(UTC),
         )
         if learner.old_agg:
             tables.execute(
@@ -127,6 +143,24 @@ def _prepare(told: Story, world: World, tables: Tables, services: HttpServices) 
                 dict(learner.old_agg),
                 *_row_of(told, learner),
             )
+
+
+def _prepare_report(told: Story, world: World, tables: Tables) -> None:
+    """What the progress report reads besides: the tree of the course and the learners' profiles."""
+    replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
+    tables.execute(f"CREATE KEYSPACE IF NOT EXISTS {HIERARCHY_KEYSPACE} WITH replication = {replication}")
+    table = f"{HIERARCHY_KEYSPACE}.content_hierarchy"
+    tables.execute(f"CREATE TABLE IF NOT EXISTS {table} (identifier text PRIMARY KEY, hierarchy text)")
+    quizzes = [{"identifier": quiz, "contentType": "SelfAssess"} for quiz in told.quizzes]
+    tree = {"identifier": told.course.course_id, "leafNodesCount": len(told.course.contents), "children": quizzes}
+    tables.execute(
+        f"INSERT INTO {table} (identifier, hierarchy) VALUES (?, ?)",
+        told.course.course_id,
+        msgspec.json.encode(tree).decode(),
+    )
+    with world.redis.client(db=12) as profiles:
+        for learner in told.learners:
+            profiles.hset(f"user:{learner.user_id}", mapping={"userid": learner.user_id, "state": "Kerala"})
 
 
 def _row_of(told: Story, learner: Learner) -> tuple[str, str, str, str]:
@@ -253,6 +287,36 @@ def _show(told: Story, tables: Tables, messages: Mapping[str, list[Message]]) ->
         f"AUDIT events {len(messages[AUDITS])}, learners with a certificate {len(certified)}"
     )
     return problems
+
+
+def _show_readers(told: Story, readers: Readers, http_services_url: str) -> list[str]:
+    """The best score of the first quiz through each API and in the report, of a new row and of an old one."""
+    course, quiz = told.course, told.quizzes[0]
+    report = progress_report(readers.world, http_services_url, course.batch_id)
+    readers.wait_until_ready()
+    problems: list[str] = []
+    table = Table("learner", "content state", "assess read", "group aggregates", "progress report", title="Readers")
+    for learner in told.learners[: told.named]:
+        best = told.best_score(learner, quiz)
+        seen = readers.best_scores(learner.user_id, course.course_id, course.batch_id, quiz, course.batch_id)
+        cell = report.get(learner.user_id, {}).get(f"{quiz} - Score", "")
+        table.add_row(f"{learner.name}\n[dim]{learner.about}", *(_text(score) for score in seen.values()), cell)
+        # A content without completion has no state.
+        expected = dict.fromkeys(seen, best) | ({} if quiz in learner.completed else {"content state": None})
+        problems += [
+            f"{learner.user_id}: {name} has {score}, not {expected[name]}"
+            for name, score in seen.items()
+            if score != expected[name]
+        ]
+        # Of 10: the report has percents, rounded up.
+        if cell != f"{ceil(best * 10)}%":
+            problems.append(f"{learner.user_id}: the progress report has {cell!r}, not {ceil(best * 10)}%")
+    console.print(table)
+    return problems
+
+
+def _text(score: float | None) -> str:
+    return "[dim]none" if score is None else f"{score:g}"
 
 
 def _certified(messages: Mapping[str, list[Message]]) -> set[str]:

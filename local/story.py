@@ -63,6 +63,11 @@ class Story:
     failed: Mapping[str, int]
     """How many events must be on each failed topic (without environment)."""
 
+    def best_score(self, learner: Learner, content_id: str) -> float:
+        """Of both columns, the new one first."""
+        expected = learner.expected_aggregates(self.course)
+        return expected.get(f"score:{content_id}", float(learner.old_agg.get(f"score:{content_id}", 0)))
+
     def cert_templates(self) -> dict[str, dict[str, str]]:
         """Of the batch: whoever has completed the course with at least 75 percent gets the certificate."""
         return {

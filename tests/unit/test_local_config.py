@@ -18,6 +18,8 @@ def test_the_checked_in_file_is_complete_and_valid() -> None:
         "cassandra.port": 19142,
         "cassandra.storage_port": 19143,
         "redis.port": 16379,
+        "postgres.port": 15432,
+        "services.port": 19185,
         "flink.rest_port": 18081,
         "flink.rpc_port": 16123,
     }

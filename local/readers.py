@@ -1,0 +1,117 @@
+"""Readers of what the jobs have written, for the demo: the APIs as a process of their own, the report as a command."""
+
+import csv
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from common.aggregates import metric_key
+from local.config import REPOSITORY, Config
+from local.errors import LocalWorldError
+from local.process import Launch, Server
+from local.tokens import TokenIssuer
+from local.world import World
+
+HIERARCHY_KEYSPACE = "dev_hierarchy_store"
+
+
+class Readers(Server):
+    """`python -m services`, with a client that asks it for the best score of a learner."""
+
+    name = "the read APIs"
+
+    def __init__(self, config: Config, world: World, http_services_url: str, environment: str) -> None:
+        """Reads what the jobs of `environment` have written."""
+        super().__init__(config.state_folder / "services")
+        self._port = config.services.port
+        self._issuer = TokenIssuer(config.state_folder / "token-keys")
+        self._http_services_url = http_services_url
+        self.world = world
+        self._environment = environment
+        self.start_timeout_seconds = config.start_timeout_seconds
+        self.stop_timeout_seconds = config.stop_timeout_seconds
+
+    def prepare(self) -> Launch:
+        """Names the servers of the local world and the folder of keys."""
+        return Launch(
+            command=[sys.executable, "-m", "services"],
+            environment={
+                **self.world.job_environment(),
+                "PYTHONPATH": str(REPOSITORY),
+                "AGGREGATES__KAFKA__ENV": self._environment,
+                "AGGREGATES__SERVER__PORT": str(self._port),
+                "AGGREGATES__TOKENS__PUBLIC_KEYS_FOLDER": str(self._issuer.public_keys_folder),
+                "AGGREGATES__GROUP_SERVICE__BASE_URL": self._http_services_url,
+            },
+            ports={"services.port": self._port},
+        )
+
+    def is_ready(self) -> bool:
+        """Whether it reaches all servers that it needs."""
+        try:
+            return httpx.get(f"{self.url}/health/ready").status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    @property
+    def url(self) -> str:
+        """Of all routes."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def best_scores(
+        self, user_id: str, course_id: str, batch_id: str, content_id: str, group_id: str
+    ) -> dict[str, float | None]:
+        """The best score of one content by each API; None where it is not there."""
+        course = {"courseId": course_id, "batchId": batch_id}
+        collection = {"collectionId": course_id, "contextId": batch_id}
+        group = {"groupId": group_id, "activityId": course_id, "activityType": "Course"}
+        states = self._ask(
+            "/v1/content/state/read", {**course, "contentIds": [content_id], "fields": ["score"]}, user_id
+        )
+        contents = self._ask("/v1/assess/read", {**collection, "contentId": content_id}, user_id)
+        members = self._ask("/v1/group/activity/agg", group, user_id)
+        metrics = [metric for member in members["members"] if member["userId"] == user_id for metric in member["agg"]]
+        return {
+            "content state": next((state.get("bestScore") for state in states["contentList"]), None),
+            "assess read": next((content["score"] for content in contents["contents"]), None),
+            "group aggregates": {metric["metric"]: metric["value"] for metric in metrics}.get(
+                metric_key("score", content_id)
+            ),
+        }
+
+    def _ask(self, path: str, request: Mapping[str, Any], user_id: str) -> Any:
+        token = {"x-authenticated-user-token": self._issuer.token(user_id)}
+        response = httpx.post(f"{self.url}{path}", json={"request": request}, headers=token, timeout=30)
+        if response.status_code != httpx.codes.OK:
+            raise LocalWorldError(f"{path} answers {response.status_code}: {response.text}")
+        return response.json()["result"]
+
+
+def progress_report(world: World, http_services_url: str, batch_id: str) -> dict[str, dict[str, str]]:
+    """The rows of `python -m reports progress` by user id. Raises LocalWorldError if it fails."""
+    servers = {
+        name: value
+        for name, value in world.job_environment().items()
+        if not name.startswith("AGGREGATES__KAFKA__")  # the reports know no Kafka, and say so
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        result = subprocess.run(
+            [sys.executable, "-m", "reports", "progress", "--batch", batch_id, "--out", folder, "--csv"],
+            env={**os.environ, **servers, "AGGREGATES__CONTENT_BASE_URL": http_services_url},
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if result.returncode != 0:
+            raise LocalWorldError(f"the progress report has failed:\n{result.stdout}")
+        (file,) = Path(folder).rglob("*.csv")
+        return {row["User UUID"]: row for row in csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")))}

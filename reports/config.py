@@ -1,0 +1,104 @@
+"""The configuration of the reports; what each key means is in ``config.yaml``."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from common.config import (
+    BaseUrl,
+    CassandraConfig,
+    HttpConfig,
+    Port,
+    Positive,
+    RedisConfig,
+    RedisDatabase,
+    Secret,
+    Section,
+    Text,
+    Texts,
+    TimeZone,
+    Word,
+)
+from reports import progress, response
+
+Identifier = Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_]{0,47}$")]
+
+
+def _progress_columns(columns: dict[str, str]) -> dict[str, str]:
+    return _known(columns, progress.COLUMNS, progress.KNOWN_COLUMNS)
+
+
+def _response_columns(columns: dict[str, str]) -> dict[str, str]:
+    return _known(columns, response.COLUMNS, response.KNOWN_COLUMNS)
+
+
+def _known(columns: dict[str, str], order: dict[str, str], known: frozenset[str]) -> dict[str, str]:
+    if unknown := columns.keys() - known:
+        allowed = ", ".join([*order, *sorted(known - order.keys())])
+        raise ValueError(f"has the unknown column {', '.join(sorted(unknown))}; allowed: {allowed}")
+    if len(set(columns.values())) < len(columns):
+        raise ValueError("must not have a title twice")
+    return columns
+
+
+class ReportsRedisConfig(RedisConfig):
+    """The server, with the database of the learners."""
+
+    user_database: RedisDatabase = 12
+
+
+class PostgresConfig(Section):
+    """The database with the table of job requests."""
+
+    host: Word
+    port: Port
+    database: Text
+    table: Identifier
+    username: Text
+    password: Secret = None
+    password_file: Text | None = None
+    ssl_mode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    ssl_ca_file: Text | None = None
+    connect_timeout_seconds: Positive = 10
+
+
+class RequestsConfig(Section):
+    """Which job requests are run, and how much of them in one run."""
+
+    max_iterations: Positive = 3
+    batch_number: int | None = None
+    batches_limit_per_request: Positive = 100
+    batches_limit_per_channel: Positive = 100
+    file_size_limit_per_channel_in_bytes: Positive = 1024 * 1024 * 1024
+
+
+class ReportsConfig(Section):
+    """The progress and the response exhaust of batches, as CSV in a zip."""
+
+    cassandra: CassandraConfig
+    redis: ReportsRedisConfig
+    http: HttpConfig = HttpConfig()
+    postgres: PostgresConfig
+    requests: RequestsConfig = RequestsConfig()
+    content_base_url: BaseUrl
+    output_folder: Text
+    hierarchy_keyspace: Identifier
+    enrolments_table: Literal["user_enrolments", "report_user_enrolments"] = "user_enrolments"
+    scan_ranges: Annotated[int, Field(ge=1, le=65536)] = 64
+    page_size: Positive = 500
+    assessment_content_types: Texts = ("SelfAssess",)
+    assessment_object_types: Texts = ("QuestionSet",)
+    assessment_primary_categories: Texts = ("Practice Question Set",)
+    time_zone: TimeZone = "Asia/Kolkata"
+    progress_columns: Annotated[dict[str, Text], Field(min_length=1), AfterValidator(_progress_columns)] = (
+        progress.COLUMNS
+    )
+    response_columns: Annotated[dict[str, Text], Field(min_length=1), AfterValidator(_response_columns)] = (
+        response.COLUMNS
+    )
+
+    @model_validator(mode="after")
+    def _authority_to_verify_with(self) -> "ReportsConfig":
+        if self.postgres.ssl_mode.startswith("verify") and self.postgres.ssl_ca_file is None:
+            raise ValueError(f"postgres.ssl_mode: {self.postgres.ssl_mode} needs postgres.ssl_ca_file")
+        return self

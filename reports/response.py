@@ -1,0 +1,123 @@
+"""The rows of the response report V2: one for each question of each attempt. Pure."""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, tzinfo
+from decimal import ROUND_HALF_UP, Decimal
+from typing import NamedTuple
+
+import msgspec
+
+from reports import model
+from reports.model import Batch, ReportError
+
+JOB_ID = "response-exhaust"
+FILE_LABEL = "response"
+
+COLUMNS = {
+    "courseid": "Collection Id",
+    "collectionName": "Collection Name",
+    "batchid": "Batch Id",
+    "batchName": "Batch Name",
+    "userid": "User UUID",
+    "content_id": "QuestionSet Id",
+    "contentname": "QuestionSet Title",
+    "attempt_id": "Attempt Id",
+    "last_attempted_on": "Attempted On",
+    "questionid": "Question Id",
+    "questiontype": "Question Type",
+    "questiontitle": "Question Title",
+    "questiondescription": "Question Description",
+    "questionduration": "Question Duration",
+    "questionscore": "Question Score",
+    "questionmaxscore": "Question Max Score",
+    "questionoption": "Question Options",
+    "questionresponse": "Question Response",
+}
+"""The titles of the default report by column, in its order."""
+
+KNOWN_COLUMNS = frozenset(COLUMNS)
+
+# A line break as it is, or as an escape in JSON, which JSON inside of JSON escapes again; and all other backslashes.
+_REMOVED = re.compile(r"\\+[nr]|[\r\n\\]")
+
+
+class Attempt(NamedTuple):
+    """A row of ``assessment_aggregator``; ``questions`` is its list of questions as JSON, ``null`` if it is unset."""
+
+    content_id: str
+    attempt_id: str
+    last_attempted_on: datetime | None
+    questions: str | None
+
+
+class _Question(msgspec.Struct):
+    id: str | None = None
+    type: str | None = None
+    title: str | None = None
+    description: str | None = None
+    duration: Decimal | None = None
+    score: float | None = None
+    max_score: float | None = None
+    params: list[dict[str, str | None] | None] | None = None
+    resvalues: list[dict[str, str | None] | None] | None = None
+
+
+_decoder = msgspec.json.Decoder(list[_Question] | None)
+_NO_QUESTION = _Question()
+
+
+class ResponseRows(NamedTuple):
+    """What the rows of one batch have in common."""
+
+    collection: model.Collection
+    batch: Batch
+    zone: tzinfo
+
+    def rows(self, user_id: str, attempt: Attempt, titles: Mapping[str, str]) -> Iterator[dict[str, str]]:
+        """One row for each question, one with empty question cells for an attempt without any.
+
+        ``titles`` are the names of contents by their ids. Raises ReportError if the questions cannot be read.
+        """
+        common = {
+            **model.common_cells(self.collection, self.batch, user_id),
+            "content_id": attempt.content_id,
+            "contentname": titles.get(attempt.content_id, ""),
+            "attempt_id": attempt.attempt_id,
+            "last_attempted_on": self._time(attempt.last_attempted_on),
+        }
+        try:
+            questions = _decoder.decode(attempt.questions or "null")
+        except msgspec.DecodeError as error:
+            raise ReportError(f"The questions of attempt {attempt.attempt_id} cannot be read: {error}") from error
+        for question in questions or [_NO_QUESTION]:
+            yield common | _question_cells(question)
+
+    def _time(self, moment: datetime | None) -> str:
+        """ISO 8601 with milliseconds."""
+        return "" if moment is None else model.local_time(moment, self.zone).isoformat(timespec="milliseconds")
+
+
+def _question_cells(question: _Question) -> dict[str, str]:
+    return {
+        "questionid": question.id or "",
+        "questiontype": question.type or "",
+        "questiontitle": question.title or "",
+        "questiondescription": question.description or "",
+        "questionduration": "" if question.duration is None else _whole(question.duration),
+        "questionscore": "" if question.score is None else repr(question.score),
+        "questionmaxscore": "" if question.max_score is None else repr(question.max_score),
+        "questionoption": _plain_json(question.params),
+        "questionresponse": _plain_json(question.resvalues),
+    }
+
+
+def _whole(duration: Decimal) -> str:
+    return str(duration.to_integral_value(ROUND_HALF_UP))
+
+
+def _plain_json(values: list[dict[str, str | None] | None] | None) -> str:
+    """JSON text without line breaks and backslashes, double quotes as single ones; empty if unset."""
+    if values is None:
+        return ""
+    return _REMOVED.sub("", msgspec.json.encode(values).decode()).replace('"', "'")
