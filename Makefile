@@ -48,6 +48,8 @@ lock: setup ## write requirements/*.txt anew from pyproject.toml
 		--extra local --extra reports --extra services --extra dev pyproject.toml -o requirements/dev.txt
 	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
 		-c requirements/dev.txt pyproject.toml -o requirements/jobs.txt
+	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
+		-c requirements/dev.txt --extra services --extra reports pyproject.toml -o requirements/readers.txt
 
 setup: $(STAMP) ## the virtual environment with everything that is locked
 
