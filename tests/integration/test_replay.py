@@ -79,7 +79,9 @@ def test_a_broker_that_refuses_an_event_gets_it_again(
     with pytest.raises(KafkaException, match="MSG_SIZE_TOO_LARGE"):
         replay(config)
     limit_messages(world, config, "1000000")
-    assert replay(config) == {"sent": 4}
+    # A partition that went through before the refusal has its place; the one that was refused goes again, whole.
+    assert 1 <= replay(config)["sent"] <= 4
+    assert replay(config) == {}
     assert {value for _, value in arrived(topics, config)} == {*EVENTS, b"x" * 1000}
 
 
