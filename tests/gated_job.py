@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from pyflink.common import Configuration
 from pyflink.datastream import StreamExecutionEnvironment
 
 from common import kafka, pipeline
@@ -77,7 +78,11 @@ class Gated(Job[Event]):
 
 def main(gate: str) -> None:
     config = load(AssessmentAggregatorConfig)
-    environment = StreamExecutionEnvironment.get_execution_environment()
+    options = Configuration()
+    # A bundle that ends waits for what is in flight, however little that is: here none ends before the gate is open.
+    options.set_string("python.fn-execution.bundle.time", "600000")
+    options.set_string("execution.buffer-timeout.interval", "1 s")
+    environment = StreamExecutionEnvironment.get_execution_environment(options)
     source = kafka.source(config, config.kafka.topic(INPUT), Gated.user_id_path)
     job = Gated(Path(gate), config.kafka.topic("failed"), config.kafka.topic(OUTPUT))
     pipeline.build(environment, source, kafka.sink(config), job)
