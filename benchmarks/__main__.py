@@ -16,6 +16,7 @@ import msgspec
 import psutil
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from benchmarks import progress_report, reader_apis
 from benchmarks.activity import ActivityLoad
 from benchmarks.assessment import AssessmentLoad
 from benchmarks.certificate import CertificateLoad
@@ -24,7 +25,7 @@ from benchmarks.measure import Sample, SteadyState, in_all, percentile, sample, 
 from common.config import CassandraConfig
 from common.metrics import Metrics
 from local.config import environment_name, load_config
-from local.world import ENVIRONMENT, World
+from local.world import ALL, ENVIRONMENT, World
 
 LOADS: dict[str, Callable[[], Load]] = {
     "assessment": AssessmentLoad,
@@ -32,6 +33,10 @@ LOADS: dict[str, Callable[[], Load]] = {
     "certificate": CertificateLoad,
     "certificate-50ms": partial(CertificateLoad, delay_ms=50),
 }
+
+READERS = {"read-apis": reader_apis, "progress-report": progress_report}
+"""What reads the tables, without Flink."""
+NAMES = (*LOADS, *READERS)
 
 WARM_UP = 0.25
 """Part of the events that are not measured: Python imports, the JVMs compile, caches fill."""
@@ -44,9 +49,9 @@ POLL_SECONDS = 0.01
 
 
 def main() -> None:
-    """Runs the chosen loads one after the other, each in a world of its own."""
+    """Runs the chosen benchmarks one after the other, each in a world of its own."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("loads", nargs="*", choices=[[], *LOADS], help=f"of {', '.join(LOADS)}; all by default")
+    parser.add_argument("names", nargs="*", choices=[[], *NAMES], help=f"of {', '.join(NAMES)}; all by default")
     parser.add_argument("--events", type=int, default=40_000, help="per job (default %(default)s)")
     parser.add_argument("--parallelism", type=int, default=1)
     parser.add_argument("--latency-seconds", type=float, default=30, help="at half load (default %(default)s)")
@@ -62,12 +67,18 @@ def main() -> None:
     parser.add_argument("--hold", action="store_true", help="keep everything running until Enter, for a profiler")
     options = parser.parse_args()
     config = load_config({**os.environ, environment_name("cassandra.commitlog_sync"): options.commitlog_sync})
-    for name in options.loads or LOADS:
-        with tempfile.TemporaryDirectory() as folder, World(config.isolated(Path(folder))) as world:
-            _run(name, world, options)
+    for name in options.names or NAMES:
+        reader = READERS.get(name)
+        servers = reader.SERVERS if reader else ALL
+        with tempfile.TemporaryDirectory() as folder, World(config.isolated(Path(folder)), servers) as world:
+            if reader:
+                print(f"{name}:", flush=True)
+                reader.run(world)
+            else:
+                _run_job(name, world, options)
 
 
-def _run(name: str, world: World, options: argparse.Namespace) -> None:
+def _run_job(name: str, world: World, options: argparse.Namespace) -> None:
     print(
         f"{name}: {options.events} events, parallelism {options.parallelism}, commitlog_sync {options.commitlog_sync}",
         flush=True,

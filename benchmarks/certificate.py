@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-import sys
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from itertools import count, islice, product
 from typing import Any
@@ -11,18 +9,16 @@ from typing import Any
 import msgspec
 import psutil
 
+from benchmarks.http_services import HttpServices
 from benchmarks.load import Event, Load, PlainDriver
+from benchmarks.rows import open_cassandra, write_rows
 from common import messages
 from common.aggregates import ACTIVITY_TYPE, ATTEMPTS_COUNT, COMPLETED_COUNT, MAX_SCORE, SCORE, context_id, metric_key
 from common.cassandra import Cassandra, Write
-from common.config import CassandraConfig
 from common.events import to_datetime
-from common.metrics import Metrics
 from jobs.collection_cert_pre_processor.store import EnrolmentKey, Store
 from local import generator
-from local.config import REPOSITORY
 from local.generator import Course
-from local.process import Launch, Server
 from local.world import World
 
 USERS = [f"user-{number}" for number in range(5_000)]
@@ -30,43 +26,6 @@ COURSES = [generator.course(number, units=4, contents_per_unit=5) for number in 
 LEARNERS = list(product(USERS, COURSES))
 
 _FIRST_TIME_MS = 1_715_657_560_000
-_ROWS_AT_A_TIME = 2_000
-
-
-class HttpServices(Server):
-    """`local.http_services` as a process of its own: 95 us of CPU a request, and 9,000 requests/s with a delay of 5 ms.
-
-    A faster one would be a smaller part of what the job spends on its own client, and one more thing to keep.
-    """
-
-    name = "HTTP services"
-
-    def __init__(self, world: World) -> None:
-        """Its log in `http-services/` of the state folder."""
-        super().__init__(world.config.state_folder / "http-services")
-        self.start_timeout_seconds = world.config.start_timeout_seconds
-        self.stop_timeout_seconds = world.config.stop_timeout_seconds
-
-    def prepare(self) -> Launch:
-        """On a free port, which it prints."""
-        command = [sys.executable, "-m", "local.http_services"]
-        return Launch(command, environment={"PYTHONPATH": str(REPOSITORY)})
-
-    def is_ready(self) -> bool:
-        """Whether it has printed its URL, which it does once it listens."""
-        return self.base_url.startswith("http")
-
-    @property
-    def base_url(self) -> str:
-        """Empty until it is ready."""
-        return self.log_file.read_text().strip()
-
-    def put(self, what: str, document: Mapping[str, object]) -> None:
-        """Raises OSError if it refuses."""
-        url = f"{self.base_url}/admin/{what}"
-        request = urllib.request.Request(url, data=msgspec.json.encode(document), method="PUT")
-        with urllib.request.urlopen(request):
-            pass
 
 
 class CertificateLoad(Load):
@@ -176,10 +135,11 @@ def _user(user_id: str) -> dict[str, Any]:
 
 
 async def _write_rows(world: World) -> None:
-    cassandra = Cassandra(
-        CassandraConfig(contact_points=tuple(world.cassandra.contact_points), port=world.cassandra.port), Metrics()
-    )
-    await cassandra.open()
+    async with open_cassandra(world) as cassandra:
+        await write_rows(cassandra, await _writes(cassandra))
+
+
+async def _writes(cassandra: Cassandra) -> list[Sequence[Write]]:
     batch = await cassandra.prepare(
         "INSERT INTO sunbird_courses.course_batch (courseid, batchid, cert_templates) VALUES (?, ?, ?)"
     )
@@ -198,9 +158,7 @@ async def _write_rows(world: World) -> None:
         row = (ACTIVITY_TYPE, course.course_id, user_id, context_id(course.batch_id), _aggregates(course))
         writes.append(Write(enrolment, (user_id, course.course_id, course.batch_id, *progress)))
         writes.append(Write(aggregates, row))
-    for start in range(0, len(writes), _ROWS_AT_A_TIME):
-        await cassandra.write([write] for write in writes[start : start + _ROWS_AT_A_TIME])
-    await cassandra.close()
+    return [[write] for write in writes]
 
 
 def _templates() -> dict[str, dict[str, str]]:

@@ -23,7 +23,7 @@ from local import generator, story, supervisor
 from local.config import load_config
 from local.errors import LocalWorldError
 from local.http_services import HttpServices
-from local.readers import HIERARCHY_KEYSPACE, Readers, progress_report
+from local.readers import HIERARCHY_KEYSPACE, HIERARCHY_TABLES, Readers, progress_report
 from local.story import Learner, Story
 from local.tables import Tables
 from local.world import TOPICS, World
@@ -147,14 +147,12 @@ def _prepare(told: Story, world: World, tables: Tables, services: HttpServices) 
 
 def _prepare_report(told: Story, world: World, tables: Tables) -> None:
     """What the progress report reads besides: the tree of the course and the learners' profiles."""
-    replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
-    tables.execute(f"CREATE KEYSPACE IF NOT EXISTS {HIERARCHY_KEYSPACE} WITH replication = {replication}")
-    table = f"{HIERARCHY_KEYSPACE}.content_hierarchy"
-    tables.execute(f"CREATE TABLE IF NOT EXISTS {table} (identifier text PRIMARY KEY, hierarchy text)")
+    for statement in HIERARCHY_TABLES:
+        tables.execute(statement)
     quizzes = [{"identifier": quiz, "contentType": "SelfAssess"} for quiz in told.quizzes]
     tree = {"identifier": told.course.course_id, "leafNodesCount": len(told.course.contents), "children": quizzes}
     tables.execute(
-        f"INSERT INTO {table} (identifier, hierarchy) VALUES (?, ?)",
+        f"INSERT INTO {HIERARCHY_KEYSPACE}.content_hierarchy (identifier, hierarchy) VALUES (?, ?)",
         told.course.course_id,
         msgspec.json.encode(tree).decode(),
     )
@@ -245,11 +243,13 @@ class Watched:
                 now = time.monotonic()
                 live.update(self._progress(expected, what, now - started))
                 if all(self._count(topic) >= count for topic, count in expected.items()):
-                    return
+                    break
                 if news:
                     last_news = now
                 elif now - last_news > TIMEOUT_SECONDS:
                     raise LocalWorldError(f"nothing new for {TIMEOUT_SECONDS:g} s: the jobs' logs are in .local/flink")
+        if not console.is_terminal:
+            console.line()  # rich leaves it out there
 
     def _progress(self, expected: Mapping[str, int], what: str, seconds: float) -> Table:
         table = Table("topic", "messages", "of", title=f"{what}, {seconds:.1f} s", title_justify="left")

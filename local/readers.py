@@ -20,6 +20,12 @@ from local.tokens import TokenIssuer
 from local.world import World
 
 HIERARCHY_KEYSPACE = "dev_hierarchy_store"
+HIERARCHY_TABLES = (
+    f"CREATE KEYSPACE IF NOT EXISTS {HIERARCHY_KEYSPACE} "
+    "WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+    f"CREATE TABLE IF NOT EXISTS {HIERARCHY_KEYSPACE}.content_hierarchy (identifier text PRIMARY KEY, hierarchy text)",
+)
+"""Of the content service: what the progress report reads of a course's tree."""
 
 
 class Readers(Server):
@@ -65,6 +71,10 @@ class Readers(Server):
         """Of all routes."""
         return f"http://127.0.0.1:{self._port}"
 
+    def token(self, user_id: str) -> str:
+        """A token of a user for ``x-authenticated-user-token``."""
+        return self._issuer.token(user_id)
+
     def best_scores(
         self, user_id: str, course_id: str, batch_id: str, content_id: str, group_id: str
     ) -> dict[str, float | None]:
@@ -87,24 +97,29 @@ class Readers(Server):
         }
 
     def _ask(self, path: str, request: Mapping[str, Any], user_id: str) -> Any:
-        token = {"x-authenticated-user-token": self._issuer.token(user_id)}
+        token = {"x-authenticated-user-token": self.token(user_id)}
         response = httpx.post(f"{self.url}{path}", json={"request": request}, headers=token, timeout=30)
         if response.status_code != httpx.codes.OK:
             raise LocalWorldError(f"{path} answers {response.status_code}: {response.text}")
         return response.json()["result"]
 
 
-def progress_report(world: World, http_services_url: str, batch_id: str) -> dict[str, dict[str, str]]:
-    """The rows of `python -m reports progress` by user id. Raises LocalWorldError if it fails."""
+def report_environment(world: World, http_services_url: str) -> dict[str, str]:
+    """The variables that point `python -m reports` at these servers."""
     servers = {
         name: value
         for name, value in world.job_environment().items()
         if not name.startswith("AGGREGATES__KAFKA__")  # the reports know no Kafka, and say so
     }
+    return {**servers, "AGGREGATES__CONTENT_BASE_URL": http_services_url}
+
+
+def progress_report(world: World, http_services_url: str, batch_id: str) -> dict[str, dict[str, str]]:
+    """The rows of `python -m reports progress` by user id. Raises LocalWorldError if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         result = subprocess.run(
             [sys.executable, "-m", "reports", "progress", "--batch", batch_id, "--out", folder, "--csv"],
-            env={**os.environ, **servers, "AGGREGATES__CONTENT_BASE_URL": http_services_url},
+            env={**os.environ, **report_environment(world, http_services_url)},
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
