@@ -11,6 +11,7 @@ import org.apache.flink.python.PythonFunctionRunner;
 import org.apache.flink.python.PythonOptions;
 import org.apache.flink.python.util.ProtoUtils;
 import org.apache.flink.runtime.execution.Environment;
+import org.apache.flink.runtime.metrics.TimerGauge;
 import org.apache.flink.streaming.api.operators.python.process.ExternalPythonProcessOperator;
 import org.apache.flink.streaming.api.runners.python.beam.BeamDataStreamPythonFunctionRunner;
 import org.apache.flink.streaming.api.utils.PythonOperatorUtils;
@@ -25,9 +26,9 @@ import org.apache.flink.streaming.runtime.tasks.ProcessingTimeService;
  * more, and completes past the records that failed.
  *
  * <p><b>Records do not wait for their bundle.</b> At each end of a bundle the whole stage runs dry, so bundles have to be
- * long. But PyFlink hands over to Python when it has a megabyte, or when the bundle ends. Here Python gets the first
- * records while the next ones gather, and a bundle ends as soon as none has come for
- * <code>execution.buffer-timeout.interval</code>.
+ * long where there is a backlog. But PyFlink hands over to Python when it has a megabyte, or when the bundle ends. Here
+ * Python gets the first records while the next ones gather, and a bundle ends as soon as the input has run dry: when the
+ * task has been idle for most of the last <code>execution.buffer-timeout.interval</code>.
  */
 public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<IN, OUT> {
 
@@ -38,7 +39,8 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
 
     private transient Throwable failure;
     private transient long bufferTimeoutMillis;
-    private transient int elementCountAtLastLook;
+    private transient TimerGauge idleTime;
+    private transient long idleMillisAtLastLook;
 
     public PythonStageOperator(ExternalPythonProcessOperator<IN, OUT> operator) {
         super(
@@ -51,6 +53,11 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     @Override
     public void open() throws Exception {
         super.open();
+        idleTime = getContainingTask()
+                .getEnvironment()
+                .getMetricGroup()
+                .getIOMetricGroup()
+                .getIdleTimeMsPerSecond();
         bufferTimeoutMillis = Math.max(1, config.get(ExecutionOptions.BUFFER_TIMEOUT).toMillis());
         lookAgain();
     }
@@ -59,14 +66,15 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     private void lookAgain() {
         ProcessingTimeService timeService = getProcessingTimeService();
         timeService.registerTimer(
-                timeService.getCurrentProcessingTime() + bufferTimeoutMillis, timestamp -> finishIdleBundle());
+                timeService.getCurrentProcessingTime() + bufferTimeoutMillis, timestamp -> finishBundleOfDryInput());
     }
 
-    private void finishIdleBundle() throws Exception {
-        if (elementCount > 0 && elementCount == elementCountAtLastLook) {
+    private void finishBundleOfDryInput() throws Exception {
+        long idleMillis = idleTime.getAccumulatedCount();
+        if (elementCount > 0 && 2 * (idleMillis - idleMillisAtLastLook) > bufferTimeoutMillis) {
             invokeFinishBundle();
         }
-        elementCountAtLastLook = elementCount;
+        idleMillisAtLastLook = idleMillis;
         lookAgain();
     }
 
