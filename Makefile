@@ -6,7 +6,7 @@ STAMP := $(VENV)/requirements.sha256
 REQUIREMENTS := requirements/dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check format bench up down status lock setup
+.PHONY: help demo test unit check format bench chaos up down status lock setup
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ format: setup ## format the code
 
 bench: setup ## events/s, CPU and latency on a real cluster, against the plain driver
 	$(RUN) -m benchmarks
+
+chaos: setup ## kill, stop and rescale everything under load, then compare every row and message (SEEDS="1 2 3")
+	$(RUN) -m chaos $(if $(SEEDS),--seeds $(SEEDS))
 
 up: setup ## start the local servers and the Flink cluster and leave them running
 	$(RUN) -m local up

@@ -22,7 +22,7 @@ from common.aggregates import ACTIVITY_TYPE, context_id, merge
 from local import generator, story, supervisor
 from local.config import load_config
 from local.errors import LocalWorldError
-from local.http_services import HttpServices
+from local.http_services import HttpServices, job_settings
 from local.readers import HIERARCHY_KEYSPACE, HIERARCHY_TABLES, Readers, progress_report
 from local.story import Learner, Story
 from local.tables import Tables
@@ -165,22 +165,10 @@ def _row_of(told: Story, learner: Learner) -> tuple[str, str, str, str]:
     return ACTIVITY_TYPE, told.course.course_id, learner.user_id, context_id(told.course.batch_id)
 
 
-def _settings(base_url: str) -> dict[str, dict[str, str]]:
-    """Where each job finds the HTTP services."""
-    return {
-        "assessment_aggregator": {"AGGREGATES__CONTENT_READ_API": f"{base_url}/content/v3/read/"},
-        "activity_aggregate_updater": {"AGGREGATES__SEARCH_API": f"{base_url}/v3/search"},
-        "collection_cert_pre_processor": {
-            "AGGREGATES__LEARNER_BASE_URL": base_url,
-            "AGGREGATES__CONTENT_BASE_URL": base_url,
-        },
-    }
-
-
 @contextmanager
 def _jobs(world: World, services: HttpServices, environment: str) -> Iterator[None]:
     """The jobs on the cluster, submitted at the same time with `flink run`, cancelled in the end."""
-    settings = _settings(services.base_url)
+    settings = job_settings(services.base_url)
     console.print(f"Submitting {', '.join(settings)} with flink run")
     with ThreadPoolExecutor() as executor:
         submissions = [

@@ -287,6 +287,18 @@ def _envelope(
     )
 
 
+def job_settings(base_url: str) -> dict[str, dict[str, str]]:
+    """The variables that tell each job where these services are, by the job's package in `jobs/`."""
+    return {
+        "assessment_aggregator": {"AGGREGATES__CONTENT_READ_API": f"{base_url}/content/v3/read/"},
+        "activity_aggregate_updater": {"AGGREGATES__SEARCH_API": f"{base_url}/v3/search"},
+        "collection_cert_pre_processor": {
+            "AGGREGATES__LEARNER_BASE_URL": base_url,
+            "AGGREGATES__CONTENT_BASE_URL": base_url,
+        },
+    }
+
+
 def main(arguments: list[str]) -> None:
     """Serves until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m local.http_services", description=(__doc__ or "").split("\n")[0])

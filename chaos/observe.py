@@ -1,0 +1,138 @@
+"""Reads what the jobs have written: rows by their keys, messages as they arrive."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from confluent_kafka import Consumer, TopicPartition
+
+from chaos.load import FAILED_TOPIC, Load
+from chaos.oracle import Observed, Sent
+from common.aggregates import ACTIVITY_TYPE, context_id
+from common.events import to_time_ms
+from common.messages import repaired
+from local.tables import Tables
+
+AUDITS, REQUESTS, CERTIFICATES = "telemetry.raw", "issue.certificate.request", "generate.certificate.request"
+FAILED = (*FAILED_TOPIC.values(), "issue.certificate.failed")
+
+
+class Messages:
+    """The output topics from their beginning on."""
+
+    def __init__(self, bootstrap_servers: str, environment: str) -> None:
+        """Reads nothing yet."""
+        self._prefix = f"{environment}."
+        self._consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "chaos", "log_level": 0})
+        topics = [f"{self._prefix}{topic}" for topic in (AUDITS, REQUESTS, CERTIFICATES, *FAILED)]
+        self._partitions = [
+            TopicPartition(topic, number, 0)
+            for topic in topics
+            for number in self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        ]
+        self._consumer.assign(self._partitions)
+        self._sent: dict[str, Counter[Sent]] = {topic: Counter() for topic in (AUDITS, REQUESTS, CERTIFICATES)}
+        self._times: dict[str, int] = {}
+        self._failed: dict[str, list[bytes]] = {topic: [] for topic in FAILED}
+
+    def read(self) -> None:
+        """Takes in all that is there now. Raises KafkaException if the broker does not answer."""
+        ends = {
+            (partition.topic, partition.partition): self._consumer.get_watermark_offsets(partition, timeout=60)[1]
+            for partition in self._partitions
+        }
+        while any(
+            max(position.offset, 0) < ends[position.topic, position.partition]
+            for position in self._consumer.position(self._partitions)
+        ):
+            for message in self._consumer.consume(1_000, timeout=0.2):
+                if message.error() is None:
+                    self._take(message.topic().removeprefix(self._prefix), message.value())
+
+    def repeats(self, load: Load) -> int:
+        """AUDIT events and requests of a load that came more often than their events."""
+        return sum(
+            max(0, count - load.produced[sent.user_id, self._times[sent.message_id]])
+            for topic in (AUDITS, REQUESTS)
+            for sent, count in self._sent[topic].items()
+            if sent.user_id.startswith(load.course.course_id)
+        )
+
+    def of(self, load: Load) -> Observed:
+        """The messages of a load's learners and events; every message about somebody else is left out."""
+        mine = load.course.course_id
+
+        def of_learners(topic: str) -> set[Sent]:
+            return {sent for sent in self._sent[topic] if sent.user_id.startswith(mine)}
+
+        return Observed(
+            audits=of_learners(AUDITS),
+            requests=of_learners(REQUESTS),
+            certificates=of_learners(CERTIFICATES),
+            failed={
+                topic: {value for value in values if mine.encode() in value} for topic, values in self._failed.items()
+            },
+        )
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._consumer.close()
+
+    def _take(self, topic: str, value: bytes) -> None:
+        if topic in self._failed:
+            self._failed[topic].append(repaired(value))
+            return
+        sent = _read(topic, msgspec.json.decode(value))
+        self._sent[topic][sent] += 1
+        self._times[sent.message_id] = msgspec.json.decode(value)["ets"]
+
+
+def _read(topic: str, message: Mapping[str, Any]) -> Sent:
+    edata = message["edata"]
+    if topic == AUDITS:
+        return Sent(message["actor"]["id"], (message["object"]["id"], edata["type"], message["ets"]), message["mid"])
+    user_id = edata["userId"] if topic == CERTIFICATES else edata["userIds"][0]
+    return Sent(user_id, (message["ets"],), message["mid"])
+
+
+def read_rows(tables: Tables, load: Load, observed: Observed) -> None:
+    """Adds every number in the rows of a load's learners."""
+    course_id, batch_id = load.course.course_id, load.course.batch_id
+    numbers = observed.numbers
+    for learner in load.learners:
+        user_id = learner.user_id
+        enrolment = (user_id, course_id, batch_id)
+        for row in tables.execute(
+            "SELECT content_id, attempt_id, total_score, total_max_score FROM assessment_aggregator "
+            "WHERE user_id = ? AND course_id = ? AND batch_id = ?",
+            *enrolment,
+        ):
+            key = ("attempt", user_id, row["content_id"], row["attempt_id"])
+            numbers[*key, "score"] = row["total_score"]
+            numbers[*key, "max_score"] = row["total_max_score"]
+        for activity_id in (course_id, *(unit_id for unit_id, _ in load.course.units)):
+            for row in tables.execute(
+                "SELECT aggregates FROM user_activity_agg "
+                "WHERE activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?",
+                *(ACTIVITY_TYPE, activity_id, user_id, context_id(batch_id)),
+            ):
+                for name, value in (row["aggregates"] or {}).items():
+                    numbers["aggregates", activity_id, user_id, name] = value
+        for row in tables.execute(
+            "SELECT contentid, viewcount, completedcount FROM user_content_consumption "
+            "WHERE userid = ? AND courseid = ? AND batchid = ?",
+            *enrolment,
+        ):
+            for column in ("viewcount", "completedcount"):
+                numbers["content", user_id, row["contentid"], column] = row[column]
+        for row in tables.execute(
+            "SELECT status, progress, completedon FROM user_enrolments "
+            "WHERE userid = ? AND courseid = ? AND batchid = ?",
+            *enrolment,
+        ):
+            for column in ("status", "progress"):
+                if row[column] is not None:
+                    numbers["enrolment", user_id, column] = row[column]
+            if row["completedon"] is not None:
+                numbers["enrolment", user_id, "completedon"] = to_time_ms(row["completedon"])

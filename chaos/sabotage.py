@@ -1,0 +1,53 @@
+"""Ways to break the jobs on purpose, to see that the oracle notices: each changes the code that is shipped."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from chaos.cluster import Edit
+
+
+class Sabotage(NamedTuple):
+    """Edits of the code, variables of the jobs, and the faults under which it shows."""
+
+    edits: Sequence[Edit]
+    faults: Sequence[str]
+    settings: Mapping[str, str] = {}
+
+
+SABOTAGES = {
+    # Of one batch in five the aggregates are not written, though its attempts are.
+    "skip-write": Sabotage(
+        [
+            Edit(
+                "jobs/assessment_aggregator/store.py",
+                "for enrolment, change in changes.items()\n        )",
+                "for enrolment, change in changes.items() if now.microsecond // 1000 % 5\n        )",
+            )
+        ],
+        ["kill -9 Python worker"],
+    ),
+    # A completion that comes again is taken for a new one.
+    "count-replay": Sabotage(
+        [
+            Edit(
+                "jobs/activity_aggregate_updater/rules.py",
+                "        return Effect.REPLAY\n",
+                "        return Effect.NEW\n",
+            )
+        ],
+        ["kill -9 Python worker", "kill -9 TaskManager"],
+    ),
+    # The stage raises at the first fault of the world, in PyFlink's operator as it is shipped.
+    "no-guard": Sabotage(
+        [
+            Edit("common/async_guard.py", '    if hasattr(wait, "unguarded"):\n', "    if True:\n"),
+            Edit(
+                "common/async_guard.py",
+                "gateway().jvm.org.sunbird.aggregates.PythonStageOperator(operator)",
+                "gateway().jvm.java.util.Objects.requireNonNull(operator)",
+            ),
+        ],
+        ["kill -9 Cassandra", "kill -9 Cassandra", "kill -9 Cassandra"],
+        {"AGGREGATES__RETRY__PATIENCE_MS": "1"},
+    ),
+}
