@@ -27,8 +27,15 @@ from common.metrics import Metrics
 
 Row = tuple[Any, ...]
 
-# The driver is ScyllaDB's too, and calls it an error that Cassandra has no shards.
-logging.getLogger("acsylla").addFilter(lambda record: "sharding info" not in record.getMessage())
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not that Cassandra has no shards, an error for a driver that is ScyllaDB's too, nor what is raised anyway."""
+    message = record.getMessage()
+    is_refusal = "establish a control connection" in message and "Received error response" in message
+    return "sharding info" not in message and not is_refusal
+
+
+logging.getLogger("acsylla").addFilter(_is_news)
 
 # Told by the driver before or instead of an answer, or by a node about itself: the statement may work later.
 _WORLD = (

@@ -20,7 +20,8 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPa
 
 from common.config import ConfigError, JobConfig, load
 from common.events import BadEvent
-from common.kafka_client import client_properties
+from common.faults import TaskFault, WorldFault
+from common.kafka_client import check_login, client_properties
 from common.messages import repaired
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
@@ -59,7 +60,11 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         parser.exit(2, f"{error}\n")
     try:
+        check_login(config.kafka)
         counts = replay(config, options.reason, dry_run=options.dry_run)
+    except (TaskFault, WorldFault) as fault:
+        print(fault, file=sys.stderr)
+        return 1
     except KafkaException as error:
         print(f"Kafka: {error.args[0]}", file=sys.stderr)
         return 1

@@ -9,6 +9,7 @@ Servers end with the `with` block, and with the process if that is killed.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
+from typing import Self
 
 from common.config import CassandraConfig
 from local import jars
@@ -167,7 +168,7 @@ class World:
             server.stop()
         self.flink.client.close()
 
-    def __enter__(self) -> "World":
+    def __enter__(self) -> Self:
         """Starts it."""
         self.start()
         return self

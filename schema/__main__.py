@@ -31,7 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.errors(include_input=False):
             print("schema:", *map(str, problem["loc"]), problem["msg"], file=sys.stderr)
         return 1
-    except (SchemaError, errors.CassException, OSError) as error:
+    except errors.CassException as error:
+        print(f"schema: Cassandra: {error}", file=sys.stderr)
+        return 1
+    except (SchemaError, OSError) as error:
         print(f"schema: {error}", file=sys.stderr)
         return 1
     return 0

@@ -17,9 +17,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from common import start_check
 from common.caches import BadValue, RedisDatabase
 from common.cassandra import Cassandra
 from common.faults import TaskFault, WorldFault
+from common.kafka_client import check_login
 from common.metrics import Metrics
 from services import assessment, content_state, group_activity, openapi
 from services.assessment import Assessment, Attempt, Invalid
@@ -86,6 +88,17 @@ async def open_servers(config: ServicesConfig, metrics: Metrics) -> AsyncIterato
         publisher = Publisher(config.kafka, config.publish_timeout_ms, max_message_in_bytes)
         stack.push_async_callback(publisher.close)
         yield Servers(store, relations, group_cache, scores, group_service, publisher)
+
+
+async def check_logins(config: ServicesConfig) -> None:
+    """Raises TaskFault if Kafka, Cassandra or Redis refuses us, WorldFault where Cassandra is down.
+
+    By themselves wrong passwords of Kafka and Redis would show with the first request that needs them.
+    """
+    await start_check.try_out(asyncio.to_thread(check_login, config.kafka))
+    async with open_servers(config, Metrics()) as servers:
+        for database in (servers.relations, servers.group_cache, servers.scores):
+            await start_check.try_out(database.open())
 
 
 def create_application(config: ServicesConfig, tokens: Tokens) -> Starlette:

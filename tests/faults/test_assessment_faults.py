@@ -13,6 +13,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
 
 from local.config import load_config
+from local.errors import LocalWorldError
 from local.flink_client import FlinkClient
 from local.world import World
 from tests.assessment import FAILED, REQUESTS, Assessment, Learner, Tables
@@ -93,7 +94,7 @@ def tables_of(world: World) -> Iterator[Tables]:
 
 
 @contextmanager
-def running_job(world: World, topics: Assessment, *, is_started: bool = True, **variables: str) -> Iterator[str]:
+def running_job(world: World, topics: Assessment, **variables: str) -> Iterator[str]:
     """Its id. It works in two subtasks, each with a Python worker, and is gone at the end."""
     environment = {
         "AGGREGATES__KAFKA__ENV": topics.env,
@@ -104,8 +105,7 @@ def running_job(world: World, topics: Assessment, *, is_started: bool = True, **
     }
     job = world.submit("jobs.assessment_aggregator", parallelism=2, options=OPTIONS, environment=environment)
     try:
-        if is_started:
-            world.flink.client.wait_until_running(job, 120)
+        world.flink.client.wait_until_running(job, 120)
         yield job
     finally:
         world.flink.client.cancel(job)
@@ -179,13 +179,10 @@ def test_a_killed_task_manager_is_replaced(world: World, load: Load) -> None:
         assert not any(worker.is_running() for worker in workers)
 
 
-def test_a_wrong_keyspace_stops_the_task_at_its_start_and_says_why(world: World, load: Load) -> None:
-    with running_job(world, load.topics, is_started=False, AGGREGATES__CASSANDRA__KEYSPACE="nowhere") as job:
-        client = world.flink.client
-        # PyFlink opens its functions with the first bundle.
-        load.topics.send(load.learners[0].attempt("do_1", "a1", [(1, 2)]))
-        wait_until(lambda: client.exceptions(job) != [], "the task has failed", 60)
-        text = client.exceptions(job)[0]
-        assert "TaskFault: Cassandra refuses a statement: " in text
-        assert "nowhere" in text
-        assert client.checkpoints(job)["completed"] == 0
+def test_a_wrong_keyspace_stops_the_start_and_says_why(world: World, load: Load) -> None:
+    said = "AssessmentAggregator cannot start: Cassandra refuses a statement: .*nowhere"
+    with (
+        pytest.raises(LocalWorldError, match=said),
+        running_job(world, load.topics, AGGREGATES__CASSANDRA__KEYSPACE="nowhere"),
+    ):
+        raise AssertionError("it has started")

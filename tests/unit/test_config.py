@@ -500,6 +500,10 @@ class TestSecrets:
         secrets = [location for location, key in keys.items() if configuration._is_secret(key)]
         assert {(*location[:-1], f"{location[-1]}_file") for location in secrets} <= keys.keys()
 
+    def test_have_variables_whose_values_flink_hides_in_its_log(self) -> None:
+        """`flink run` logs the environment of the program that submits a job, but for what looks like a secret."""
+        assert all("password" in variable(location).lower() for location in SECRETS)
+
     def test_are_not_shown(self, config: AssessmentAggregatorConfig) -> None:
         printed = print_config(config)
         assert printed.count("'**********'") == 5

@@ -1,0 +1,202 @@
+"""Servers that ask for passwords: the job works on them, a wrong one stops every start, none is ever written down."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from local.config import REPOSITORY, load_config
+from local.errors import LocalWorldError
+from local.tokens import TokenIssuer
+from tests.assessment import Assessment, Learner, Tables
+from tests.secured_world import MARK, REDIS_PASSWORD, SecuredWorld, make_certificate
+from tests.waiting import wait_until
+
+MODULE = "jobs.assessment_aggregator"
+WRONG = f"wrong {MARK}"
+PASSWORDS = {
+    "Kafka": "AGGREGATES__KAFKA__SASL_PASSWORD",
+    "Cassandra": "AGGREGATES__CASSANDRA__PASSWORD",
+    "Redis": "AGGREGATES__REDIS__PASSWORD",
+}
+
+REASONS = {
+    "Kafka": "invalid credentials with SASL mechanism SCRAM-SHA-512",
+    "Cassandra": "Provided username aggregates and/or password are incorrect",
+    "Redis": "invalid username-password pair",
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredWorld]:
+    with SecuredWorld(load_config({}).isolated(tmp_path_factory.mktemp("secured"))) as world:
+        yield world
+
+
+@dataclass
+class RunningJob:
+    id: str
+    topics: Assessment
+
+
+@pytest.fixture(scope="module")
+def job(world: SecuredWorld) -> Iterator[RunningJob]:
+    with closing(Assessment(world)) as topics:
+        yield RunningJob(submit(world, topics), topics)
+
+
+def submit(world: SecuredWorld, topics: Assessment) -> str:
+    return world.submit(MODULE, parallelism=1, environment={"AGGREGATES__KAFKA__ENV": topics.env})
+
+
+def test_the_job_works_with_the_right_passwords(world: SecuredWorld, job: RunningJob, unique: str) -> None:
+    learner = Learner.unique(unique)
+    job.topics.send(learner.attempt("do_1", "a1", [(1.5, 2)]))
+    assert job.topics.attempt_ids(learner, 1) == ["a1"]
+    with world.cassandra.admin("sunbird_courses") as session:
+        tables = Tables(session)
+        (row,) = tables.attempts(learner)
+        assert (row.attempt_id, row.total_score, row.total_max_score) == ("a1", 1.5, 2)
+        assert tables.aggregates(learner).aggregates["score:do_1"] == 1.5
+
+
+def test_a_password_that_is_changed_fails_the_task_until_it_is_right_again(world: SecuredWorld, unique: str) -> None:
+    learner = Learner.unique(unique)
+    client = world.flink.client
+    with closing(Assessment(world)) as topics, world.redis.client() as admin:
+        job = submit(world, topics)
+        client.wait_until_running(job)
+        admin.config_set("requirepass", f"changed {MARK}")
+        try:
+            # PyFlink opens its functions with the first bundle.
+            topics.send(learner.attempt("do_1", "a1", [(1.5, 2)]))
+            wait_until(lambda: client.exceptions(job) != [], "the task has failed", 60)
+        finally:
+            admin.config_set("requirepass", REDIS_PASSWORD)
+        text = client.exceptions(job)[0]
+        assert f"TaskFault: Redis 127.0.0.1:{world.redis.port}, database 10 refuses the connection: " in text
+        assert REASONS["Redis"] in text
+        assert topics.attempt_ids(learner, 1) == ["a1"]
+        client.cancel(job)
+
+
+def without_kafka(world: SecuredWorld) -> dict[str, str]:
+    return {name: value for name, value in world.job_environment().items() if "KAFKA" not in name}
+
+
+class TestAWrongPassword:
+    @pytest.mark.parametrize(
+        ("module", "server"),
+        [
+            (MODULE, "Kafka"),
+            (MODULE, "Cassandra"),
+            (MODULE, "Redis"),
+            ("jobs.activity_aggregate_updater", "Redis"),
+            ("jobs.collection_cert_pre_processor", "Redis"),
+        ],
+    )
+    def test_stops_the_start_of_a_job(self, world: SecuredWorld, module: str, server: str) -> None:
+        assert_told(run(module, **world.job_environment() | {PASSWORDS[server]: WRONG}), server)
+
+    def test_stops_flink_run(self, world: SecuredWorld, job: RunningJob) -> None:
+        jobs = world.flink.client.jobs()
+        with pytest.raises(LocalWorldError) as caught:
+            world.submit(MODULE, environment={PASSWORDS["Redis"]: WRONG})
+        assert "\nAssessmentAggregator cannot start: Redis " in str(caught.value)
+        assert MARK not in str(caught.value)
+        assert world.flink.client.jobs() == jobs
+
+    @pytest.mark.parametrize("server", PASSWORDS)
+    def test_stops_the_start_of_the_services(self, world: SecuredWorld, tmp_path: Path, server: str) -> None:
+        keys = {"AGGREGATES__TOKENS__PUBLIC_KEYS_FOLDER": str(TokenIssuer(tmp_path).public_keys_folder)}
+        assert_told(run("services", **world.job_environment() | keys | {PASSWORDS[server]: WRONG}), server)
+
+    @pytest.mark.parametrize("server", ["Cassandra", "Redis"])
+    def test_stops_a_report(self, world: SecuredWorld, tmp_path: Path, server: str) -> None:
+        arguments = ("reports", "progress", "--batch", "b-1", "--out", str(tmp_path))
+        assert_told(run(*arguments, **without_kafka(world) | {PASSWORDS[server]: WRONG}), server)
+
+    def test_stops_a_replay(self, world: SecuredWorld) -> None:
+        arguments = ("jobs.replay", "--job", "assessment_aggregator")
+        assert_told(run(*arguments, **world.job_environment() | {PASSWORDS["Kafka"]: WRONG}), "Kafka")
+
+    def test_stops_the_change_of_the_schema(self, world: SecuredWorld) -> None:
+        arguments = ("schema", "apply", "--contact-points", "127.0.0.1", "--port", str(world.cassandra.port))
+        assert_told(run(*arguments, **world.job_environment() | {PASSWORDS["Cassandra"]: WRONG}), "Cassandra")
+
+
+def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """`python -m`, from the outside."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=REPOSITORY,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def assert_told(ended: "subprocess.CompletedProcess[str]", server: str) -> None:
+    """In one line, which has the server and its reason in it and no password."""
+    assert (ended.returncode, ended.stdout) == (1, "")
+    (line,) = ended.stderr.splitlines()
+    assert server in line
+    assert REASONS[server] in line
+    assert MARK not in line
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused(world: SecuredWorld, tmp_path: Path) -> None:
+    """A warning that a server may be down would be wrong: it will be the same for ever."""
+    _, certificate = make_certificate()
+    (tmp_path / "other.pem").write_bytes(certificate)
+    other = {"AGGREGATES__KAFKA__TLS__CA_FILE": str(tmp_path / "other.pem")}
+    ended = run(MODULE, **world.job_environment() | other)
+    assert ended.returncode == 1
+    assert "cannot start: Kafka 127.0.0.1:" in ended.stderr
+    assert "certificate verify failed" in ended.stderr
+
+
+class TestNoPasswordIs:
+    def test_in_any_log(self, world: SecuredWorld, job: RunningJob) -> None:
+        """Of the servers, of Flink's processes, and of the program that submitted the job."""
+        world.flink.client.wait_until_running(job.id)
+        logs = {file: file.read_text(errors="replace") for file in world.config.state_folder.rglob("*.log")}
+        assert [file for file, text in logs.items() if MARK in text] == []
+        # Where they would be.
+        flink = world.config.state_folder / "flink"
+        for folder, hidden in (
+            ("client", "AGGREGATES__KAFKA__SASL_PASSWORD=******"),
+            ("job-manager", "sasl.jaas.config = [hidden]"),
+            ("task-manager-0", "sasl.jaas.config = [hidden]"),
+        ):
+            assert any(hidden in text for file, text in logs.items() if file.parent == flink / folder), folder
+
+    def test_in_what_flinks_api_shows(self, world: SecuredWorld, job: RunningJob) -> None:
+        client = world.flink.client
+        client.wait_until_running(job.id)
+        paths = ["/config", "/jobmanager/config", "/jobmanager/environment", f"/jobs/{job.id}"]
+        paths += [f"/jobs/{job.id}/{part}" for part in ("config", "plan", "exceptions", "accumulators", "checkpoints")]
+        paths += [f"/jobs/{job.id}/checkpoints/config", f"/jobs/{job.id}/jobmanager/environment"]
+        paths += [f"/jobs/{job.id}/vertices/{vertex.id}" for vertex in client.vertices(job.id)]
+        paths += [f"/taskmanagers/{task_manager}" for task_manager in client.task_managers() or ()]
+        answers = {path: json.dumps(client.get(path), ensure_ascii=False) for path in paths}
+        assert [path for path, answer in answers.items() if MARK in answer] == []
+        assert "user-config" in answers[f"/jobs/{job.id}/config"]
+
+    @pytest.mark.parametrize(
+        "module",
+        [MODULE, "jobs.activity_aggregate_updater", "jobs.collection_cert_pre_processor", "services"],
+    )
+    def test_in_the_configuration_that_is_printed(self, world: SecuredWorld, module: str) -> None:
+        ended = run(module, "--print-config", **world.job_environment())
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.count("**********") == len(PASSWORDS)
+        assert MARK not in ended.stdout

@@ -1,0 +1,100 @@
+"""What stops the start of a job and what does not; the servers themselves are in tests/integration/test_security.py."""
+
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from common import kafka_client, start_check
+from common.config import JobConfig, KafkaConfig, load
+from common.events import Skip
+from common.faults import TaskFault, WorldFault
+from common.metrics import Metrics
+from common.pipeline import Job, Outcome
+from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
+
+
+class Opening(Job[bytes]):
+    """A job whose servers do what ``opening`` does."""
+
+    name = "Opening"
+    user_id_path = ("userId",)
+    failed_topic = "failed"
+
+    def __init__(self, opening: Callable[[], None], calls: list[str]) -> None:
+        self._opening = opening
+        self._calls = calls
+
+    def decode(self, value: bytes, timestamp_ms: int) -> bytes | Skip:
+        raise NotImplementedError
+
+    async def open(self, metrics: Metrics) -> None:
+        self._calls.append("open")
+        self._session = lambda: None  # cannot be pickled
+        self._opening()
+
+    async def apply(self, events: Sequence[bytes]) -> Sequence[Outcome]:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        self._calls.append("close")
+
+
+def nothing() -> None:
+    pass
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def fail(*_: Any) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.fixture
+def config() -> JobConfig:
+    return load(AssessmentAggregatorConfig, environ={})
+
+
+@pytest.fixture
+def logins(monkeypatch: pytest.MonkeyPatch) -> list[KafkaConfig]:
+    """Those to Kafka, which all go well."""
+    logins: list[KafkaConfig] = []
+    monkeypatch.setattr(kafka_client, "check_login", logins.append)
+    return logins
+
+
+def test_logs_in_everywhere_and_leaves_the_job_as_it_was(config: JobConfig, logins: list[KafkaConfig]) -> None:
+    calls: list[str] = []
+    job = Opening(nothing, calls)
+    start_check.check(config, job)
+    assert logins == [config.kafka]
+    assert calls == ["open", "close"]
+    pickle.dumps(job)
+
+
+def test_a_refusal_ends_the_program(
+    config: JobConfig, logins: list[KafkaConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    with pytest.raises(SystemExit) as caught:
+        start_check.check(config, Opening(raising(TaskFault("wrong password")), calls))
+    assert caught.value.code == "Opening cannot start: wrong password"
+    assert calls == ["open", "close"]
+
+    monkeypatch.setattr(kafka_client, "check_login", raising(TaskFault("unknown user")))
+    with pytest.raises(SystemExit) as caught:
+        start_check.check(config, Opening(nothing, calls))
+    assert caught.value.code == "Opening cannot start: unknown user"
+
+
+@pytest.mark.parametrize("error", [WorldFault("down"), FileNotFoundError("no such certificate")])
+def test_what_cannot_be_seen_from_here_is_a_warning(
+    config: JobConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(kafka_client, "check_login", raising(WorldFault("no broker")))
+    start_check.check(config, Opening(raising(error), calls))
+    assert calls == ["open", "close"]
+    assert caplog.messages == ["cannot be checked from here: no broker", f"cannot be checked from here: {error}"]
