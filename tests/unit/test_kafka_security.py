@@ -1,5 +1,6 @@
 """Login and TLS of the configuration, as Kafka's Java clients and librdkafka want it."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from pydantic import SecretStr
 
 from common import kafka
 from common.config import KafkaConfig, KafkaTlsConfig
-from common.kafka_client import client_properties
+from common.faults import WorldFault
+from common.kafka_client import check_login, client_properties
 
 SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka.common.security"
 
@@ -107,3 +109,18 @@ class TestLibrdkafka:
         properties = client_properties(config(security_protocol="SSL", tls=KafkaTlsConfig(verify="certificate")))
         assert properties["ssl.endpoint.identification.algorithm"] == "none"
         Producer({**properties, "log_level": 0})
+
+
+class TestLogin:
+    """With brokers that refuse: tests/integration/test_security.py."""
+
+    def test_without_a_broker(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            silent = f"127.0.0.1:{server.getsockname()[1]}"
+            with pytest.raises(WorldFault, match=f"^Kafka {silent}: "):
+                check_login(KafkaConfig(bootstrap_servers=silent, env="dev"), timeout_seconds=0.2)
+
+    def test_without_the_authorities(self, tmp_path: Path) -> None:
+        tls = KafkaTlsConfig(ca_file=str(tmp_path / "missing"))
+        with pytest.raises(WorldFault, match=r"^Kafka kafka-1:9092,kafka-2:9092: .*ssl\.ca\.location failed"):
+            check_login(config(security_protocol="SSL", tls=tls))
