@@ -3,9 +3,9 @@
 The driver is acsylla (C++, asyncio): 60 to 75 us of CPU a statement, where cassandra-driver takes 160 to 240.
 
 Every statement of the suite is an upsert that may be repeated, so all are marked idempotent and the driver may try
-another node by itself. The driver gives each write a timestamp from this machine's clock that never goes back; of two
-writes to one cell the later wins, so the clocks of the workers' machines have to agree as well as those of Cassandra's
-nodes.
+another node by itself. The driver gives each write a timestamp from this machine's clock that never goes back while the
+session lives, even if the clock does. Of two writes to one cell the later wins, so the clocks of the workers' machines
+have to agree as well as those of Cassandra's nodes.
 """
 
 import asyncio
