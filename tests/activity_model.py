@@ -25,6 +25,8 @@ from jobs.activity_aggregate_updater.rules import (
 
 COURSE = "do_course"
 ASHA = Enrolment("asha", COURSE, "b1")
+AGAIN = Enrolment("asha", COURSE, "b2")
+LEARNERS = [ASHA, Enrolment("ravi", COURSE, "b1"), AGAIN]
 SETTINGS = Settings(audit_topic="audit", certificate_topic="certificate")
 
 SECOND = 1_000

@@ -18,6 +18,7 @@ from local.config import Config, load_config
 from local.flink import FlinkCluster
 from local.flink_client import TERMINAL
 from local.world import CASSANDRA, FLINK, KAFKA, REDIS, World
+from tests.assessment import Learner, Tables
 from tests.waiting import wait_until
 
 TESTS = Path(__file__).parent
@@ -89,6 +90,16 @@ def redis_client(world: World) -> Iterator["redis.Redis"]:
 def unique() -> str:
     """A text that no other test has: the start of its ids."""
     return uuid.uuid4().hex[:12]
+
+
+@pytest.fixture
+def learner(unique: str) -> Learner:
+    return Learner.unique(unique)
+
+
+@pytest.fixture(scope="session")
+def tables(cassandra_session: Session) -> Tables:
+    return Tables(cassandra_session)
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,13 @@ import uuid
 from collections.abc import Callable, Iterable
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from local.world import World
 from tests.waiting import wait_until
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""Of what the producer sends; a topic takes a megabyte unless it is configured otherwise."""
 
 
 class Inbox:
@@ -59,11 +63,38 @@ class JobTopics:
 
     def __init__(self, world: World, names: Iterable[str]) -> None:
         self.env = f"test-{uuid.uuid4().hex[:8]}"
-        self._bootstrap_servers = world.kafka.bootstrap_servers
-        self._producer = Producer({"bootstrap.servers": self._bootstrap_servers, "linger.ms": 5, "log_level": 0})
+        self._kafka = world.kafka
+        self._producer = Producer(
+            {
+                "bootstrap.servers": world.kafka.bootstrap_servers,
+                "linger.ms": 5,
+                "log_level": 0,
+                "message.max.bytes": MAX_MESSAGE_BYTES,
+            }
+        )
+        self._inboxes: dict[str, Inbox] = {}
+        self.create(*names)
+
+    def create(self, *names: str) -> None:
+        """New ones, or deleted ones anew."""
         topics = {name: self.topic(name) for name in names}
-        world.kafka.create_topics(topics.values(), 1)
-        self._inboxes = {name: Inbox(self._bootstrap_servers, topic) for name, topic in topics.items()}
+        self._kafka.create_topics(topics.values(), 1)
+        self._inboxes |= {name: Inbox(self._kafka.bootstrap_servers, topic) for name, topic in topics.items()}
+
+    def delete(self, name: str) -> None:
+        """Returns when the broker does not know it any more."""
+        self._inboxes.pop(name).close()
+        topic, admin = self.topic(name), self._kafka.admin()
+        admin.delete_topics([topic])[topic].result()
+        wait_until(lambda: topic not in admin.list_topics(timeout=30).topics, f"{topic} is deleted")
+
+    def configure(self, name: str, key: str, value: int) -> None:
+        """Changes a setting of a topic."""
+        entry = ConfigEntry(key, str(value), incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, self.topic(name), incremental_configs=[entry])
+        # Without a name it would be gone, and the request with it, before the answer is there.
+        admin = self._kafka.admin()
+        admin.incremental_alter_configs([resource])[resource].result()
 
     def topic(self, name: str) -> str:
         """Its name in the broker."""

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from cassandra.cluster import Session
 
 from local.world import World
-from tests.assessment import Assessment, Learner, Tables
+from tests.assessment import Assessment
 from tests.minicluster import MiniCluster
 
 
@@ -31,13 +30,3 @@ def assessment(running_assessment: tuple[Assessment, MiniCluster]) -> Iterator[A
     topics, cluster = running_assessment
     with cluster.log_on_failure():
         yield topics
-
-
-@pytest.fixture
-def learner(unique: str) -> Learner:
-    return Learner.unique(unique)
-
-
-@pytest.fixture(scope="session")
-def tables(cassandra_session: Session) -> Tables:
-    return Tables(cassandra_session)

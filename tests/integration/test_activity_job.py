@@ -1,8 +1,10 @@
 """The activity aggregate updater from its input topic to tables and topics: its real entry point on a MiniCluster."""
 
 import json
+import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
@@ -13,12 +15,13 @@ from confluent_kafka import Message
 
 from common.relations import leaf_nodes_key
 from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
-from jobs.activity_aggregate_updater.rules import Content
+from jobs.activity_aggregate_updater.rules import Content, Settings
+from jobs.replay import main
 from local.config import load_config
 from local.http_services import SEARCH, HttpServices, Switch
 from local.servers import Redis
 from local.world import World
-from tests.activity_model import ASHA, COURSE, DAY, HOUR, T0, RelationCache, Tables, completed
+from tests.activity_model import ASHA, COURSE, DAY, HOUR, T0, RelationCache, Tables, Updater, completed
 from tests.activity_servers import Ids, Servers, value
 from tests.job_topics import JobTopics
 from tests.minicluster import MiniCluster
@@ -380,3 +383,45 @@ class TestServersThatAreDown:
         ((_, reason),) = job.failed(learner.course_id, 1)
         assert "is retired" in reason
         assert job.services.requests[SEARCH] == before + 5
+
+
+class TestReplay:
+    def test_applies_what_failed_for_a_course_that_was_missing(
+        self, job: Job, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        ids, tables = Ids(), Tables()
+        course = ids.course(RelationCache({"do_unit_1": ["A", "B"], "do_unit_2": ["C", "D"]}))
+        learners = [ids.enrolment(Enrolment(f"learner-{number}", COURSE, "b1")) for number in range(250)]
+        for learner in learners:
+            tables.enrol(learner)
+        job.servers.put(tables)
+        events = [completed(content, by=learner) for content in "ABCD" for learner in learners]
+        job.send(*events)
+        failed = job.failed(course.course_id, 1000)
+        assert {reason for _, reason in failed} == {
+            f"course {course.course_id} has no leaf nodes and is neither published nor retired"
+        }
+        assert job.servers.rows(learners, course) == tables.rows()
+
+        job.servers.publish(course)
+        for name, text in {**world.job_environment(), "AGGREGATES__KAFKA__ENV": job.topics.env}.items():
+            monkeypatch.setenv(name, text)
+        arguments = ["--job", "activity_aggregate_updater", "--reason", course.course_id]
+        assert main(arguments) == 0
+        assert re.fullmatch(r"(\d+ passed over, )?1000 sent\n", capsys.readouterr().out)
+
+        settings = Settings(job.topics.topic(AUDITS), job.topics.topic(REQUESTS))
+        expected: dict[str, Counter[bytes]] = {settings.audit_topic: Counter(), settings.certificate_topic: Counter()}
+        for result in Updater(tables, course, settings).run(events):
+            for message in result.messages:
+                expected[message.topic][message.value] += 1
+        for name in (AUDITS, REQUESTS):
+            values = expected[job.topics.topic(name)]
+            sent = job.messages(name, ids.prefix, values.total())
+            assert Counter(message.value() for message in sent) == values
+        assert job.servers.rows(learners, course) == tables.rows()
+        again = [message for message in job.topics.inbox(FAILED).all() if ids.prefix.encode() in message.value()]
+        assert len(again) == len(failed) == 1000
+
+        assert main(arguments) == 0
+        assert capsys.readouterr().out == "nothing to replay\n"

@@ -24,12 +24,21 @@ from local.config import load_config
 from local.http_services import SEARCH, HttpServices, Switch
 from local.servers import Redis
 from local.world import World
-from tests.activity_model import ASHA, COURSE, DAY, HOUR, T0, Killed, RelationCache, Tables, Updater, completed
+from tests.activity_model import (
+    ASHA,
+    DAY,
+    HOUR,
+    LEARNERS,
+    T0,
+    Killed,
+    RelationCache,
+    Tables,
+    Updater,
+    completed,
+)
 from tests.activity_servers import Ids, Running, Servers
 from tests.activity_strategies import courses, events, old_tables
 
-AGAIN = Enrolment("asha", COURSE, "b2")
-LEARNERS = [ASHA, Enrolment("ravi", COURSE, "b1"), AGAIN]
 SETTINGS = Settings(audit_topic="dev.telemetry.raw", certificate_topic="dev.issue.certificate.request")
 
 

@@ -1,0 +1,109 @@
+"""A Cassandra that answers timeouts to half of the writes, though it does them: everything is counted once."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.policies import RetryPolicy, RoundRobinPolicy
+
+from common.events import BadEvent
+from common.group_commit import GroupCommit, Limits, Observer
+from common.messages import Message
+from jobs.activity_aggregate_updater.events import ContentsCompleted
+from jobs.activity_aggregate_updater.rules import Settings
+from local.config import load_config
+from local.process import Launch
+from local.servers import Cassandra
+from local.world import CASSANDRA, World
+from tests.activity_model import DAY, LEARNERS, T0, RelationCache, Tables, Updater, completed
+from tests.activity_servers import Ids, Running, Servers
+from tests.activity_strategies import CONTENTS
+
+SYNC_MS, WRITE_TIMEOUT_MS = 80, 40
+
+
+class SlowCommitLog(Cassandra):
+    """Writes its commit log in turns, and takes half a turn for a timeout: a write in the first half has it."""
+
+    def prepare(self) -> Launch:
+        launch = super().prepare()
+        file = self.state_folder / "cassandra.yaml"
+        group = (
+            f"commitlog_sync: group\n"
+            f"commitlog_sync_group_window: {SYNC_MS}ms\n"
+            f"write_request_timeout: {WRITE_TIMEOUT_MS}ms"
+        )
+        file.write_text(file.read_text().replace("commitlog_sync: batch", group))
+        return launch
+
+
+class WriteAgain(RetryPolicy):
+    """Of the test's own writes, until one is in time."""
+
+    def on_write_timeout(self, *_: object, **__: object) -> tuple[int, None]:
+        return self.RETRY, None
+
+
+@pytest.fixture
+def slow_session(tmp_path: Path) -> Iterator[Session]:
+    config = load_config({}).isolated(tmp_path)
+    slow = World(config, {CASSANDRA})
+    slow.cassandra = SlowCommitLog(config, slow.java)
+    profile = ExecutionProfile(RoundRobinPolicy(), WriteAgain())
+    with (
+        slow,
+        Cluster(
+            slow.cassandra.contact_points,
+            port=slow.cassandra.port,
+            protocol_version=5,
+            execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        ) as cluster,
+    ):
+        yield cluster.connect("sunbird_courses")
+
+
+def test_events_count_once(world: World, slow_session: Session, caplog: pytest.LogCaptureFixture) -> None:
+    servers, ids, chosen = Servers(world, slow_session), Ids(), random.Random(11)
+    (host,) = slow_session.hosts
+    config = servers.config(CASSANDRA__PORT=str(host.endpoint.port))
+    course = ids.course(RelationCache({"do_unit_1": CONTENTS[:2], "do_unit_2": CONTENTS[2:]}))
+    learners = [ids.enrolment(learner) for learner in LEARNERS]
+    tables = Tables()
+    for learner in learners:
+        tables.enrol(learner)
+    servers.publish(course)
+    servers.put(tables)
+    arrived = [
+        completed(*chosen.sample(CONTENTS, 2), at=T0 + chosen.randint(0, 6 * DAY), by=chosen.choice(learners))
+        for _ in range(60)
+    ]
+    settings = Settings(config.kafka.topic("telemetry.raw"), config.kafka.topic("issue.certificate.request"))
+    expected = Updater(tables, course, settings).run(arrived)
+
+    batch_sizes: list[int] = []
+    limits = Limits(max_batch_size=4, initial_backoff_ms=1, max_backoff_ms=SYNC_MS)
+
+    async def test() -> None:
+        async with Running(config) as process:
+
+            async def apply(batch: Sequence[ContentsCompleted]) -> Sequence[list[Message] | BadEvent]:
+                return await process.apply(*batch)
+
+            def refuse(event: ContentsCompleted, error: Exception) -> BadEvent:
+                raise AssertionError(f"{event} is refused") from error
+
+            observer = Observer(batch_applied=lambda size, _: batch_sizes.append(size))
+            commit = GroupCommit(apply, refuse, limits, observer)
+            sent = await asyncio.gather(*(commit.submit(event.enrolment, event) for event in arrived))
+        assert sent == [list(result.messages) for result in expected]
+
+    with caplog.at_level(logging.WARNING, "common.group_commit"):
+        asyncio.run(test())
+    assert servers.rows(learners, course) == tables.rows()
+    assert sum(batch_sizes) == len(arrived)
+    timeouts = [record for record in caplog.records if "Cassandra: Write timeout" in record.getMessage()]
+    assert len(timeouts) > len(batch_sizes) / 2

@@ -1,0 +1,127 @@
+"""A clock that jumps back and forth by hours: rows and messages are those of a steady one.
+
+What jumps here is the clock of the job's own code. The times of writes are the driver's: see ``common/cassandra.py``.
+"""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from cassandra.cluster import Session
+
+from common.config import load
+from common.metrics import Metrics
+from jobs.activity_aggregate_updater.rules import Settings
+from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
+from jobs.assessment_aggregator.job import AssessmentAggregator
+from local.world import World
+from tests.activity_model import DAY, LEARNERS, RelationCache, Tables, Updater, batches, completed
+from tests.activity_servers import Ids, Running, Servers
+from tests.assessment import Learner
+from tests.assessment import Tables as AssessmentTables
+from tests.strategies import T0, JsonObject
+
+MINUTE_NS = 60 * 1_000_000_000
+CLOCK_COLUMNS = {"created_on", "updated_on", "agg_last_updated"}
+ID_COLUMNS = {"user_id", "course_id", "batch_id", "activity_id", "context_id"}
+
+
+class Clock:
+    """The machine's, but for its jumps."""
+
+    def __init__(self) -> None:
+        self._time_ns = time.time_ns
+        self._jumps = random.Random(7)
+        self._off_by_ns = 0
+
+    def jump(self) -> None:
+        self._off_by_ns = self._jumps.randint(-180, 180) * MINUTE_NS
+
+    def time_ns(self) -> int:
+        return self._time_ns() + self._off_by_ns
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "time_ns", clock.time_ns)
+    return clock
+
+
+def test_the_assessment_aggregator(world: World, tables: AssessmentTables, clock: Clock, unique: str) -> None:
+    job = AssessmentAggregator(load(AssessmentAggregatorConfig, environ=world.job_environment()))
+    steady, jumping = Learner.unique(f"steady-{unique}"), Learner.unique(f"jumping-{unique}")
+
+    def events(learner: Learner) -> list[JsonObject]:
+        return [
+            learner.attempt("do_1", "a1", [(5, 10)]),
+            learner.attempt("do_1", "a2", [(9, 10)], T0 + 1),
+            learner.attempt("do_1", "a2", [(4, 10)], T0 + 2),  # replaces the one before
+            learner.attempt("do_1", "a1", [(8, 10)], T0 - 1),  # is late
+            learner.attempt("do_2", "b1", [(1, 10)], T0),
+            learner.attempt("do_1", "a1", [(7, 10)], T0 + 3),  # replaces the first
+            learner.attempt("do_2", "b1", [(1, 10)], T0),  # comes again
+            learner.recompute("do_1", T0 + 4),
+        ]
+
+    async def apply(learner: Learner, *, jumps: bool) -> list[int]:
+        """How many messages each event has sent."""
+        sent = []
+        for event in events(learner):
+            if jumps:
+                clock.jump()
+            (outcome,) = await job.apply([job.decode(json.dumps(event).encode(), T0)])
+            assert not isinstance(outcome, Exception), outcome
+            sent.append(len(outcome))
+        return sent
+
+    async def test() -> None:
+        await job.open(Metrics())
+        try:
+            assert await apply(steady, jumps=False) == await apply(jumping, jumps=True) == [1, 1, 1, 0, 1, 1, 1, 1]
+        finally:
+            await job.close()
+
+    asyncio.run(test())
+    assert [row.total_score for row in tables.attempts(steady)] == [7, 4, 1]
+    assert _steady_columns(tables.attempts(jumping)) == _steady_columns(tables.attempts(steady))
+    assert _steady_columns([tables.aggregates(jumping)]) == _steady_columns([tables.aggregates(steady)])
+
+
+def _steady_columns(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    return [
+        {name: value for name, value in row._asdict().items() if name not in CLOCK_COLUMNS | ID_COLUMNS} for row in rows
+    ]
+
+
+def test_the_activity_aggregate_updater(world: World, cassandra_session: Session, clock: Clock) -> None:
+    servers, ids, chosen = Servers(world, cassandra_session), Ids(), random.Random(7)
+    config = servers.config()
+    course = ids.course(RelationCache({"do_unit_1": ["A", "B"], "do_unit_2": ["C", "D"]}))
+    learners = [ids.enrolment(learner) for learner in LEARNERS]
+    tables = Tables()
+    for learner in learners:
+        tables.enrol(learner)
+    servers.publish(course)
+    servers.put(tables)
+    arrived = [
+        completed(*chosen.sample("ABCDE", 2), at=T0 + chosen.randint(0, 20 * DAY), by=chosen.choice(learners))
+        for _ in range(40)
+    ]
+    settings = Settings(config.kafka.topic("telemetry.raw"), config.kafka.topic("issue.certificate.request"))
+    expected = Updater(tables, course, settings).run(arrived)
+
+    async def test() -> None:
+        async with Running(config) as process:
+            sent = []
+            for batch in batches(arrived, [chosen.randint(1, 3) for _ in arrived]):
+                clock.jump()
+                sent += await process.apply(*batch)
+        assert sent == [list(result.messages) for result in expected]
+
+    asyncio.run(test())
+    assert servers.rows(learners, course) == tables.rows()
