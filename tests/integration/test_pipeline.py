@@ -40,6 +40,8 @@ def test_operators_have_the_names_and_uids_that_savepoints_hold(world: World, tm
     jars.FLINK_CONNECTOR.ensure(world.java, print)
     environment = {
         **os.environ,
+        # A job logs in before it is laid out.
+        **world.job_environment(),
         "JAVA_HOME": str(world.java.home),
         "FLINK_CONF_DIR": str(FLINK_CONF),
         "FLINK_LOG_DIR": str(tmp_path),
