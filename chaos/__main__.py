@@ -105,9 +105,7 @@ def _start(stack: ExitStack, folder: Path, pause_seconds: float, sabotage: Sabot
     stack.enter_context(world)
     world.kafka.create_topics(f"{ENVIRONMENT}.{topic}" for topic in TOPICS)
     services = stack.enter_context(HttpServices())
-    cluster = Cluster(
-        world, services, ENVIRONMENT, random.Random(), pause_seconds, sabotage.edits, dict(sabotage.settings)
-    )
+    cluster = Cluster(world, services, ENVIRONMENT, random.Random(), pause_seconds, sabotage.edits)
     cluster.submit_all()
     cluster.wait_until_recovered(checkpoints=1)
     return cluster

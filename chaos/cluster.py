@@ -44,8 +44,6 @@ class Cluster:
     pause_seconds: float
     edits: Sequence[Edit] = ()
     """Of the code of all jobs."""
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """Of all jobs, as variables."""
     jobs: dict[str, str] = field(default_factory=dict)
     """Job id by name."""
     restarts: int = 0
@@ -64,7 +62,6 @@ class Cluster:
                 **self.world.job_environment(),
                 "AGGREGATES__KAFKA__ENV": self.environment,
                 **job_settings(self.services.base_url)[name],
-                **self.settings,
             },
         )
 

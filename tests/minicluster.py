@@ -1,8 +1,8 @@
 """A job of this repository on Flink's MiniCluster: its real entry point, in a process of its own, on servers that run.
 
 `flink run --target local` reads a FLINK_CONF_DIR as a cluster does (`python -m jobs.<job>` alone would not), and runs
-the Python functions in threads of the job's client. So a start takes half the time of a standalone cluster's, and a
-job has neither a TaskManager nor workers that could be killed.
+the job in its client, with its Python workers below it. So a start takes half the time of a standalone cluster's, and
+there is no TaskManager that could be killed.
 """
 
 import os
