@@ -350,7 +350,8 @@ class TestBreaker:
         async def test() -> None:
             async with client(services.base_url + USER_READ, breaker_failures=3, breaker_delay_ms=100) as learner:
                 first = asyncio.create_task(learner.get("u-1"))
-                await until(lambda: services.requests[USER] >= 3)
+                # Of the client: the service has counted a request before its answer is here.
+                await until(lambda: learner.counts[1] >= 3)
                 opened = time.monotonic()
                 waiting = [first, *(asyncio.create_task(learner.get("u-1")) for _ in range(50))]
                 await until(lambda: services.requests[USER] >= 6)
