@@ -19,6 +19,7 @@ from common.concurrency import gather_all
 from common.config import CassandraConfig
 from common.http import ApiClient
 from common.metrics import Metrics
+from common.relations import optional_nodes_key
 from reports import model
 from reports.config import ReportsConfig
 from reports.model import Batch, Enrolment, Learner, ReportError
@@ -126,7 +127,7 @@ class Store:
 
     async def optional_contents(self, course_id: str) -> frozenset[str]:
         """Contents that do not count for a course's progress. Raises ReportError if the key holds no set."""
-        key = f"{course_id}:{course_id}:optionalnodes"
+        key = optional_nodes_key(course_id, course_id)
         contents = (await self._relations.sets([key]))[key]
         if isinstance(contents, BadValue):
             raise ReportError(contents.reason)

@@ -23,6 +23,7 @@ from common.cassandra import Cassandra
 from common.faults import TaskFault, WorldFault
 from common.kafka_client import check_login
 from common.metrics import Metrics
+from common.relations import leaf_nodes_key
 from services import assessment, content_state, group_activity, openapi
 from services.assessment import Assessment, Attempt, Invalid
 from services.caches import WritableRedisDatabase
@@ -374,7 +375,7 @@ def _too_large(limit: int) -> ApiError:
 
 def _leaf_nodes_key(attempt: Attempt) -> str:
     course_id = attempt.event.enrolment.course_id
-    return f"{course_id}:{course_id}:leafnodes"
+    return leaf_nodes_key(course_id, course_id)
 
 
 def _now_ms() -> int:
