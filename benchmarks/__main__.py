@@ -22,7 +22,7 @@ from benchmarks.assessment import AssessmentLoad
 from benchmarks.certificate import CertificateLoad
 from benchmarks.load import Event, Load, PlainDriver
 from benchmarks.measure import Sample, SteadyState, in_all, percentile, sample, steady_state, watch
-from common.config import CassandraConfig
+from benchmarks.rows import cassandra_config
 from common.metrics import Metrics
 from local.config import environment_name, load_config
 from local.world import ALL, ENVIRONMENT, World
@@ -254,9 +254,7 @@ async def _plain(world: World, load: Load, events: int) -> SteadyState:
         "driver process": lambda: [psutil.Process()],
         "Cassandra": lambda: [psutil.Process(world.cassandra.pid)],
     }
-    driver = PlainDriver(
-        CassandraConfig(contact_points=tuple(world.cassandra.contact_points), port=world.cassandra.port), Metrics()
-    )
+    driver = PlainDriver(cassandra_config(world), Metrics())
     await driver.open()
     batches = load.record(driver, 3, BATCH_SIZE)
     done = 0

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate, islice
 
 from benchmarks.load import Event, Load, PlainDriver
-from common.cassandra import Cassandra, Write
-from common.config import CassandraConfig
+from benchmarks.rows import open_cassandra, write_rows
+from common.cassandra import Write
 from common.events import to_datetime
 from common.metrics import Metrics
 from jobs.activity_aggregate_updater import rules
@@ -151,20 +151,22 @@ def _completions(seed: int) -> Iterator[ContentsCompleted]:
 
 
 async def _enrol_all(world: World) -> None:
-    cassandra = Cassandra(
-        CassandraConfig(contact_points=tuple(world.cassandra.contact_points), port=world.cassandra.port), Metrics()
-    )
-    await cassandra.open()
-    enrol = await cassandra.prepare(
-        "INSERT INTO sunbird_courses.user_enrolments (userid, courseid, batchid, active, status) "
-        "VALUES (?, ?, ?, true, 0)"
-    )
-    await cassandra.write(
-        [Write(enrol, (f"user-{seed}-{user}", course.course_id, course.batch_id)) for course in COURSES.values()]
-        for seed in SEEDS
-        for user in range(USERS)
-    )
-    await cassandra.close()
+    async with open_cassandra(world) as cassandra:
+        enrol = await cassandra.prepare(
+            "INSERT INTO sunbird_courses.user_enrolments (userid, courseid, batchid, active, status) "
+            "VALUES (?, ?, ?, true, 0)"
+        )
+        await write_rows(
+            cassandra,
+            (
+                [
+                    Write(enrol, (f"user-{seed}-{user}", course.course_id, course.batch_id))
+                    for course in COURSES.values()
+                ]
+                for seed in SEEDS
+                for user in range(USERS)
+            ),
+        )
 
 
 def _relations(course: Course, content_ids: Collection[str]) -> Relations:

@@ -11,9 +11,9 @@ import psutil
 
 from benchmarks.http_services import HttpServices
 from benchmarks.load import Event, Load, PlainDriver
-from benchmarks.rows import open_cassandra, write_rows
+from benchmarks.rows import aggregates, open_cassandra, write_rows
 from common import messages
-from common.aggregates import ACTIVITY_TYPE, ATTEMPTS_COUNT, COMPLETED_COUNT, MAX_SCORE, SCORE, context_id, metric_key
+from common.aggregates import ACTIVITY_TYPE, context_id
 from common.cassandra import Cassandra, Write
 from common.events import to_datetime
 from jobs.collection_cert_pre_processor.store import EnrolmentKey, Store
@@ -63,7 +63,7 @@ class CertificateLoad(Load):
             for course in COURSES:
                 collections.set(course.course_id, msgspec.json.encode({"name": f"Course {course.course_id}"}))
                 for content_id in course.contents:
-                    is_quiz = content_id in _quizzes(course)
+                    is_quiz = content_id in course.quizzes
                     document = {"contentType": "SelfAssess" if is_quiz else "Resource", "name": content_id}
                     contents.set(content_id, msgspec.json.encode(document))
         self._services.start()
@@ -100,11 +100,6 @@ class CertificateLoad(Load):
             keys = [_enrolment(event.value) for event in islice(events, batch_size)]
             await store.enrolments_and_aggregates(dict.fromkeys(keys, False), dict.fromkeys(keys))
             yield
-
-
-def _quizzes(course: Course) -> list[str]:
-    """The last content of each unit."""
-    return [contents[-1] for _, contents in course.units]
 
 
 def _enrolment(value: bytes) -> EnrolmentKey:
@@ -147,43 +142,22 @@ async def _writes(cassandra: Cassandra) -> list[Sequence[Write]]:
         "INSERT INTO sunbird_courses.user_enrolments (userid, courseid, batchid, active, status, completedon, "
         "progress, contentstatus) VALUES (?, ?, ?, true, 2, ?, ?, ?)"
     )
-    aggregates = await cassandra.prepare(
+    add_aggregates = await cassandra.prepare(
         "INSERT INTO sunbird_courses.user_activity_agg (activity_type, activity_id, user_id, context_id, aggregates) "
         "VALUES (?, ?, ?, ?, ?)"
     )
     completed_on = to_datetime(_FIRST_TIME_MS)
-    writes = [Write(batch, (course.course_id, course.batch_id, _templates())) for course in COURSES]
+    writes = [
+        Write(batch, (course.course_id, course.batch_id, generator.certificate_templates(75))) for course in COURSES
+    ]
     for user_id, course in LEARNERS:
         progress = (completed_on, len(course.contents), dict.fromkeys(course.contents, 2))
         row = (ACTIVITY_TYPE, course.course_id, user_id, context_id(course.batch_id), _aggregates(course))
         writes.append(Write(enrolment, (user_id, course.course_id, course.batch_id, *progress)))
-        writes.append(Write(aggregates, row))
+        writes.append(Write(add_aggregates, row))
     return [[write] for write in writes]
-
-
-def _templates() -> dict[str, dict[str, str]]:
-    texts: dict[str, object] = {
-        "criteria": {"enrollment": {"status": 2}, "assessment": {"score": {">=": 75}}},
-        "issuer": {"name": "Sunbird", "url": "https://sunbird.org"},
-        "signatoryList": [
-            {"name": "Head", "id": "head", "designation": "Head", "image": "https://sunbird.org/head.png"}
-        ],
-    }
-    return {
-        "template_75": {
-            "identifier": "template_75",
-            "name": "Completion with 75 percent",
-            "url": "CLOUD_BASE_PATH/certificate.svg",
-            **{name: msgspec.json.encode(value).decode() for name, value in texts.items()},
-        }
-    }
 
 
 def _aggregates(course: Course) -> dict[str, float]:
     """80 percent in the first quiz, less in the others."""
-    aggregates = {COMPLETED_COUNT: float(len(course.contents))}
-    for number, quiz in enumerate(_quizzes(course)):
-        aggregates[metric_key(SCORE, quiz)] = 8.0 - number
-        aggregates[metric_key(MAX_SCORE, quiz)] = 10.0
-        aggregates[metric_key(ATTEMPTS_COUNT, quiz)] = 2.0
-    return aggregates
+    return aggregates(len(course.contents), {quiz: 8.0 - number for number, quiz in enumerate(course.quizzes)})

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.http_services import HttpServices
-from benchmarks.rows import cassandra_config, open_cassandra, write_rows
-from common.aggregates import ACTIVITY_TYPE, ATTEMPTS_COUNT, COMPLETED_COUNT, MAX_SCORE, SCORE, context_id, metric_key
+from benchmarks.rows import aggregates, cassandra_config, open_cassandra, write_rows
+from common.aggregates import ACTIVITY_TYPE, context_id
 from common.cassandra import Cassandra, Write
 from common.events import to_datetime
 from local import generator
@@ -97,7 +97,7 @@ async def _plain(world: World, course: Course, learners: int) -> float:
         "issued_certificates FROM sunbird_courses.user_enrolments WHERE courseid = ? AND batchid = ? "
         "AND token(userid) > ? AND token(userid) <= ? ALLOW FILTERING"
     )
-    aggregates = await cassandra.prepare(
+    read_aggregates = await cassandra.prepare(
         "SELECT agg, aggregates FROM sunbird_courses.user_activity_agg "
         "WHERE activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?"
     )
@@ -107,7 +107,7 @@ async def _plain(world: World, course: Course, learners: int) -> float:
     for bounds in token_ranges(SCAN_RANGES):
         async for page in cassandra.pages(enrolments, (course.course_id, course.batch_id, *bounds)):
             keys = [(ACTIVITY_TYPE, course.course_id, row[0], context) for row in page]
-            found += sum(map(len, await cassandra.read(aggregates, keys)))
+            found += sum(map(len, await cassandra.read(read_aggregates, keys)))
     seconds = time.perf_counter() - started
     await cassandra.close()
     if found != learners:
@@ -155,7 +155,7 @@ async def _writes(cassandra: Cassandra, course: Course, users: Sequence[str]) ->
         "INSERT INTO sunbird_courses.user_enrolments (userid, courseid, batchid, active, enrolled_date, contentstatus) "
         "VALUES (?, ?, ?, true, ?, ?)"
     )
-    aggregates = await cassandra.prepare(
+    add_aggregates = await cassandra.prepare(
         "INSERT INTO sunbird_courses.user_activity_agg (activity_type, activity_id, user_id, context_id, aggregates) "
         "VALUES (?, ?, ?, ?, ?)"
     )
@@ -165,13 +165,7 @@ async def _writes(cassandra: Cassandra, course: Course, users: Sequence[str]) ->
         "leafNodesCount": len(course.contents),
         "children": [{"identifier": quiz, "contentType": "SelfAssess"} for quiz in quizzes],
     }
-    metrics = {COMPLETED_COUNT: float(ASSESSMENTS)}
-    for number, quiz in enumerate(quizzes):
-        metrics |= {
-            metric_key(SCORE, quiz): 7.5 - number,
-            metric_key(MAX_SCORE, quiz): 10.0,
-            metric_key(ATTEMPTS_COUNT, quiz): 1.0,
-        }
+    metrics = aggregates(ASSESSMENTS, {quiz: 7.5 - number for number, quiz in enumerate(quizzes)})
     done = dict.fromkeys(quizzes, 2)
     at = to_datetime(_FIRST_TIME_MS)
     writes = [
@@ -181,6 +175,6 @@ async def _writes(cassandra: Cassandra, course: Course, users: Sequence[str]) ->
     for user_id in users:
         writes.append(Write(enrolment, (user_id, course.course_id, course.batch_id, at, done)))
         writes.append(
-            Write(aggregates, (ACTIVITY_TYPE, course.course_id, user_id, context_id(course.batch_id), metrics))
+            Write(add_aggregates, (ACTIVITY_TYPE, course.course_id, user_id, context_id(course.batch_id), metrics))
         )
     return [[write] for write in writes]

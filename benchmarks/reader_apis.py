@@ -14,8 +14,8 @@ import psutil
 
 from benchmarks.http_services import HttpServices
 from benchmarks.measure import SteadyState, percentile, sample, steady_state
-from benchmarks.rows import cassandra_config, open_cassandra, write_rows
-from common.aggregates import ACTIVITY_TYPE, ATTEMPTS_COUNT, COMPLETED_COUNT, MAX_SCORE, SCORE, context_id, metric_key
+from benchmarks.rows import aggregates, cassandra_config, open_cassandra, write_rows
+from common.aggregates import ACTIVITY_TYPE, context_id
 from common.cassandra import Cassandra, Write
 from common.events import to_datetime
 from local import generator
@@ -40,11 +40,11 @@ _FIRST_TIME_MS = 1_715_657_560_000
 
 @dataclass(frozen=True, slots=True)
 class _Api:
-    """One route with the request of a user, and the same reads without HTTP, tokens and JSON."""
+    """One route with the request of each user, and the same reads without HTTP, tokens and JSON."""
 
     name: str
     path: str
-    body: Callable[[str], bytes]
+    bodies: Mapping[str, bytes]
     read: Callable[[str], Awaitable[object]]
 
 
@@ -86,7 +86,7 @@ async def _measure(world: World, readers: Readers, course: Course, users: list[s
 
             async def ask(user_id: str, api: _Api = api) -> None:
                 headers = {USER_TOKEN: tokens[user_id]}
-                async with session.post(api.path, data=api.body(user_id), headers=headers) as response:
+                async with session.post(api.path, data=api.bodies[user_id], headers=headers) as response:
                     body = await response.read()
                     if response.status != 200:
                         raise RuntimeError(f"{api.path} answers {response.status}: {body.decode()}")
@@ -170,7 +170,7 @@ def _apis(store: Store, course: Course, users: list[str]) -> list[_Api]:
         _Api(
             "content state with scores",
             "/v1/content/state/read",
-            lambda _: _request(states),
+            dict.fromkeys(users, _request(states)),
             lambda user_id: store.content_states(
                 ContentStateQuery(user_id, course.course_id, course.batch_id, contents, with_score=True)
             ),
@@ -178,13 +178,13 @@ def _apis(store: Store, course: Course, users: list[str]) -> list[_Api]:
         _Api(
             "assess read",
             "/v1/assess/read",
-            lambda _: _request(scores),
+            dict.fromkeys(users, _request(scores)),
             lambda user_id: store.aggregates(user_id, course.course_id, course.batch_id),
         ),
         _Api(
             f"group of {GROUP_SIZE} learners",
             "/v1/group/activity/agg",
-            lambda user_id: _request({**group, "groupId": group_of[user_id]}),
+            {user_id: _request({**group, "groupId": group_of[user_id]}) for user_id in users},
             lambda user_id: store.group(course.course_id, members[group_of[user_id]]),
         ),
     ]
@@ -204,18 +204,12 @@ async def _writes(cassandra: Cassandra, course: Course, users: list[str]) -> lis
         "INSERT INTO sunbird_courses.assessment_aggregator (user_id, course_id, batch_id, content_id, attempt_id, "
         "last_attempted_on, total_score, total_max_score) VALUES (?, ?, ?, ?, ?, ?, ?, 10)"
     )
-    aggregates = await cassandra.prepare(
+    add_aggregates = await cassandra.prepare(
         "INSERT INTO sunbird_courses.user_activity_agg (activity_type, activity_id, user_id, context_id, aggregates, "
         "agg_last_updated) VALUES (?, ?, ?, ?, ?, ?)"
     )
     at = to_datetime(_FIRST_TIME_MS)
-    metrics = {COMPLETED_COUNT: float(len(course.contents))}
-    for content_id in course.contents:
-        metrics |= {
-            metric_key(SCORE, content_id): 7.5,
-            metric_key(MAX_SCORE, content_id): 10.0,
-            metric_key(ATTEMPTS_COUNT, content_id): 1.0,
-        }
+    metrics = aggregates(len(course.contents), dict.fromkeys(course.contents, 7.5))
     partitions = []
     for user_id in users:
         key = (user_id, course.course_id, course.batch_id)
@@ -227,7 +221,7 @@ async def _writes(cassandra: Cassandra, course: Course, users: list[str]) -> lis
             ],
             [
                 Write(
-                    aggregates,
+                    add_aggregates,
                     (
                         ACTIVITY_TYPE,
                         course.course_id,

@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from chaos.cluster import JOBS, POLL_SECONDS, RECOVERY_TIMEOUT_SECONDS, Cluster
-from chaos.faults import faults
-from chaos.load import ATTEMPTS, COMPLETIONS, Load
+from chaos.faults import FAULTS
+from chaos.load import ATTEMPTS, COMPLETIONS, PASS_PERCENT, Load
 from chaos.observe import REQUESTS, Messages, read_rows
 from chaos.oracle import Problem, compare
 from chaos.sabotage import SABOTAGES, Sabotage
@@ -54,11 +54,12 @@ class Toll:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0 if nothing is wrong."""
-    names = list(faults())
     parser = argparse.ArgumentParser(prog="python -m chaos", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="(default %(default)s)")
     parser.add_argument("--faults-per-seed", type=int, default=3, metavar="NUMBER", help="(default %(default)s)")
-    parser.add_argument("--faults", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument(
+        "--faults", nargs="+", choices=FAULTS, default=list(FAULTS), metavar="NAME", help=", ".join(FAULTS)
+    )
     parser.add_argument(
         "--pause-seconds", type=float, default=20, help="of SIGSTOP and of HTTP services (default %(default)s)"
     )
@@ -125,7 +126,7 @@ def _run_seed(
             repeats = messages.repeats(load)
             console.print(f"seed {seed}: {name}")
             started = time.monotonic()
-            faults()[name](cluster)
+            FAULTS[name](cluster)
             cluster.wait_until_recovered()
             toll = tolls[name]
             toll.recovery_seconds.append(time.monotonic() - started)
@@ -201,7 +202,7 @@ def _prepare(cluster: Cluster, load: Load) -> None:
         for key, members in generator.relation_sets(load.course).items():
             relations.sadd(key, *members)
         for content_id in load.course.contents:
-            content_type = "SelfAssess" if content_id in load.quizzes else "Resource"
+            content_type = "SelfAssess" if content_id in load.course.quizzes else "Resource"
             contents.set(content_id, msgspec.json.encode({"contentType": content_type}))
     cluster.services.contents[load.course.course_id] = {"name": "A course", "contentType": "Course", "status": "Live"}
     with Tables(cluster.world.cassandra.contact_points, cluster.world.cassandra.port) as tables:
@@ -209,7 +210,7 @@ def _prepare(cluster: Cluster, load: Load) -> None:
             "INSERT INTO course_batch (courseid, batchid, name, status, cert_templates) VALUES (?, ?, 'A batch', 1, ?)",
             load.course.course_id,
             load.course.batch_id,
-            load.cert_templates(),
+            generator.certificate_templates(PASS_PERCENT),
         )
         for learner in load.learners:
             cluster.services.users[learner.user_id] = {"firstName": "Asha", "rootOrgId": "sunbird", "status": 1}

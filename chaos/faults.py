@@ -15,29 +15,6 @@ Fault = Callable[[Cluster], None]
 _ROUTES = (USER, CONTENT, SEARCH)
 
 
-def faults() -> dict[str, Fault]:
-    """All faults by name."""
-    return {
-        "kill -9 TaskManager": lambda cluster: cluster.world.flink.task_managers[0].restart(),
-        "kill -9 JobManager": _kill_job_manager,
-        "kill -9 Python worker": lambda cluster: _worker(cluster).kill(),
-        "kill -9 Cassandra": lambda cluster: cluster.world.cassandra.restart(),
-        "kill -9 Kafka": lambda cluster: cluster.world.kafka.restart(),
-        "kill -9 Redis": lambda cluster: cluster.world.redis.restart(),
-        "SIGSTOP TaskManager": lambda cluster: _pause(cluster, _process(cluster.world.flink.task_managers[0])),
-        "SIGSTOP JobManager": lambda cluster: _pause(cluster, _process(cluster.world.flink.job_manager)),
-        "SIGSTOP Python worker": lambda cluster: _pause(cluster, _worker(cluster)),
-        "SIGSTOP Cassandra": lambda cluster: _pause(cluster, _process(cluster.world.cassandra)),
-        "SIGSTOP Kafka": lambda cluster: _pause(cluster, _process(cluster.world.kafka)),
-        "SIGSTOP Redis": lambda cluster: _pause(cluster, _process(cluster.world.redis)),
-        "HTTP services down": _refuse,
-        "HTTP services slow": lambda cluster: _misbehave(cluster, Switch(delay_ms=3_000)),
-        "HTTP services answer 500": lambda cluster: _misbehave(cluster, Switch(status=500)),
-        "rescale to 2 and back": _rescale,
-        "stop, start changed code": _change_code,
-    }
-
-
 def _process(server: Server) -> psutil.Process:
     return psutil.Process(server.pid)
 
@@ -86,3 +63,25 @@ def _change_code(cluster: Cluster) -> None:
     name = cluster.source.choice(JOBS)
     edits: Sequence[Edit] = [Edit("common/pipeline.py", "", "\nCHANGED = True\n")]
     cluster.submit(name, cluster.stop_with_savepoint(name), edits=edits)
+
+
+FAULTS: dict[str, Fault] = {
+    "kill -9 TaskManager": lambda cluster: cluster.world.flink.task_managers[0].restart(),
+    "kill -9 JobManager": _kill_job_manager,
+    "kill -9 Python worker": lambda cluster: _worker(cluster).kill(),
+    "kill -9 Cassandra": lambda cluster: cluster.world.cassandra.restart(),
+    "kill -9 Kafka": lambda cluster: cluster.world.kafka.restart(),
+    "kill -9 Redis": lambda cluster: cluster.world.redis.restart(),
+    "SIGSTOP TaskManager": lambda cluster: _pause(cluster, _process(cluster.world.flink.task_managers[0])),
+    "SIGSTOP JobManager": lambda cluster: _pause(cluster, _process(cluster.world.flink.job_manager)),
+    "SIGSTOP Python worker": lambda cluster: _pause(cluster, _worker(cluster)),
+    "SIGSTOP Cassandra": lambda cluster: _pause(cluster, _process(cluster.world.cassandra)),
+    "SIGSTOP Kafka": lambda cluster: _pause(cluster, _process(cluster.world.kafka)),
+    "SIGSTOP Redis": lambda cluster: _pause(cluster, _process(cluster.world.redis)),
+    "HTTP services down": _refuse,
+    "HTTP services slow": lambda cluster: _misbehave(cluster, Switch(delay_ms=3_000)),
+    "HTTP services answer 500": lambda cluster: _misbehave(cluster, Switch(status=500)),
+    "rescale to 2 and back": _rescale,
+    "stop, start changed code": _change_code,
+}
+"""By name."""

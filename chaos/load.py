@@ -3,7 +3,6 @@
 The expectations are sets and sums over the events that were made, apart from the rules of the jobs.
 """
 
-import json
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -61,7 +60,6 @@ class Load:
         """Two seeds have no course and no learner in common."""
         self._source = random.Random(seed)
         self.course: Course = generator.course(seed)
-        self.quizzes = tuple(contents[-1] for _, contents in self.course.units)
         self.learners = [
             Learner(f"{self.course.course_id}-learner-{number}", self._source.uniform(0.3, 0.8))
             for number in range(LEARNERS)
@@ -82,22 +80,9 @@ class Load:
         self.produced[event.user_id, event.time_ms] += 1
         return event
 
-    def cert_templates(self) -> dict[str, dict[str, str]]:
-        """Of the batch."""
-        return {
-            "template": {
-                "identifier": "template",
-                "name": "Course completion",
-                "url": "CLOUD_BASE_PATH/certificate.svg",
-                "criteria": json.dumps({"enrollment": {"status": 2}, "assessment": {"score": {">=": PASS_PERCENT}}}),
-                "issuer": "{}",
-                "signatoryList": "[]",
-            }
-        }
-
     def _attempt(self, time_ms: int) -> Event:
         learner = self._source.choice(self.learners)
-        quiz = self._source.choice(self.quizzes)
+        quiz = self._source.choice(self.course.quizzes)
         scores = [
             1.0 if self._source.random() < learner.ability else self._source.choice((0.0, 0.25, 0.5))
             for _ in range(QUESTIONS)

@@ -83,9 +83,10 @@ class Messages:
         if topic in self._failed:
             self._failed[topic].append(repaired(value))
             return
-        sent = _read(topic, msgspec.json.decode(value))
+        message = msgspec.json.decode(value)
+        sent = _read(topic, message)
         self._sent[topic][sent] += 1
-        self._times[sent.message_id] = msgspec.json.decode(value)["ets"]
+        self._times[sent.message_id] = message["ets"]
 
 
 def _read(topic: str, message: Mapping[str, Any]) -> Sent:

@@ -102,7 +102,7 @@ def _prepare(told: Story, world: World, tables: Tables, services: HttpServices) 
     with world.redis.client(db=10) as relations, world.redis.client(db=5) as contents:
         for key, members in generator.relation_sets(course).items():
             relations.sadd(key, *members)
-        for content_id in told.quizzes:
+        for content_id in told.course.quizzes:
             contents.set(content_id, msgspec.json.encode({"contentType": "SelfAssess", "totalQuestions": 10}))
     services.contents[course.course_id] = {
         "name": "Flowers, Planets and \\u00bd Numbers",
@@ -118,7 +118,7 @@ def _prepare(told: Story, world: World, tables: Tables, services: HttpServices) 
         course.batch_id,
         "Demo",
         1,
-        told.cert_templates(),
+        generator.certificate_templates(75),
     )
     for learner in told.learners:
         first_name, _, last_name = learner.name.partition(" ")
@@ -149,7 +149,7 @@ def _prepare_report(told: Story, world: World, tables: Tables) -> None:
     """What the progress report reads besides: the tree of the course and the learners' profiles."""
     for statement in HIERARCHY_TABLES:
         tables.execute(statement)
-    quizzes = [{"identifier": quiz, "contentType": "SelfAssess"} for quiz in told.quizzes]
+    quizzes = [{"identifier": quiz, "contentType": "SelfAssess"} for quiz in told.course.quizzes]
     tree = {"identifier": told.course.course_id, "leafNodesCount": len(told.course.contents), "children": quizzes}
     tables.execute(
         f"INSERT INTO {HIERARCHY_KEYSPACE}.content_hierarchy (identifier, hierarchy) VALUES (?, ?)",
@@ -279,7 +279,7 @@ def _show(told: Story, tables: Tables, messages: Mapping[str, list[Message]]) ->
 
 def _show_readers(told: Story, readers: Readers, http_services_url: str) -> list[str]:
     """The best score of the first quiz through each API and in the report, of a new row and of an old one."""
-    course, quiz = told.course, told.quizzes[0]
+    course, quiz = told.course, told.course.quizzes[0]
     report = progress_report(readers.world, http_services_url, course.batch_id)
     readers.wait_until_ready()
     problems: list[str] = []
@@ -348,7 +348,7 @@ def _problems(told: Story, learner: Learner, row: Mapping[str, Any], certified: 
 def _scores(told: Story, aggregates: Mapping[str, float] | None) -> str:
     """`7.5/10` per quiz; maxima that the old job did not write are left out."""
     lines = []
-    for number, quiz in enumerate(told.quizzes, 1):
+    for number, quiz in enumerate(told.course.quizzes, 1):
         if aggregates and f"score:{quiz}" in aggregates:
             maximum = aggregates.get(f"max_score:{quiz}")
             lines.append(f"quiz {number}: {aggregates[f'score:{quiz}']:g}{f'/{maximum:g}' if maximum else ''}")

@@ -35,6 +35,11 @@ class Course:
         """The ids of all leaf contents in the order of the course."""
         return tuple(content for _, contents in self.units for content in contents)
 
+    @property
+    def quizzes(self) -> tuple[str, ...]:
+        """The contents that are attempted for a score: the last one of each unit."""
+        return tuple(contents[-1] for _, contents in self.units)
+
 
 def course(number: int, units: int = 4, contents_per_unit: int = 5) -> Course:
     """The course with a number; two numbers have no id in common."""
@@ -60,6 +65,26 @@ def relation_sets(of: Course) -> dict[str, Sequence[str]]:
         for content in contents:
             sets[f"{of.course_id}:{content}:ancestors"] = (of.course_id, unit)
     return sets
+
+
+def certificate_templates(percent: float) -> dict[str, dict[str, str]]:
+    """Of a batch: who completes the course with at least `percent` as the best score gets the certificate."""
+    texts: dict[str, object] = {
+        "criteria": {"enrollment": {"status": 2}, "assessment": {"score": {">=": percent}}},
+        "issuer": {"name": "Sunbird", "url": "https://sunbird.org"},
+        "signatoryList": [
+            {"name": "Head", "id": "head", "designation": "Head", "image": "https://sunbird.org/head.png"}
+        ],
+    }
+    identifier = f"template_{percent:g}"
+    return {
+        identifier: {
+            "identifier": identifier,
+            "name": f"Course completion with {percent:g} percent",
+            "url": "CLOUD_BASE_PATH/certificate.svg",
+            **{name: _as_json(value) for name, value in texts.items()},
+        }
+    }
 
 
 def attempt_id(user_id: str, content_id: str, number: int) -> str:

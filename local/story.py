@@ -3,7 +3,6 @@
 The expectations are worked out here from the produced events with sums and maxima, apart from the rules of the jobs.
 """
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,7 +47,6 @@ class Story:
     """Everything that is written, produced and expected."""
 
     course: generator.Course
-    quizzes: tuple[str, ...]
     learners: Sequence[Learner]
     """The named ones first."""
     named: int
@@ -68,24 +66,11 @@ class Story:
         expected = learner.expected_aggregates(self.course)
         return expected.get(f"score:{content_id}", float(learner.old_agg.get(f"score:{content_id}", 0)))
 
-    def cert_templates(self) -> dict[str, dict[str, str]]:
-        """Of the batch: whoever has completed the course with at least 75 percent gets the certificate."""
-        return {
-            "template_75": {
-                "identifier": "template_75",
-                "name": "Course completion with 75 percent",
-                "url": "CLOUD_BASE_PATH/certificate.svg",
-                "criteria": json.dumps({"enrollment": {"status": 2}, "assessment": {"score": {">=": 75}}}),
-                "issuer": json.dumps({"name": "Sunbird", "url": "https://sunbird.org"}),
-                "signatoryList": "[]",
-            }
-        }
-
 
 def tell(run: int) -> Story:
     """The story with ids of its own for each `run`, so that it can be told again on the same servers."""
     course = generator.course(run % 1_000_000, units=2, contents_per_unit=3)
-    quiz, other_quiz = quizzes = (course.contents[2], course.contents[5])
+    quiz, other_quiz = course.quizzes
     teller = _Teller(course, run)
     asha = teller.learner("Asha Rao", "7.5 of 10 at best: 7 in the old column", {f"score:{quiz}": 7}, True)
     ravi = teller.learner("Ravi Menon", "7.4 of 10: 7 in the old column, too", {f"score:{quiz}": 7})
@@ -110,7 +95,7 @@ def tell(run: int) -> Story:
     source = random.Random(run)
     crowd = [teller.learner(f"Learner {number}", "") for number in range(CROWD)]
     for learner in crowd:
-        for content_id in quizzes:
+        for content_id in course.quizzes:
             for _ in range(source.randrange(1, 4)):
                 teller.attempt(learner, content_id, source.randrange(41) / 4)
     teller.bad_attempts(asha)
@@ -129,7 +114,6 @@ def tell(run: int) -> Story:
     teller.bad_completions()
     return Story(
         course=course,
-        quizzes=quizzes,
         learners=teller.learners,
         named=len(teller.learners) - CROWD,
         attempts=teller.attempts,
