@@ -72,6 +72,11 @@ class Cluster:
         for submission in submissions:
             submission.result()
 
+    def cancel_all(self) -> None:
+        """Ends the jobs and waits for it."""
+        for job in self.jobs.values():
+            self.world.flink.client.cancel(job)
+
     def stop_with_savepoint(self, name: str) -> str:
         """Ends a job in order; where its savepoint is."""
         return self.world.flink.client.stop_with_savepoint(self.jobs[name], RECOVERY_TIMEOUT_SECONDS)

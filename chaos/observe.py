@@ -24,7 +24,15 @@ class Messages:
     def __init__(self, bootstrap_servers: str, environment: str) -> None:
         """Reads nothing yet."""
         self._prefix = f"{environment}."
-        self._consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "chaos", "log_level": 0})
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": "chaos",
+                # A question for the end of a partition waits behind the fetch that is under way.
+                "fetch.wait.max.ms": 20,
+                "log_level": 0,
+            }
+        )
         topics = [f"{self._prefix}{topic}" for topic in (AUDITS, REQUESTS, CERTIFICATES, *FAILED)]
         self._partitions = [
             TopicPartition(topic, number, 0)

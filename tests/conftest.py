@@ -60,10 +60,20 @@ def running_flink_cluster(world_config: Config) -> Iterator[FlinkCluster]:
 def flink_cluster(running_flink_cluster: FlinkCluster) -> Iterator[FlinkCluster]:
     """A standalone cluster with two free slots. Jobs are submitted with `world.submit` or `flink_cluster.submit`."""
     yield running_flink_cluster
+    ended = [server for server in running_flink_cluster.servers if not server.is_running]
+    for server in ended:
+        # The tests that follow are not to fail of it, too.
+        server.start()
     client = running_flink_cluster.client
     for job, status in client.jobs().items():
         if status not in TERMINAL:
             client.cancel(job)
+    assert not ended, "\n".join(
+        f"{server.name} ended by itself: {line}"
+        for server in ended
+        for line in server.log_file.read_text(errors="replace").splitlines()
+        if " ERROR " in line
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""The assessment aggregator on a real cluster where something dies in the middle of its work: nothing is lost."""
+"""The assessment aggregator on a real cluster where something dies in the middle of its work: nothing is lost.
+
+Killed workers and TaskManagers: test_chaos.py.
+"""
 
 import json
 import os
@@ -7,12 +10,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-import psutil
 import pytest
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
 
-from local.config import load_config
 from local.errors import LocalWorldError
 from local.flink_client import FlinkClient
 from local.world import World
@@ -32,10 +33,9 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Not the session's: its servers are killed."""
-    with World(load_config({}).isolated(tmp_path_factory.mktemp("faults"))) as world:
-        yield world
+def world(mortal_world: World) -> World:
+    """Not the one of all tests."""
+    return mortal_world
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,35 +148,6 @@ def test_a_task_whose_patience_ends_fails_visibly_and_skips_nothing(world: World
         assert any("no success within 1500 ms: Cassandra: " in text for text in client.exceptions(job))
         load.check(world)
         assert has_restarted(client, job)
-
-
-def test_a_killed_python_worker_is_replaced(world: World, load: Load) -> None:
-    with running_job(world, load.topics) as job:
-        client = world.flink.client
-        client.wait_until_running(job, checkpoints=1)
-        workers = world.flink.task_managers[0].python_workers()
-        load.start()
-        workers[0].kill()
-        assert load.finished() < LEARNERS * ATTEMPTS
-        load.check(world)
-        assert has_restarted(client, job)
-        assert workers[0] not in world.flink.task_managers[0].python_workers()
-
-
-def test_a_killed_task_manager_is_replaced(world: World, load: Load) -> None:
-    with running_job(world, load.topics) as job:
-        client = world.flink.client
-        client.wait_until_running(job, checkpoints=1)
-        task_manager = world.flink.task_managers[0]
-        workers = task_manager.python_workers()
-        load.start()
-        task_manager.kill()
-        assert load.finished() < LEARNERS * ATTEMPTS
-        psutil.wait_procs(workers, timeout=30)
-        task_manager.start()
-        load.check(world)
-        assert has_restarted(client, job)
-        assert not any(worker.is_running() for worker in workers)
 
 
 def test_a_wrong_keyspace_stops_the_start_and_says_why(world: World, load: Load) -> None:

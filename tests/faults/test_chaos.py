@@ -1,8 +1,15 @@
-"""The short form of `make chaos`: two faults on a cluster of its own, and the oracle has nothing to say."""
+"""The short form of `make chaos`: processes of Flink are killed, and the oracle has nothing to say."""
 
-from chaos.__main__ import main
+from chaos.run import start_jobs
+from chaos.sabotage import Sabotage
+from local.world import World
+
+FAULTS = ("kill -9 Python worker", "kill -9 TaskManager")
 
 
-def test_nothing_is_lost_and_nothing_is_counted_twice() -> None:
-    faults = ["kill -9 Python worker", "kill -9 Cassandra"]
-    assert main(["--seeds", "1", "--faults-per-seed", "2", "--faults", *faults]) == 0
+def test_nothing_is_lost_and_nothing_is_counted_twice(mortal_world: World) -> None:
+    with start_jobs(mortal_world, pause_seconds=0, sabotage=Sabotage([], []), report=print) as run:
+        run.seed(1, FAULTS, len(FAULTS))
+    assert run.tolls.keys() == set(FAULTS)
+    assert run.problems == []
+    assert run.cluster.restarts == 0

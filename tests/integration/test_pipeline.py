@@ -36,7 +36,8 @@ OPERATORS = [
 an older savepoint reads the input topic from the group's offsets and not the savepoint's, or does not start."""
 
 
-def test_operators_have_the_names_and_uids_that_savepoints_hold(world: World, tmp_path: Path) -> None:
+def _run(module: str, *arguments: str, world: World, log_folder: Path) -> Any:
+    """What `python -m` of a module that uses PyFlink with the connector prints last, from JSON."""
     jars.FLINK_CONNECTOR.ensure(world.java, print)
     environment = {
         **os.environ,
@@ -44,14 +45,13 @@ def test_operators_have_the_names_and_uids_that_savepoints_hold(world: World, tm
         **world.job_environment(),
         "JAVA_HOME": str(world.java.home),
         "FLINK_CONF_DIR": str(FLINK_CONF),
-        "FLINK_LOG_DIR": str(tmp_path),
+        "FLINK_LOG_DIR": str(log_folder),
         # How PyFlink takes a connector where no `flink run` brings it.
         "FLINK_TESTING": "1",
         "FLINK_TEST_LIBS": str(jars.FLINK_CONNECTOR_JAR),
     }
-    modules = [f"jobs.{job}" for job in JOBS]
     result = subprocess.run(
-        [sys.executable, "-m", "tests.stream_graph", *modules],
+        [sys.executable, "-m", module, *arguments],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,
@@ -60,7 +60,20 @@ def test_operators_have_the_names_and_uids_that_savepoints_hold(world: World, tm
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout.splitlines()[-1]) == dict.fromkeys(modules, OPERATORS)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_operators_have_the_names_and_uids_that_savepoints_hold(world: World, tmp_path: Path) -> None:
+    modules = [f"jobs.{job}" for job in JOBS]
+    graphs = _run("tests.stream_graph", *modules, world=world, log_folder=tmp_path)
+    assert graphs == dict.fromkeys(modules, OPERATORS)
+
+
+def test_a_bundle_that_ends_while_its_task_is_closed_does_not_end_the_task_manager(
+    world: World, tmp_path: Path
+) -> None:
+    closed = _run("tests.bundle_factory", world=world, log_folder=tmp_path)
+    assert closed == {"beam": "Reference count must not be negative.", "ours": None}
 
 
 def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(world: World, tmp_path: Path) -> None:
@@ -81,6 +94,7 @@ def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(
 
         def source_is_held_back() -> bool:
             times_ms = cluster.client.metrics(cluster.job, "backPressuredTimeMsPerSecond")
+            print(times_ms, cluster.client.metrics(cluster.job, "numRecordsOut"))
             return any(time_ms > 500 for name, time_ms in times_ms.items() if name.startswith("Source: events/"))
 
         wait_until(source_is_held_back, "the source is slowed down", 60)

@@ -18,12 +18,14 @@ import org.apache.flink.streaming.api.utils.PythonOperatorUtils;
 import org.apache.flink.streaming.runtime.tasks.ProcessingTimeService;
 
 /**
- * PyFlink's operator of a Python function, with two differences.
+ * PyFlink's operator of a Python function, with three differences.
  *
  * <p><b>Once a bundle has failed, no checkpoint passes.</b> A bundle that ends by its timer fails in a callback, whose
  * exception Flink reports to another thread. Until that thread has ended the task, this one goes on. Is a barrier
  * waiting, its checkpoint ends the bundle once more, which Flink 2.3 takes for success because there is no bundle any
  * more, and completes past the records that failed.
+ *
+ * <p><b>A task that ends does not end its TaskManager.</b> See {@link TolerantJobBundleFactory}.
  *
  * <p><b>Records do not wait for their bundle.</b> At each end of a bundle the whole stage runs dry, so bundles have to be
  * long where there is a backlog. But PyFlink hands over to Python when it has a megabyte, or when the bundle ends. Here
@@ -134,7 +136,8 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
                 PipelineOptions options = PipelineOptionsTranslation.fromProto(pipelineOptions);
                 ExperimentalOptions.addExperiment(
                         options.as(ExperimentalOptions.class), "data_buffer_size_limit=" + HAND_OVER_SIZE);
-                return super.createJobBundleFactory(PipelineOptionsTranslation.toProto(options));
+                return new TolerantJobBundleFactory(
+                        super.createJobBundleFactory(PipelineOptionsTranslation.toProto(options)));
             }
         };
     }

@@ -1,0 +1,219 @@
+"""Seeds on a world that runs: each a course with its learners, a load, faults while it goes on, and the oracle."""
+
+import random
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+from chaos.cluster import JOBS, POLL_SECONDS, RECOVERY_TIMEOUT_SECONDS, Cluster
+from chaos.faults import FAULTS
+from chaos.load import ATTEMPTS, COMPLETIONS, PASS_PERCENT, Load
+from chaos.observe import REQUESTS, Messages, read_rows
+from chaos.oracle import Problem, compare
+from chaos.sabotage import Sabotage
+from local import generator
+from local.errors import LocalWorldError
+from local.http_services import HttpServices
+from local.tables import Tables
+from local.world import TOPICS, World
+
+ENVIRONMENT = "chaos"
+INPUTS = dict(zip(JOBS, (ATTEMPTS, COMPLETIONS, REQUESTS), strict=True))
+EVENTS_PER_SECOND = 60
+SHOWN_PROBLEMS = 10
+
+
+@dataclass
+class Toll:
+    """What came of one kind of fault."""
+
+    recovery_seconds: list[float] = field(default_factory=list)
+    repeats: int = 0
+
+
+@dataclass
+class Run:
+    """The jobs on their cluster, and what came of the seeds so far."""
+
+    cluster: Cluster
+    messages: Messages
+    report: Callable[[str], None]
+    """Takes a line of text with rich's markup."""
+    tolls: dict[str, Toll] = field(default_factory=lambda: defaultdict(Toll))
+    """By fault."""
+    problems: list[Problem] = field(default_factory=list)
+
+    def seed(self, seed: int, faults: Sequence[str], number: int) -> None:
+        """One load with so many of the faults, none twice before all were there. Raises LocalWorldError."""
+        self.cluster.source = random.Random(seed)
+        load = Load(seed)
+        _prepare(self.cluster, load)
+        with Producing(self.cluster.world, load) as producing:
+            for name in _choose(self.cluster.source, faults, number):
+                self._inject(seed, name, load)
+        _wait_until_done(self.cluster)
+        self.messages.read()
+        observed = self.messages.of(load)
+        with Tables(self.cluster.world.cassandra.contact_points, self.cluster.world.cassandra.port) as tables:
+            read_rows(tables, load, observed)
+        problems = compare(load, observed)
+        self.problems += problems
+        certificates = len({sent.user_id for sent in observed.certificates})
+        self.report(
+            f"seed {seed}: {producing.events} events, {len(observed.numbers)} numbers, "
+            f"{len(observed.audits) + len(observed.requests)} messages, {certificates} learners with a certificate, "
+            + (f"[red]{len(problems)} wrong" if problems else "[green]all right")
+        )
+        for problem in problems[:SHOWN_PROBLEMS]:
+            self.report(f"  [red]{problem.kind}: {problem.what}")
+
+    def _inject(self, seed: int, name: str, load: Load) -> None:
+        # At a random moment, but with events in flight.
+        time.sleep(self.cluster.source.uniform(1, 4))
+        self.messages.read()
+        repeats = self.messages.repeats(load)
+        self.report(f"seed {seed}: {name}")
+        started = time.monotonic()
+        FAULTS[name](self.cluster)
+        self.cluster.wait_until_recovered()
+        toll = self.tolls[name]
+        toll.recovery_seconds.append(time.monotonic() - started)
+        self.messages.read()
+        toll.repeats += self.messages.repeats(load) - repeats
+
+
+@contextmanager
+def start_jobs(world: World, pause_seconds: float, sabotage: Sabotage, report: Callable[[str], None]) -> Iterator[Run]:
+    """Submits the jobs on topics and HTTP services of their own; `world` is left to itself at the end."""
+    world.kafka.create_topics(f"{ENVIRONMENT}.{topic}" for topic in TOPICS)
+    with (
+        HttpServices() as services,
+        closing(Messages(world.kafka.bootstrap_servers, ENVIRONMENT)) as messages,
+    ):
+        cluster = Cluster(world, services, ENVIRONMENT, random.Random(), pause_seconds, sabotage.edits)
+        cluster.submit_all()
+        try:
+            cluster.wait_until_recovered(checkpoints=1)
+            yield Run(cluster, messages, report)
+        finally:
+            cluster.cancel_all()
+
+
+def _choose(source: random.Random, names: Sequence[str], number: int) -> list[str]:
+    """As many as are wanted, none twice before all were there."""
+    chosen: list[str] = []
+    while len(chosen) < number:
+        chosen += source.sample(list(names), min(len(names), number - len(chosen)))
+    return chosen
+
+
+class Producing:
+    """A thread that sends the events of a load until the `with` block ends; all of them are with the broker then."""
+
+    def __init__(self, world: World, load: Load) -> None:
+        """Sends nothing yet."""
+        self.events = 0
+        self._load = load
+        self._producer = Producer(
+            {
+                "bootstrap.servers": world.kafka.bootstrap_servers,
+                "enable.idempotence": True,
+                "message.timeout.ms": 600_000,
+                "log_level": 0,
+            }
+        )
+        self._refused: list[str] = []
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="load")
+
+    def __enter__(self) -> "Producing":
+        """Starts."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends. Raises LocalWorldError if the broker has not taken everything."""
+        self._end.set()
+        self._thread.join()
+        left = self._producer.flush(RECOVERY_TIMEOUT_SECONDS)
+        if left or self._refused:
+            raise LocalWorldError(f"Kafka has not taken all events: {left} left, refused: {self._refused[:3]}")
+
+    def _run(self) -> None:
+        while not self._end.wait(1 / EVENTS_PER_SECOND):
+            event = self._load.next_event()
+            self.events += 1
+            self._producer.produce(
+                f"{ENVIRONMENT}.{event.topic}", event.value, event.user_id, on_delivery=self._delivered
+            )
+            self._producer.poll(0)
+
+    def _delivered(self, error: object, _: object) -> None:
+        if error is not None:
+            self._refused.append(str(error))
+
+
+def _prepare(cluster: Cluster, load: Load) -> None:
+    """What other services would have written."""
+    with cluster.world.redis.client(db=10) as relations, cluster.world.redis.client(db=5) as contents:
+        for key, members in generator.relation_sets(load.course).items():
+            relations.sadd(key, *members)
+        for content_id in load.course.contents:
+            content_type = "SelfAssess" if content_id in load.course.quizzes else "Resource"
+            contents.set(content_id, msgspec.json.encode({"contentType": content_type}))
+    cluster.services.contents[load.course.course_id] = {"name": "A course", "contentType": "Course", "status": "Live"}
+    with Tables(cluster.world.cassandra.contact_points, cluster.world.cassandra.port) as tables:
+        tables.execute(
+            "INSERT INTO course_batch (courseid, batchid, name, status, cert_templates) VALUES (?, ?, 'A batch', 1, ?)",
+            load.course.course_id,
+            load.course.batch_id,
+            generator.certificate_templates(PASS_PERCENT),
+        )
+        for learner in load.learners:
+            cluster.services.users[learner.user_id] = {"firstName": "Asha", "rootOrgId": "sunbird", "status": 1}
+            tables.execute(
+                "INSERT INTO user_enrolments (userid, courseid, batchid, active, status) VALUES (?, ?, ?, true, 0)",
+                learner.user_id,
+                load.course.course_id,
+                load.course.batch_id,
+            )
+
+
+def _wait_until_done(cluster: Cluster) -> None:
+    """Until checkpoints have completed behind all events. Raises LocalWorldError if that takes too long."""
+    deadline = time.monotonic() + RECOVERY_TIMEOUT_SECONDS
+    for name, topic in INPUTS.items():
+        consumer = Consumer(
+            {
+                "bootstrap.servers": cluster.world.kafka.bootstrap_servers,
+                "group.id": f"{ENVIRONMENT}-{name.replace('_', '-')}-group",
+                "log_level": 0,
+            }
+        )
+        try:
+            while left := _lag(consumer, f"{ENVIRONMENT}.{topic}"):
+                if time.monotonic() > deadline:
+                    raise LocalWorldError(f"{name} has not done {left} events in {RECOVERY_TIMEOUT_SECONDS:g} s")
+                time.sleep(POLL_SECONDS)
+        finally:
+            consumer.close()
+
+
+def _lag(consumer: Consumer, topic: str) -> int:
+    """Events of a topic that the group has not committed; at least 1 while the broker does not say."""
+    try:
+        partitions = [
+            TopicPartition(topic, number) for number in consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        ]
+        return sum(
+            consumer.get_watermark_offsets(partition, timeout=30)[1] - max(partition.offset, 0)
+            for partition in consumer.committed(partitions, timeout=30)
+        )
+    except KafkaException:
+        return 1
