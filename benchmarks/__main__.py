@@ -21,7 +21,16 @@ from benchmarks.activity import ActivityLoad
 from benchmarks.assessment import AssessmentLoad
 from benchmarks.certificate import CertificateLoad
 from benchmarks.load import Event, Load, PlainDriver
-from benchmarks.measure import Sample, SteadyState, in_all, percentile, sample, steady_state, watch
+from benchmarks.measure import (
+    Sample,
+    SteadyState,
+    in_all,
+    memory_by_quarter,
+    percentile,
+    sample,
+    steady_state,
+    watch,
+)
 from benchmarks.rows import cassandra_config
 from common.metrics import Metrics
 from local.config import environment_name, load_config
@@ -32,11 +41,19 @@ LOADS: dict[str, Callable[[], Load]] = {
     "activity": ActivityLoad,
     "certificate": CertificateLoad,
     "certificate-50ms": partial(CertificateLoad, delay_ms=50),
+    # 500 enrolments, so that each of them can have many attempts.
+    "assessment-1-attempt": partial(AssessmentLoad, users=100, attempts_before=1),
+    "assessment-20-attempts": partial(AssessmentLoad, users=100, attempts_before=20),
+    "assessment-200-attempts": partial(AssessmentLoad, users=100, attempts_before=200),
+    "assessment-large-table": partial(AssessmentLoad, other_attempts=300_000),
+    # A million enrolments: most events are the first of theirs, and no row gets large.
+    "assessment-many-learners": partial(AssessmentLoad, users=200_000),
 }
 
 READERS = {"read-apis": reader_apis, "progress-report": progress_report}
 """What reads the tables, without Flink."""
 NAMES = (*LOADS, *READERS)
+DEFAULT_NAMES = ("assessment", "activity", "certificate", "certificate-50ms", *READERS)
 
 WARM_UP = 0.25
 """Part of the events that are not measured: Python imports, the JVMs compile, caches fill."""
@@ -44,6 +61,8 @@ BATCH_SIZE = 256
 """Statements go in waves of as many events as the job's ``batch.max_batch_size``."""
 BATCHES_PER_REPLAY = 20
 """Recorded at once, before they are measured."""
+SLOWEST_EVENTS_PER_SECOND = 100
+"""With fewer a benchmark gives up."""
 PROBE_SECONDS = 0.25
 POLL_SECONDS = 0.02
 LINGER_MS = 5
@@ -53,10 +72,15 @@ LINGER_MS = 5
 def main() -> None:
     """Runs the chosen benchmarks one after the other, each in a world of its own."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *NAMES], help=f"of {', '.join(NAMES)}; all by default")
+    parser.add_argument(
+        "names", nargs="*", choices=NAMES, default=DEFAULT_NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}"
+    )
     parser.add_argument("--events", type=int, default=40_000, help="per job (default %(default)s)")
     parser.add_argument("--parallelism", type=int, default=1)
-    parser.add_argument("--latency-seconds", type=float, default=30, help="at half load (default %(default)s)")
+    parser.add_argument(
+        "--latency-seconds", type=float, default=30, help="at half load, 0 for none (default %(default)s)"
+    )
+    parser.add_argument("--no-plain-driver", action="store_true", help="only the job, no ratio")
     parser.add_argument(
         "--commitlog-sync",
         choices=["batch", "periodic"],
@@ -69,7 +93,7 @@ def main() -> None:
     parser.add_argument("--hold", action="store_true", help="keep everything running until Enter, for a profiler")
     options = parser.parse_args()
     config = load_config({**os.environ, environment_name("cassandra.commitlog_sync"): options.commitlog_sync})
-    for name in options.names or NAMES:
+    for name in options.names:
         reader = READERS.get(name)
         servers = reader.SERVERS if reader else ALL
         with tempfile.TemporaryDirectory() as folder, World(config.isolated(Path(folder)), servers) as world:
@@ -109,18 +133,30 @@ def _measure(load: Load, world: World, options: argparse.Namespace) -> None:
         **load.processes,
     }
     done = _progress(world, load)
-    steady = steady_state(watch(processes, done, options.events, 600), round(options.events * WARM_UP))
+    samples = watch(processes, done, options.events, 600 + options.events / SLOWEST_EVENTS_PER_SECOND)
+    steady = steady_state(samples, round(options.events * WARM_UP))
     _print("steady state", steady)
+    for group, memory in memory_by_quarter(samples).items():
+        print(f"    {group:<22} {' '.join(f'{size / 2**20:.0f}' for size in memory)} MiB after each quarter")
+    counts = world.flink.client.checkpoints(job)
+    print(f"    checkpoints: {counts['completed']} completed, {counts['failed']} failed", flush=True)
 
-    rate = steady.rate / 2
-    latencies = _latencies if next(load.events(seed=2)).query else _message_latencies
-    seconds = asyncio.run(latencies(world, load, topic, rate, options.latency_seconds))
-    print(f"  latency from Kafka timestamp to visible row or message, at {rate:.0f} events/s ({len(seconds)} probes)")
-    print(f"    p50 {percentile(seconds, 50) * 1000:.0f} ms   p99 {percentile(seconds, 99) * 1000:.0f} ms", flush=True)
+    if options.latency_seconds:
+        rate = steady.rate / 2
+        latencies = _latencies if next(load.events(seed=2)).query else _message_latencies
+        seconds = asyncio.run(latencies(world, load, topic, rate, options.latency_seconds))
+        print(
+            f"  latency from Kafka timestamp to visible row or message, at {rate:.0f} events/s ({len(seconds)} probes)"
+        )
+        print(
+            f"    p50 {percentile(seconds, 50) * 1000:.0f} ms   p99 {percentile(seconds, 99) * 1000:.0f} ms", flush=True
+        )
     if options.hold:
         input("running; Enter ends it")
     world.flink.client.cancel(job)
 
+    if options.no_plain_driver:
+        return
     plain = asyncio.run(_plain(world, load, options.events))
     _print("the same statements by the plain driver", plain)
     print(f"  ratio of job to plain driver: {steady.rate / plain.rate:.2f}", flush=True)

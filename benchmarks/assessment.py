@@ -1,23 +1,31 @@
 """The assessment aggregator: attempts of 11 KB with 10 questions, 2,000 users x 5 courses x 20 contents."""
 
+import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC
 from itertools import islice
+from typing import Any
 
 from benchmarks.load import Event, Load, PlainDriver
+from benchmarks.rows import open_cassandra
 from common.events import to_datetime
 from jobs.assessment_aggregator import rules
 from jobs.assessment_aggregator.events import AssessmentEvent, Enrolment, decode
 from jobs.assessment_aggregator.rules import Attempt, Settings
 from jobs.assessment_aggregator.store import Store
 from local import generator
+from local.generator import Course
 from local.world import World
 
-USERS = 2_000
 COURSES = [generator.course(number, units=4, contents_per_unit=5) for number in range(5)]
 
 _FIRST_TIME_MS = 1_715_657_560_000
+_MEASURED_SEEDS = (1, 3)
+"""Of the job and of the plain driver."""
+_OTHER_SEED = 9
+_ENROLMENTS_AT_A_TIME = 100
+_SETTINGS = Settings(certificate_topic="", time_zone=UTC)
 _QUERY = (
     "SELECT attempt_id FROM sunbird_courses.assessment_aggregator "
     "WHERE user_id = ? AND course_id = ? AND batch_id = ? AND content_id = ? AND attempt_id = ?"
@@ -32,12 +40,30 @@ class AssessmentLoad(Load):
     output_topic = "issue.certificate.request"
     messages_per_event = 1
 
+    def __init__(self, users: int = 2_000, attempts_before: int = 0, other_attempts: int = 0) -> None:
+        """Every enrolment has so many attempts already, and others have so many in all.
+
+        That is for events/s and CPU: the learners whose latency is measured have none.
+        """
+        self._users = users
+        self._attempts_before = attempts_before
+        self._other_users = other_attempts // len(COURSES)
+
     def prepare(self, world: World) -> None:
-        """Fills the relation cache."""
+        """Fills the relation cache, and the table of attempts."""
         with world.redis.client(db=10) as redis:
             for course in COURSES:
                 for key, members in generator.relation_sets(course).items():
                     redis.sadd(key, *members)
+        asyncio.run(self._fill(world))
+
+    async def _fill(self, world: World) -> None:
+        async with open_cassandra(world) as cassandra:
+            store = Store(cassandra, "sunbird_courses")
+            await store.prepare()
+            for seed in _MEASURED_SEEDS:
+                await _write_attempts(store, seed, range(self._users), self._attempts_before)
+            await _write_attempts(store, _OTHER_SEED, range(self._other_users), 1)
 
     def events(self, seed: int) -> Iterator[Event]:
         """Attempts with ever later times."""
@@ -46,21 +72,18 @@ class AssessmentLoad(Load):
         while True:
             number += 1
             course = source.choice(COURSES)
-            user_id = f"user-{seed}-{source.randrange(USERS)}"
-            content_id = source.choice(course.contents)
-            scores = generator.random_scores(source)
-            attempt = generator.attempt(course, user_id, content_id, number, scores, _FIRST_TIME_MS + number)
+            user_id = _user_id(seed, source.randrange(self._users))
+            attempt = _attempt(source, course, user_id, number)
             yield Event(
                 generator.encode(attempt),
                 _QUERY,
-                (user_id, course.course_id, course.batch_id, content_id, attempt["attemptId"]),
+                (user_id, course.course_id, course.batch_id, attempt["contentId"], attempt["attemptId"]),
             )
 
     async def record(self, driver: PlainDriver, seed: int, batch_size: int) -> AsyncIterator[None]:
         """One read per enrolment, then the attempts, then the aggregates, as the job does it."""
         store = Store(driver, "sunbird_courses")
         await store.prepare()
-        settings = Settings(certificate_topic="", time_zone=UTC)
         stored: dict[Enrolment, list[Attempt]] = {}
         events = self.events(seed)
         while True:
@@ -70,7 +93,7 @@ class AssessmentLoad(Load):
                 decoded = decode(event.value, 0)
                 of_each.setdefault(decoded.enrolment, []).append(decoded)
             decisions = {
-                enrolment: rules.decide(stored.get(enrolment, ()), of_one, (), settings, _FIRST_TIME_MS)
+                enrolment: rules.decide(stored.get(enrolment, ()), of_one, (), _SETTINGS, _FIRST_TIME_MS)
                 for enrolment, of_one in of_each.items()
             }
             await store.attempts(of_each)
@@ -82,3 +105,27 @@ class AssessmentLoad(Load):
             for enrolment, decision in decisions.items():
                 stored.setdefault(enrolment, []).extend(decision.attempts)
             yield
+
+
+def _user_id(seed: int, number: int) -> str:
+    return f"user-{seed}-{number}"
+
+
+def _attempt(source: random.Random, course: Course, user_id: str, number: int) -> dict[str, Any]:
+    scores = generator.random_scores(source)
+    return generator.attempt(course, user_id, source.choice(course.contents), number, scores, _FIRST_TIME_MS + number)
+
+
+async def _write_attempts(store: Store, seed: int, users: Iterable[int], attempts: int) -> None:
+    """So many attempts of every course to each user, before all that are measured."""
+    source = random.Random(seed)
+    enrolments = ((_user_id(seed, user), course) for user in users for course in COURSES if attempts)
+    while some := list(islice(enrolments, _ENROLMENTS_AT_A_TIME)):
+        rows = {}
+        for user_id, course in some:
+            events = [
+                decode(generator.encode(_attempt(source, course, user_id, -number)), 0)
+                for number in range(attempts, 0, -1)
+            ]
+            rows[events[0].enrolment] = rules.decide((), events, (), _SETTINGS, _FIRST_TIME_MS).attempts
+        await store.write_attempts(rows)

@@ -75,6 +75,13 @@ def steady_state(samples: Sequence[Sample], first: int) -> SteadyState:
     )
 
 
+def memory_by_quarter(samples: Sequence[Sample]) -> dict[str, list[int]]:
+    """Resident bytes of each group of processes when a quarter, a half, three quarters and all events were done."""
+    until = samples[-1].done
+    ends = [next(entry for entry in samples if entry.done >= until * quarter / 4) for quarter in (1, 2, 3, 4)]
+    return {group: [entry.memory[group] for entry in ends] for group in samples[-1].memory}
+
+
 def in_all(parts: Iterable[SteadyState]) -> SteadyState:
     """What happened in all of several stretches of time; what was between them does not count."""
     parts = list(parts)

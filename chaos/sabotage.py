@@ -36,14 +36,14 @@ SABOTAGES = {
         ],
         ["kill -9 Python worker", "kill -9 TaskManager"],
     ),
-    # The stage raises for one event in 200, in PyFlink's operator as it is shipped.
+    # The stage raises for one event in 600, in PyFlink's operator as it is shipped.
     "no-guard": Sabotage(
         [
             Edit(
                 "common/pipeline.py",
                 '        counts["events_in"] += 1\n',
                 '        counts["events_in"] += 1\n'
-                '        if __import__("random").random() < 0.005:\n'
+                '        if __import__("random").random() < 1 / 600:\n'
                 '            raise RuntimeError("sabotage")\n',
             ),
             Edit("common/async_guard.py", '    if hasattr(wait, "unguarded"):\n', "    if True:\n"),
@@ -53,6 +53,6 @@ SABOTAGES = {
                 "gateway().jvm.java.util.Objects.requireNonNull(operator)",
             ),
         ],
-        ["kill -9 Python worker", "kill -9 TaskManager"],
+        ["kill -9 Redis", "kill -9 Python worker", "SIGSTOP Redis"],
     ),
 }

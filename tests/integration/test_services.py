@@ -878,7 +878,7 @@ def test_no_input_makes_a_server_error(services: Services, path: str, mode: sche
     statuses = set()
 
     @given(schema[path]["POST"].as_strategy(generation_mode=mode))
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     def check(case: "schemathesis.Case[Any]") -> None:
         response = case.call(headers=headers)
         case.validate_response(
@@ -898,4 +898,6 @@ def is_specified(case: "schemathesis.Case[Any]", response: schemathesis.Response
     message = response.json()["params"]["errmsg"]
     if message == "Error while fetching group members record.":
         return case.path == GROUP_AGG
-    return response.request.body in (None, b"", b"null")
+    body = response.request.body or b""
+    # White space around JSON, also around none, means nothing.
+    return (body.encode() if isinstance(body, str) else body).strip() in (b"", b"null")
