@@ -89,10 +89,7 @@ class ActivityLoad(Load):
 
     def prepare(self, world: World) -> None:
         """Fills the relation cache and enrols all learners in all courses."""
-        with world.redis.client(db=10) as redis:
-            for course in COURSES.values():
-                for key, members in generator.relation_sets(course).items():
-                    redis.sadd(key, *members)
+        world.publish_relations(*COURSES.values())
         asyncio.run(_enrol_all(world))
 
     def events(self, seed: int) -> Iterator[Event]:

@@ -51,10 +51,7 @@ class AssessmentLoad(Load):
 
     def prepare(self, world: World) -> None:
         """Fills the relation cache, and the table of attempts."""
-        with world.redis.client(db=10) as redis:
-            for course in COURSES:
-                for key, members in generator.relation_sets(course).items():
-                    redis.sadd(key, *members)
+        world.publish_relations(*COURSES)
         asyncio.run(self._fill(world))
 
     async def _fill(self, world: World) -> None:

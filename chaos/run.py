@@ -161,9 +161,8 @@ class Producing:
 
 def _prepare(cluster: Cluster, load: Load) -> None:
     """What other services would have written."""
-    with cluster.world.redis.client(db=10) as relations, cluster.world.redis.client(db=5) as contents:
-        for key, members in generator.relation_sets(load.course).items():
-            relations.sadd(key, *members)
+    cluster.world.publish_relations(load.course)
+    with cluster.world.redis.client(db=5) as contents:
         for content_id in load.course.contents:
             content_type = "SelfAssess" if content_id in load.course.quizzes else "Resource"
             contents.set(content_id, msgspec.json.encode({"contentType": content_type}))

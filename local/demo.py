@@ -99,9 +99,8 @@ def _run(stack: ExitStack) -> int:
 def _prepare(told: Story, world: World, tables: Tables, services: HttpServices) -> None:
     """What other services would have written: the course in the caches, batch, enrolments, rows of the old job."""
     course = told.course
-    with world.redis.client(db=10) as relations, world.redis.client(db=5) as contents:
-        for key, members in generator.relation_sets(course).items():
-            relations.sadd(key, *members)
+    world.publish_relations(course)
+    with world.redis.client(db=5) as contents:
         for content_id in told.course.quizzes:
             contents.set(content_id, msgspec.json.encode({"contentType": "SelfAssess", "totalQuestions": 10}))
     services.contents[course.course_id] = {

@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import Self
 
 from common.config import CassandraConfig
-from local import jars
+from local import generator, jars
 from local.config import Config
 from local.flink import FlinkCluster
+from local.generator import Course
 from local.package import build_archive
 from local.prerequisites import Java, check_python, find_java
 from local.process import Server
@@ -150,6 +151,13 @@ class World:
             options=options,
             environment=self.job_environment() | dict(environment or {}),
         )
+
+    def publish_relations(self, *courses: Course) -> None:
+        """Fills the relation cache with the sets that describe the courses, as the publishing of a course does."""
+        with self.redis.client(db=10) as relations:
+            for course in courses:
+                for key, members in generator.relation_sets(course).items():
+                    relations.sadd(key, *members)
 
     def job_environment(self) -> dict[str, str]:
         """The variables that point the configuration of a job at these servers."""

@@ -3,9 +3,10 @@
 Everything has ids that no other test has: `Ids` renames what the model and the strategies call by fixed names.
 """
 
+import random
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any, Self
@@ -24,10 +25,11 @@ from jobs.activity_aggregate_updater import job as job_module
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
 from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
 from jobs.activity_aggregate_updater.job import ActivityAggregateUpdater
+from jobs.activity_aggregate_updater.rules import Settings
 from local import generator
 from local.servers import Redis
 from local.world import World
-from tests.activity_model import Killed, RelationCache, Tables, batches
+from tests.activity_model import DAY, LEARNERS, T0, Killed, RelationCache, Tables, Updater, batches, completed
 
 CONSUMPTION, ENROLMENTS, AGGREGATES = "consumption", "enrolments", "aggregates"
 TABLES = {CONSUMPTION: "user_content_consumption", ENROLMENTS: "user_enrolments"}
@@ -188,6 +190,47 @@ class WatchedCassandra(Cassandra):
     async def _execute_all(self, requests: Sequence[Write | Sequence[Write]]) -> list[Any]:
         self.requests += len(requests)
         return await super()._execute_all(requests)
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """Completions of some learners at random, stored and published what they refer to, and what must come of them."""
+
+    course: RelationCache
+    learners: list[Enrolment]
+    events: list[ContentsCompleted]
+    expected: list[list[Message]]
+    """The messages of each event."""
+    tables: Tables
+    """With all of them applied."""
+
+    @classmethod
+    def random(
+        cls,
+        servers: Servers,
+        config: ActivityAggregateUpdaterConfig,
+        source: random.Random,
+        units: Mapping[str, Sequence[str]],
+        number: int,
+        *,
+        contents: Sequence[str],
+        days: int,
+    ) -> Self:
+        """`number` events within `days`, each of two of `contents`, which need not all be the course's."""
+        ids, tables = Ids(), Tables()
+        course = ids.course(RelationCache(units))
+        learners = [ids.enrolment(learner) for learner in LEARNERS]
+        for learner in learners:
+            tables.enrol(learner)
+        servers.publish(course)
+        servers.put(tables)
+        events = [
+            completed(*source.sample(contents, 2), at=T0 + source.randint(0, days * DAY), by=source.choice(learners))
+            for _ in range(number)
+        ]
+        settings = Settings(config.kafka.topic("telemetry.raw"), config.kafka.topic("issue.certificate.request"))
+        results = Updater(tables, course, settings).run(events)
+        return cls(course, learners, events, [list(result.messages) for result in results], tables)
 
 
 class Running:

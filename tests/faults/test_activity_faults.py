@@ -81,9 +81,7 @@ def test_a_killed_worker(
     world: World, flink_cluster: FlinkCluster, cassandra_session: Session, topics: Topics, own: JobTopics
 ) -> None:
     learners, events = load()
-    with world.redis.client(db=10) as client:
-        for key, members in generator.relation_sets(COURSE).items():
-            client.sadd(key, *members)
+    world.publish_relations(COURSE)
     for learner in learners:
         cassandra_session.execute(
             "INSERT INTO user_enrolments (userid, courseid, batchid, active, status) VALUES (%s, %s, %s, true, 0)",

@@ -14,13 +14,11 @@ from common.events import BadEvent
 from common.group_commit import GroupCommit, Limits, Observer
 from common.messages import Message
 from jobs.activity_aggregate_updater.events import ContentsCompleted
-from jobs.activity_aggregate_updater.rules import Settings
 from local.config import load_config
 from local.process import Launch
 from local.servers import Cassandra
 from local.world import CASSANDRA, World
-from tests.activity_model import DAY, LEARNERS, T0, RelationCache, Tables, Updater, completed
-from tests.activity_servers import Ids, Running, Servers
+from tests.activity_servers import Arrivals, Running, Servers
 from tests.activity_strategies import CONTENTS
 
 SYNC_MS, WRITE_TIMEOUT_MS = 80, 40
@@ -67,22 +65,11 @@ def slow_session(tmp_path: Path) -> Iterator[Session]:
 
 
 def test_events_count_once(world: World, slow_session: Session, caplog: pytest.LogCaptureFixture) -> None:
-    servers, ids, chosen = Servers(world, slow_session), Ids(), random.Random(11)
+    servers = Servers(world, slow_session)
     (host,) = slow_session.hosts
     config = servers.config(CASSANDRA__PORT=str(host.endpoint.port))
-    course = ids.course(RelationCache({"do_unit_1": CONTENTS[:2], "do_unit_2": CONTENTS[2:]}))
-    learners = [ids.enrolment(learner) for learner in LEARNERS]
-    tables = Tables()
-    for learner in learners:
-        tables.enrol(learner)
-    servers.publish(course)
-    servers.put(tables)
-    arrived = [
-        completed(*chosen.sample(CONTENTS, 2), at=T0 + chosen.randint(0, 6 * DAY), by=chosen.choice(learners))
-        for _ in range(60)
-    ]
-    settings = Settings(config.kafka.topic("telemetry.raw"), config.kafka.topic("issue.certificate.request"))
-    expected = Updater(tables, course, settings).run(arrived)
+    units = {"do_unit_1": CONTENTS[:2], "do_unit_2": CONTENTS[2:]}
+    arrivals = Arrivals.random(servers, config, random.Random(11), units, 60, contents=CONTENTS, days=6)
 
     batch_sizes: list[int] = []
     limits = Limits(max_batch_size=4, initial_backoff_ms=1, max_backoff_ms=SYNC_MS)
@@ -98,12 +85,12 @@ def test_events_count_once(world: World, slow_session: Session, caplog: pytest.L
 
             observer = Observer(batch_applied=lambda size, _: batch_sizes.append(size))
             commit = GroupCommit(apply, refuse, limits, observer)
-            sent = await asyncio.gather(*(commit.submit(event.enrolment, event) for event in arrived))
-        assert sent == [list(result.messages) for result in expected]
+            sent = await asyncio.gather(*(commit.submit(event.enrolment, event) for event in arrivals.events))
+        assert sent == arrivals.expected
 
     with caplog.at_level(logging.WARNING, "common.group_commit"):
         asyncio.run(test())
-    assert servers.rows(learners, course) == tables.rows()
-    assert sum(batch_sizes) == len(arrived)
+    assert servers.rows(arrivals.learners, arrivals.course) == arrivals.tables.rows()
+    assert sum(batch_sizes) == len(arrivals.events)
     timeouts = [record for record in caplog.records if "Cassandra: Write timeout" in record.getMessage()]
     assert len(timeouts) > len(batch_sizes) / 2

@@ -15,12 +15,11 @@ from cassandra.cluster import Session
 
 from common.config import load
 from common.metrics import Metrics
-from jobs.activity_aggregate_updater.rules import Settings
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.assessment_aggregator.job import AssessmentAggregator
 from local.world import World
-from tests.activity_model import DAY, LEARNERS, RelationCache, Tables, Updater, batches, completed
-from tests.activity_servers import Ids, Running, Servers
+from tests.activity_model import batches
+from tests.activity_servers import Arrivals, Running, Servers
 from tests.assessment import Learner
 from tests.assessment import Tables as AssessmentTables
 from tests.strategies import T0, JsonObject
@@ -99,29 +98,18 @@ def _steady_columns(rows: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def test_the_activity_aggregate_updater(world: World, cassandra_session: Session, clock: Clock) -> None:
-    servers, ids, chosen = Servers(world, cassandra_session), Ids(), random.Random(7)
+    servers, source = Servers(world, cassandra_session), random.Random(7)
     config = servers.config()
-    course = ids.course(RelationCache({"do_unit_1": ["A", "B"], "do_unit_2": ["C", "D"]}))
-    learners = [ids.enrolment(learner) for learner in LEARNERS]
-    tables = Tables()
-    for learner in learners:
-        tables.enrol(learner)
-    servers.publish(course)
-    servers.put(tables)
-    arrived = [
-        completed(*chosen.sample("ABCDE", 2), at=T0 + chosen.randint(0, 20 * DAY), by=chosen.choice(learners))
-        for _ in range(40)
-    ]
-    settings = Settings(config.kafka.topic("telemetry.raw"), config.kafka.topic("issue.certificate.request"))
-    expected = Updater(tables, course, settings).run(arrived)
+    units = {"do_unit_1": ["A", "B"], "do_unit_2": ["C", "D"]}
+    arrivals = Arrivals.random(servers, config, source, units, 40, contents="ABCDE", days=20)
 
     async def test() -> None:
         async with Running(config) as process:
             sent = []
-            for batch in batches(arrived, [chosen.randint(1, 3) for _ in arrived]):
+            for batch in batches(arrivals.events, [source.randint(1, 3) for _ in arrivals.events]):
                 clock.jump()
                 sent += await process.apply(*batch)
-        assert sent == [list(result.messages) for result in expected]
+        assert sent == arrivals.expected
 
     asyncio.run(test())
-    assert servers.rows(learners, course) == tables.rows()
+    assert servers.rows(arrivals.learners, arrivals.course) == arrivals.tables.rows()
