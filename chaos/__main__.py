@@ -47,6 +47,8 @@ def main(arguments: Sequence[str]) -> int:
             world = World(load_config(os.environ).isolated(folder), report=lambda text: _print(f"  {text}"))
             stack.enter_context(world)
             run = stack.enter_context(start_jobs(world, options.pause_seconds, sabotage, _print))
+            # Also where a later seed is interrupted.
+            stack.callback(_show, run.tolls)
             for seed in options.seeds:
                 if sabotage.faults:
                     run.seed(seed, sabotage.faults, len(sabotage.faults))
@@ -55,7 +57,6 @@ def main(arguments: Sequence[str]) -> int:
     except LocalWorldError as error:
         console.print(f"[red]{error}", soft_wrap=True)
         return 1
-    _show(run.tolls)
     if run.cluster.restarts:
         _print(f"TaskManagers that ended by themselves: {run.cluster.restarts}")
     if run.problems:

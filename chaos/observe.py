@@ -1,21 +1,26 @@
 """Reads what the jobs have written: rows by their keys, messages as they arrive."""
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from chaos.cluster import POLL_SECONDS
 from chaos.load import FAILED_TOPIC, Load
 from chaos.oracle import Observed, Sent
 from common.aggregates import ACTIVITY_TYPE, context_id
 from common.events import to_time_ms
 from common.messages import repaired
+from local.errors import LocalWorldError
 from local.tables import Tables
 
 AUDITS, REQUESTS, CERTIFICATES = "telemetry.raw", "issue.certificate.request", "generate.certificate.request"
 FAILED = (*FAILED_TOPIC.values(), "issue.certificate.failed")
+
+_BROKER_TIMEOUT_SECONDS = 60
 
 
 class Messages:
@@ -45,11 +50,8 @@ class Messages:
         self._failed: dict[str, list[bytes]] = {topic: [] for topic in FAILED}
 
     def read(self) -> None:
-        """Takes in all that is there now. Raises KafkaException if the broker does not answer."""
-        ends = {
-            (partition.topic, partition.partition): self._consumer.get_watermark_offsets(partition, timeout=60)[1]
-            for partition in self._partitions
-        }
+        """Takes in all that is there now. Raises LocalWorldError if the broker does not say how much that is."""
+        ends = {(partition.topic, partition.partition): self._end(partition) for partition in self._partitions}
         while any(
             max(position.offset, 0) < ends[position.topic, position.partition]
             for position in self._consumer.position(self._partitions)
@@ -86,6 +88,17 @@ class Messages:
     def close(self) -> None:
         """Ends the connection."""
         self._consumer.close()
+
+    def _end(self, partition: TopicPartition) -> int:
+        deadline = time.monotonic() + _BROKER_TIMEOUT_SECONDS
+        while True:
+            try:
+                return int(self._consumer.get_watermark_offsets(partition, timeout=_BROKER_TIMEOUT_SECONDS)[1])
+            except KafkaException as error:
+                # A broker that was stopped or killed a moment ago may not know its partitions yet.
+                if time.monotonic() > deadline:
+                    raise LocalWorldError(f"Kafka does not say where {partition} ends: {error}") from error
+                time.sleep(POLL_SECONDS)
 
     def _take(self, topic: str, value: bytes) -> None:
         if topic in self._failed:
