@@ -44,6 +44,8 @@ class Cluster:
     pause_seconds: float
     edits: Sequence[Edit] = ()
     """Of the code of all jobs."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Flink configuration on top of what all runs have."""
     jobs: dict[str, str] = field(default_factory=dict)
     """Job id by name."""
     restarts: int = 0
@@ -57,7 +59,7 @@ class Cluster:
             jar=jars.FLINK_CONNECTOR_JAR,
             parallelism=parallelism,
             savepoint=savepoint,
-            options=OPTIONS,
+            options={**OPTIONS, **self.options},
             environment={
                 **self.world.job_environment(),
                 "AGGREGATES__KAFKA__ENV": self.environment,

@@ -96,7 +96,9 @@ def start_jobs(world: World, pause_seconds: float, sabotage: Sabotage, report: C
         HttpServices() as services,
         closing(Messages(world.kafka.bootstrap_servers, ENVIRONMENT)) as messages,
     ):
-        cluster = Cluster(world, services, ENVIRONMENT, random.Random(), pause_seconds, sabotage.edits)
+        cluster = Cluster(
+            world, services, ENVIRONMENT, random.Random(), pause_seconds, sabotage.edits, sabotage.options
+        )
         cluster.submit_all()
         try:
             cluster.wait_until_recovered(checkpoints=1)

@@ -1,16 +1,17 @@
 """Ways to break the jobs on purpose, to see that the oracle notices: each changes the code that is shipped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from chaos.cluster import Edit
 
 
 class Sabotage(NamedTuple):
-    """Edits of the code, and the faults under which it shows."""
+    """Edits of the code, the faults under which it shows, and Flink configuration that makes it show soon."""
 
     edits: Sequence[Edit]
     faults: Sequence[str]
+    options: Mapping[str, str] = {}
 
 
 SABOTAGES = {
@@ -36,14 +37,17 @@ SABOTAGES = {
         ],
         ["kill -9 Python worker", "kill -9 TaskManager"],
     ),
-    # The stage raises for one event in 600, in PyFlink's operator as it is shipped.
+    # The stage raises for one event every 6 seconds, in PyFlink's operator as it is shipped. By time, because a backlog
+    # would never get past events that fail at a rate.
     "no-guard": Sabotage(
         [
             Edit(
                 "common/pipeline.py",
                 '        counts["events_in"] += 1\n',
                 '        counts["events_in"] += 1\n'
-                '        if __import__("random").random() < 1 / 600:\n'
+                '        now = __import__("time").monotonic()\n'
+                '        if now > globals().setdefault("_sabotage_at", now + 6):\n'
+                '            globals()["_sabotage_at"] = now + 6\n'
                 '            raise RuntimeError("sabotage")\n',
             ),
             Edit("common/async_guard.py", '    if hasattr(wait, "unguarded"):\n', "    if True:\n"),
@@ -54,5 +58,7 @@ SABOTAGES = {
             ),
         ],
         ["kill -9 Redis", "kill -9 Python worker", "SIGSTOP Redis"],
+        # What fails is lost where a checkpoint comes at that moment.
+        {"execution.checkpointing.interval": "100 ms"},
     ),
 }
