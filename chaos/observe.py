@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from typing import Any
 
 import msgspec
@@ -29,15 +30,8 @@ class Messages:
     def __init__(self, bootstrap_servers: str, environment: str) -> None:
         """Reads nothing yet."""
         self._prefix = f"{environment}."
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap_servers,
-                "group.id": "chaos",
-                # A question for the end of a partition waits behind the fetch that is under way.
-                "fetch.wait.max.ms": 20,
-                "log_level": 0,
-            }
-        )
+        self._settings = {"bootstrap.servers": bootstrap_servers, "group.id": "chaos", "log_level": 0}
+        self._consumer = Consumer(self._settings)
         topics = [f"{self._prefix}{topic}" for topic in (AUDITS, REQUESTS, CERTIFICATES, *FAILED)]
         self._partitions = [
             TopicPartition(topic, number, 0)
@@ -51,7 +45,9 @@ class Messages:
 
     def read(self) -> None:
         """Takes in all that is there now. Raises LocalWorldError if the broker does not say how much that is."""
-        ends = {(partition.topic, partition.partition): self._end(partition) for partition in self._partitions}
+        # By a client of its own: its questions do not wait behind fetches, and it knows nothing of before a fault.
+        with closing(Consumer(self._settings)) as client:
+            ends = {(partition.topic, partition.partition): _end(client, partition) for partition in self._partitions}
         while any(
             max(position.offset, 0) < ends[position.topic, position.partition]
             for position in self._consumer.position(self._partitions)
@@ -89,17 +85,6 @@ class Messages:
         """Ends the connection."""
         self._consumer.close()
 
-    def _end(self, partition: TopicPartition) -> int:
-        deadline = time.monotonic() + _BROKER_TIMEOUT_SECONDS
-        while True:
-            try:
-                return int(self._consumer.get_watermark_offsets(partition, timeout=_BROKER_TIMEOUT_SECONDS)[1])
-            except KafkaException as error:
-                # A broker that was stopped or killed a moment ago may not know its partitions yet.
-                if time.monotonic() > deadline:
-                    raise LocalWorldError(f"Kafka does not say where {partition} ends: {error}") from error
-                time.sleep(POLL_SECONDS)
-
     def _take(self, topic: str, value: bytes) -> None:
         if topic in self._failed:
             self._failed[topic].append(repaired(value))
@@ -108,6 +93,20 @@ class Messages:
         sent = _read(topic, message)
         self._sent[topic][sent] += 1
         self._times[sent.message_id] = message["ets"]
+
+
+def _end(client: Consumer, partition: TopicPartition) -> int:
+    deadline = time.monotonic() + _BROKER_TIMEOUT_SECONDS
+    while True:
+        try:
+            return int(client.get_watermark_offsets(partition, timeout=_BROKER_TIMEOUT_SECONDS)[1])
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                raise LocalWorldError(f"Kafka does not say where {partition} ends: {error}") from error
+            # A broker that was stopped a moment ago may not have its partitions yet, and the client does not ask again.
+            with suppress(KafkaException):
+                client.list_topics(partition.topic, timeout=_BROKER_TIMEOUT_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 def _read(topic: str, message: Mapping[str, Any]) -> Sent:

@@ -58,7 +58,7 @@ SABOTAGES = {
             ),
         ],
         ["kill -9 Redis", "kill -9 Python worker", "SIGSTOP Redis"],
-        # What fails is lost where a checkpoint comes at that moment.
-        {"execution.checkpointing.interval": "100 ms"},
+        # What fails is lost where a checkpoint waits while a bundle fails that has ended by its timer.
+        {"execution.checkpointing.interval": "200 ms", "python.fn-execution.bundle.time": "50"},
     ),
 }
