@@ -139,7 +139,8 @@ def _measure(load: Load, world: World, options: argparse.Namespace) -> None:
     for group, memory in memory_by_quarter(samples).items():
         print(f"    {group:<22} {' '.join(f'{size / 2**20:.0f}' for size in memory)} MiB after each quarter")
     counts = world.flink.client.checkpoints(job)
-    print(f"    checkpoints: {counts['completed']} completed, {counts['failed']} failed", flush=True)
+    reasons = "; ".join(world.flink.client.failed_checkpoints(job))
+    print(f"    checkpoints: {counts['completed']} completed, {counts['failed']} failed {reasons}", flush=True)
 
     if options.latency_seconds:
         rate = steady.rate / 2

@@ -67,6 +67,11 @@ class FlinkClient:
         """How many checkpoints the job has `completed` and `failed`, are `in_progress`, were `restored` from."""
         return dict(self.get(f"/jobs/{job}/checkpoints")["counts"])
 
+    def failed_checkpoints(self, job: str) -> list[str]:
+        """Why checkpoints have failed, of those that Flink remembers (the last ten of all)."""
+        history = self.get(f"/jobs/{job}/checkpoints")["history"]
+        return [checkpoint["failure_message"] for checkpoint in history if checkpoint["status"] == "FAILED"]
+
     def exceptions(self, job: str) -> list[str]:
         """Stack traces of what made the job fail or restart, the latest first."""
         return [entry["stacktrace"] for entry in self.get(f"/jobs/{job}/exceptions")["exceptionHistory"]["entries"]]
