@@ -68,7 +68,10 @@ class FlinkClient:
         return dict(self.get(f"/jobs/{job}/checkpoints")["counts"])
 
     def failed_checkpoints(self, job: str) -> list[str]:
-        """Why checkpoints have failed, of those that Flink remembers (the last ten of all)."""
+        """Why checkpoints have failed, of those that Flink remembers (the last ten of all).
+
+        One that could not begin, because not all tasks ran yet, counts as failed, but nothing is remembered of it.
+        """
         history = self.get(f"/jobs/{job}/checkpoints")["history"]
         return [checkpoint["failure_message"] for checkpoint in history if checkpoint["status"] == "FAILED"]
 
