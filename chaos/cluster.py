@@ -12,6 +12,7 @@ from typing import NamedTuple
 from local import jars
 from local.http_services import HttpServices, job_settings
 from local.package import build_archive
+from local.process import start_ended
 from local.world import World
 
 JOBS = ("assessment_aggregator", "activity_aggregate_updater", "collection_cert_pre_processor")
@@ -102,17 +103,10 @@ class Cluster:
                 for job in self.jobs.values()
             ]
             while not all(wait.done() for wait in waits):
-                self._restart_what_has_ended()
+                self.restarts += len(start_ended(self.world.flink.task_managers))
                 time.sleep(POLL_SECONDS)
         for wait in waits:
             wait.result()
-
-    def _restart_what_has_ended(self) -> None:
-        """As Kubernetes does with a TaskManager that has ended by itself."""
-        for manager in self.world.flink.task_managers:
-            if not manager.is_running:
-                self.restarts += 1
-                manager.start()
 
     def _archive(self, name: str, edits: Sequence[Edit]) -> Path:
         archive = build_archive(self.world.config.state_folder)

@@ -190,20 +190,16 @@ def _wait_until_done(cluster: Cluster) -> None:
     """Until checkpoints have completed behind all events. Raises LocalWorldError if that takes too long."""
     deadline = time.monotonic() + RECOVERY_TIMEOUT_SECONDS
     for name, topic in INPUTS.items():
-        consumer = Consumer(
-            {
-                "bootstrap.servers": cluster.world.kafka.bootstrap_servers,
-                "group.id": f"{ENVIRONMENT}-{name.replace('_', '-')}-group",
-                "log_level": 0,
-            }
-        )
-        try:
+        settings = {
+            "bootstrap.servers": cluster.world.kafka.bootstrap_servers,
+            "group.id": f"{ENVIRONMENT}-{name.replace('_', '-')}-group",
+            "log_level": 0,
+        }
+        with closing(Consumer(settings)) as consumer:
             while left := _lag(consumer, f"{ENVIRONMENT}.{topic}"):
                 if time.monotonic() > deadline:
                     raise LocalWorldError(f"{name} has not done {left} events in {RECOVERY_TIMEOUT_SECONDS:g} s")
                 time.sleep(POLL_SECONDS)
-        finally:
-            consumer.close()
 
 
 def _lag(consumer: Consumer, topic: str) -> int:

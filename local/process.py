@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -173,6 +173,14 @@ class Server(ABC):
     def _failure(self, what: str) -> LocalWorldError:
         lines = self.log_file.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
         return LocalWorldError("\n".join([f"{self.name} {what}. The end of {self.log_file}:", *lines]))
+
+
+def start_ended(servers: Iterable[Server]) -> list[Server]:
+    """Starts again those that have ended by themselves, as Kubernetes does; returns them. Raises LocalWorldError."""
+    ended = [server for server in servers if not server.is_running]
+    for server in ended:
+        server.start()
+    return ended
 
 
 def is_same_process(pid: int, created: float) -> bool:

@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from local.config import Config, load_config
 from local.flink import FlinkCluster
 from local.flink_client import TERMINAL
+from local.process import start_ended
 from local.world import CASSANDRA, FLINK, KAFKA, REDIS, World
 from tests.assessment import Learner, Tables
 from tests.waiting import wait_until
@@ -60,10 +61,8 @@ def running_flink_cluster(world_config: Config) -> Iterator[FlinkCluster]:
 def flink_cluster(running_flink_cluster: FlinkCluster) -> Iterator[FlinkCluster]:
     """A standalone cluster with two free slots. Jobs are submitted with `world.submit` or `flink_cluster.submit`."""
     yield running_flink_cluster
-    ended = [server for server in running_flink_cluster.servers if not server.is_running]
-    for server in ended:
-        # The tests that follow are not to fail of it, too.
-        server.start()
+    # The tests that follow are not to fail of it, too.
+    ended = start_ended(running_flink_cluster.servers)
     client = running_flink_cluster.client
     for job, status in client.jobs().items():
         if status not in TERMINAL:
