@@ -105,6 +105,7 @@ class Stage(AsyncFunction):
         self._commit = GroupCommit(
             self._apply, self._refuse, self._job.limits, Observer(self._batch_applied, self._retried)
         )
+        self._opening = asyncio.Lock()
         # A wrong password or a missing table has to show before an event is decoded.
         asyncio.run(self._try_out())
         # Thousands of decoded events are alive at a time and none of them is part of a cycle: with the default
@@ -138,8 +139,9 @@ class Stage(AsyncFunction):
         return self._to_rows(await self._commit.submit(key, Received(event, value, key), len(value)))
 
     async def _apply(self, batch: Sequence[Received[Any]]) -> Sequence[Sequence[Message]]:
-        if not self._is_open:
-            await self._open_job()
+        async with self._opening:
+            if not self._is_open:
+                await self._open_job()
         outcomes = await self._job.apply([received.event for received in batch])
         return [
             self._failed(received.key, received.value, outcome) if isinstance(outcome, BadEvent) else outcome

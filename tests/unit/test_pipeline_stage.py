@@ -54,6 +54,8 @@ class Number(Job[int]):
     async def open(self, metrics: Metrics) -> None:
         self.calls.append("open")
         self.opening()
+        # Connecting takes its time.
+        await asyncio.sleep(0)
         self.metrics = metrics
 
     async def apply(self, events: Sequence[int]) -> Sequence[Outcome]:
@@ -118,10 +120,18 @@ def opened(job: Number) -> tuple[Stage, Group]:
 
 
 def invoke(stage: Stage, *values: bytes, key: str = "key") -> list[list[Row]]:
-    """What becomes of events that arrive together."""
+    """What becomes of events of one user that arrive together."""
+    return _invoke(stage, [Row(key, TIMESTAMP_MS, value) for value in values])
 
+
+def invoke_of_users(stage: Stage, *values: bytes) -> list[list[Row]]:
+    """What becomes of events that arrive together, each of another user."""
+    return _invoke(stage, [Row(f"user {number}", TIMESTAMP_MS, value) for number, value in enumerate(values)])
+
+
+def _invoke(stage: Stage, received: Sequence[Row]) -> list[list[Row]]:
     async def test() -> list[list[Row]]:
-        return await asyncio.gather(*(stage.async_invoke(Row(key, TIMESTAMP_MS, value)) for value in values))
+        return await asyncio.gather(*map(stage.async_invoke, received))
 
     return run(test())
 
@@ -264,6 +274,12 @@ class TestOpen:
         stage, _ = opened(job)
         assert job.calls == ["open", "close"]
         invoke(stage, b"1", b"2")
+        assert job.calls == ["open", "close", "open"]
+
+    def test_batches_that_come_first_together_share_one_connection(self, job: Number) -> None:
+        job.limits = Limits(max_batch_size=1, max_in_flight_requests=3)
+        stage, _ = opened(job)
+        assert [row[2] for (row,) in invoke_of_users(stage, b"1", b"2", b"3")] == [b"1", b"2", b"3"]
         assert job.calls == ["open", "close", "open"]
 
     def test_waits_for_a_server_that_is_not_there_yet(self, job: Number) -> None:
