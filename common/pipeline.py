@@ -18,7 +18,7 @@ from pyflink.datastream.connectors import Sink, Source
 from pyflink.datastream.functions import AsyncFunction
 from pyflink.java_gateway import get_gateway
 
-from common import async_guard, messages, worker_watch
+from common import async_guard, bundle_waits, messages, worker_watch
 from common.events import BadEvent, Skip
 from common.faults import TaskFault, WorldFault
 from common.group_commit import GroupCommit, Limits, Observer
@@ -99,6 +99,7 @@ class Stage(AsyncFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         """Runs in the worker before its event loop exists, and with the first bundle: PyFlink opens nothing earlier."""
         async_guard.install()
+        bundle_waits.remove()
         worker_watch.end_with_task_manager()
         self._metrics = Metrics()
         self._metric_group = runtime_context.get_metrics_group()

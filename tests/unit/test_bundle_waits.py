@@ -1,0 +1,141 @@
+"""The Python worker without the waits that PyFlink and Beam put into every bundle."""
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from apache_beam.runners.worker import statesampler
+from apache_beam.utils.counters import CounterFactory
+from pyflink.fn_execution.datastream.process.async_function.operation import AsyncFunctionRunner
+
+from common import bundle_waits
+from tests.waiting import wait_until
+
+RECORDS = 1_000
+
+
+@pytest.fixture(autouse=True)
+def with_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PyFlink and Beam are, whatever was opened in this process before; in the end as it was."""
+    for owner, name in (
+        (AsyncFunctionRunner, "run_async"),
+        (statesampler.StateSampler, "start"),
+        (statesampler.StateSampler, "stop"),
+    ):
+        monkeypatch.setattr(owner, name, inspect.unwrap(getattr(owner, name)))
+
+
+@pytest.fixture
+def runner() -> Iterator[AsyncFunctionRunner]:
+    bundle_waits.remove()
+    runner = AsyncFunctionRunner()
+    runner.start()
+    runner.wait_ready()
+    yield runner
+    runner.stop()
+
+
+class Results:
+    """What becomes of the records: PyFlink's handler of one record's result, for all of them."""
+
+    def __init__(self) -> None:
+        self.results: list[Any] = []
+        self.errors: list[Exception] = []
+
+    def complete(self, result: Any) -> None:
+        self.results.append(result)
+
+    def complete_exceptionally(self, error: Exception) -> None:
+        self.errors.append(error)
+
+
+async def double(number: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * number
+
+
+async def fail(number: int) -> int:
+    raise ValueError(number)
+
+
+class TestHandingOver:
+    def test_records_are_taken_in_their_order(self, runner: AsyncFunctionRunner) -> None:
+        results = Results()
+        for number in range(RECORDS):
+            runner.run_async(double, number, results)
+        wait_until(lambda: len(results.results) == RECORDS, "all records to be done")
+        assert results.results == [2 * number for number in range(RECORDS)]
+
+    def test_a_busy_loop_is_woken_up_once_for_all_records_that_come(
+        self, runner: AsyncFunctionRunner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        busy = threading.Event()
+        runner._loop.call_soon_threadsafe(busy.wait)
+        wake_ups = []
+        wake_up = runner._loop.call_soon_threadsafe
+        monkeypatch.setattr(runner._loop, "call_soon_threadsafe", lambda *call: wake_ups.append(call) or wake_up(*call))
+        results = Results()
+        for number in range(RECORDS):
+            runner.run_async(double, number, results)
+        assert len(wake_ups) == 1
+        busy.set()
+        wait_until(lambda: len(results.results) == RECORDS, "all records to be done")
+
+    def test_a_record_that_fails_is_told_and_the_others_go_on(self, runner: AsyncFunctionRunner) -> None:
+        results = Results()
+        runner.run_async(double, 1, results)
+        runner.run_async(fail, 2, results)
+        runner.run_async(double, 3, results)
+        wait_until(lambda: len(results.results) == 2, "the others to be done")
+        assert results.results == [2, 6]
+        assert [(type(error), error.args) for error in results.errors] == [(ValueError, (2,))]
+
+    def test_each_runner_has_records_of_its_own(self, runner: AsyncFunctionRunner) -> None:
+        results = Results()
+        runner.run_async(double, 1, results)
+        wait_until(lambda: results.results == [2], "the first runner")
+        other = AsyncFunctionRunner()
+        other.start()
+        other.wait_ready()
+        other.run_async(double, 2, results)
+        wait_until(lambda: results.results == [2, 4], "the other runner")
+        other.stop()
+
+
+def sampler() -> statesampler.StateSampler:
+    return statesampler.StateSampler("bundle", CounterFactory())
+
+
+class TestStateSampler:
+    def test_a_bundle_starts_no_thread(self) -> None:
+        bundle_waits.remove()
+        threads = threading.active_count()
+        of_bundle = sampler()
+        for _ in range(3):
+            of_bundle.start()
+            assert threading.active_count() == threads
+            assert statesampler.get_current_tracker() is of_bundle
+            of_bundle.stop_if_still_running()
+            assert statesampler.get_current_tracker() is None
+            of_bundle.reset()
+
+    def test_the_bundle_that_has_a_thread_already_ends_it(self) -> None:
+        threads = threading.active_count()
+        of_bundle = sampler()
+        of_bundle.start()
+        assert threading.active_count() == threads + 1
+        bundle_waits.remove()
+        of_bundle.stop_if_still_running()
+        assert threading.active_count() == threads
+        assert statesampler.get_current_tracker() is None
+
+
+def test_removing_twice_changes_nothing() -> None:
+    bundle_waits.remove()
+    before = AsyncFunctionRunner.run_async, statesampler.StateSampler.start, statesampler.StateSampler.stop
+    bundle_waits.remove()
+    after = AsyncFunctionRunner.run_async, statesampler.StateSampler.start, statesampler.StateSampler.stop
+    assert after == before
