@@ -26,6 +26,9 @@ from local.world import TOPICS, World
 ENVIRONMENT = "chaos"
 INPUTS = dict(zip(JOBS, (ATTEMPTS, COMPLETIONS, REQUESTS), strict=True))
 EVENTS_PER_SECOND = 60
+QUIET_EVERY_SECONDS, QUIET_SECONDS = 10, 3
+QUIET_EVENTS_PER_SECOND = 1.5
+"""Every now and then events come one at a time, each a bundle of its own."""
 SHOWN_PROBLEMS = 10
 
 
@@ -148,7 +151,7 @@ class Producing:
             raise LocalWorldError(f"Kafka has not taken all events: {left} left, refused: {self._refused[:3]}")
 
     def _run(self) -> None:
-        while not self._end.wait(1 / EVENTS_PER_SECOND):
+        while not self._end.wait(1 / _events_per_second(time.monotonic())):
             event = self._load.next_event()
             self.events += 1
             self._producer.produce(
@@ -159,6 +162,11 @@ class Producing:
     def _delivered(self, error: object, _: object) -> None:
         if error is not None:
             self._refused.append(str(error))
+
+
+def _events_per_second(seconds: float) -> float:
+    is_quiet = seconds % QUIET_EVERY_SECONDS < QUIET_SECONDS
+    return QUIET_EVENTS_PER_SECOND if is_quiet else EVENTS_PER_SECOND
 
 
 def _prepare(cluster: Cluster, load: Load) -> None:
