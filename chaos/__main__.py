@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, help="for data and logs of all servers; it is kept")
     parser.add_argument("--sabotage", choices=SABOTAGES, help="break the jobs and see the oracle notice")
     options = parser.parse_args(arguments)
-    sabotage = SABOTAGES.get(options.sabotage, Sabotage([], []))
+    sabotage = SABOTAGES.get(options.sabotage, Sabotage())
     try:
         with ExitStack() as stack:
             folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -32,6 +32,15 @@ def _pause(cluster: Cluster, process: psutil.Process) -> None:
     process.resume()
 
 
+def _fill_disk_of_kafka(cluster: Cluster) -> None:
+    """No topic takes a byte more, so that the broker ends itself; then there is room again."""
+    kafka = cluster.world.kafka
+    _process(kafka).rlimit(psutil.RLIMIT_FSIZE, (0, 0))
+    while kafka.is_running:
+        time.sleep(0.1)
+    kafka.start()
+
+
 def _kill_job_manager(cluster: Cluster) -> None:
     """A cluster without high availability: its jobs are gone, their last checkpoints are kept."""
     cluster.world.flink.job_manager.restart()
@@ -71,6 +80,7 @@ FAULTS: dict[str, Fault] = {
     "kill -9 Python worker": lambda cluster: _worker(cluster).kill(),
     "kill -9 Cassandra": lambda cluster: cluster.world.cassandra.restart(),
     "kill -9 Kafka": lambda cluster: cluster.world.kafka.restart(),
+    "full disk under Kafka": _fill_disk_of_kafka,
     "kill -9 Redis": lambda cluster: cluster.world.redis.restart(),
     "SIGSTOP TaskManager": lambda cluster: _pause(cluster, _process(cluster.world.flink.task_managers[0])),
     "SIGSTOP JobManager": lambda cluster: _pause(cluster, _process(cluster.world.flink.job_manager)),

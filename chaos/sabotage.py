@@ -9,8 +9,8 @@ from chaos.cluster import Edit
 class Sabotage(NamedTuple):
     """Edits of the code, the faults under which it shows, and Flink configuration that makes it show soon."""
 
-    edits: Sequence[Edit]
-    faults: Sequence[str]
+    edits: Sequence[Edit] = ()
+    faults: Sequence[str] = ()
     options: Mapping[str, str] = {}
 
 
@@ -37,8 +37,8 @@ SABOTAGES = {
         ],
         ["kill -9 Python worker", "kill -9 TaskManager"],
     ),
-    # The stage raises for an event that comes alone, every 6 seconds at most, in PyFlink's operator as it is. The end of
-    # its bundle begins a little later, as on a busy machine. It ends well, and so does a checkpoint before the next
+    # The stage raises for an event that comes alone, every 6 seconds at most, in PyFlink's operator as it is. The end
+    # of its bundle begins a little later, as on a busy machine: it ends well, and so does a checkpoint before the next
     # event.
     "no-guard": Sabotage(
         [
