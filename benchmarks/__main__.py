@@ -57,6 +57,8 @@ DEFAULT_NAMES = ("assessment", "activity", "certificate", "certificate-50ms", *R
 
 WARM_UP = 0.25
 """Part of the events that are not measured: Python imports, the JVMs compile, caches fill."""
+WARM_UP_EVENTS = 10_000
+"""Whose statements go to Cassandra before the job."""
 BATCH_SIZE = 256
 """Statements go in waves of as many events as the job's ``batch.max_batch_size``."""
 BATCHES_PER_REPLAY = 20
@@ -117,7 +119,7 @@ def _run_job(name: str, world: World, options: argparse.Namespace) -> None:
 def _measure(load: Load, world: World, options: argparse.Namespace) -> None:
     topic = f"{ENVIRONMENT}.{load.input_topic}"
     # Cassandra compiles what it runs often: cold it would be dearer to the job, which comes first, than to the driver.
-    asyncio.run(_plain(world, load, seed=4, events=round(options.events * WARM_UP)))
+    asyncio.run(_plain(world, load, seed=4, events=WARM_UP_EVENTS))
     _produce(world, topic, (event.value for event in islice(load.events(seed=1), options.events)))
     job = world.submit(
         load.module,
