@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -92,18 +93,42 @@ def main() -> None:
     parser.add_argument(
         "-D", dest="flink", action="append", default=[], metavar="KEY=VALUE", help="Flink configuration of the job"
     )
+    parser.add_argument(
+        "--separate-cores",
+        action="store_true",
+        help="half of the cores for Cassandra, the others for everything else: as if it had machines of its own",
+    )
     parser.add_argument("--hold", action="store_true", help="keep everything running until Enter, for a profiler")
     options = parser.parse_args()
     config = load_config({**os.environ, environment_name("cassandra.commitlog_sync"): options.commitlog_sync})
+    cassandra_cores = _leave_cores() if options.separate_cores else set()
     for name in options.names:
         reader = READERS.get(name)
         servers = reader.SERVERS if reader else ALL
         with tempfile.TemporaryDirectory() as folder, World(config.isolated(Path(folder)), servers) as world:
+            if cassandra_cores:
+                _move(world.cassandra.pid, cassandra_cores)
             if reader:
                 print(f"{name}:", flush=True)
                 reader.run(world)
             else:
                 _run_job(name, world, options)
+
+
+def _leave_cores() -> set[int]:
+    """Leaves the first half of the cores to somebody else, also for the processes that this one starts; returns it."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        sys.exit("--separate-cores needs two cores")
+    half = len(cores) // 2
+    os.sched_setaffinity(0, cores[half:])
+    return set(cores[:half])
+
+
+def _move(pid: int, cores: set[int]) -> None:
+    """Moves all threads of a process; those that come later are where the thread is that starts them."""
+    for thread in psutil.Process(pid).threads():
+        os.sched_setaffinity(thread.id, cores)
 
 
 def _run_job(name: str, world: World, options: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ JOBS = ("assessment_aggregator", "activity_aggregate_updater", "collection_cert_
 
 OPTIONS = {
     "execution.checkpointing.interval": "1 s",
+    "execution.checkpointing.min-pause": "0 s",
     # Faults come every few seconds here: as shipped, the delay would grow to a minute and most of a run be waiting.
     "restart-strategy.exponential-delay.max-backoff": "3 s",
 }

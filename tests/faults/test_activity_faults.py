@@ -94,7 +94,11 @@ def test_a_killed_worker(
         "jobs.activity_aggregate_updater",
         # Small batches in small bundles, so that messages leave, and it is killed, before it has done all.
         environment={"AGGREGATES__KAFKA__ENV": own.env, "AGGREGATES__BATCH__MAX_BATCH_SIZE": "8"},
-        options={"execution.checkpointing.interval": "1 s", "python.fn-execution.bundle.size": "20"},
+        options={
+            "execution.checkpointing.interval": "1 s",
+            "execution.checkpointing.min-pause": "0 s",
+            "python.fn-execution.bundle.size": "20",
+        },
     )
     flink_cluster.client.wait_until_running(job)
     # Something is behind a checkpoint, from which the job goes on once it is killed.

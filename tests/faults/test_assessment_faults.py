@@ -27,6 +27,7 @@ ATTEMPTS = 20
 
 OPTIONS = {
     "execution.checkpointing.interval": "1 s",
+    "execution.checkpointing.min-pause": "0 s",
     "restart-strategy.exponential-delay.initial-backoff": "200 ms",
     "restart-strategy.exponential-delay.max-backoff": "1 s",
 }
