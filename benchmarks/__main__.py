@@ -61,7 +61,7 @@ WARM_UP = 0.25
 WARM_UP_EVENTS = 10_000
 """Whose statements go to Cassandra before the job."""
 BATCH_SIZE = 256
-"""Statements go in waves of as many events as the job's ``batch.max_batch_size``."""
+"""Statements of the plain driver go in waves of so many events; smaller waves are slower."""
 BATCHES_PER_REPLAY = 20
 """Recorded at once, before they are measured."""
 SLOWEST_EVENTS_PER_SECOND = 100

@@ -67,7 +67,7 @@ def test_the_cluster_runs_on_the_checked_in_configuration(flink_cluster: FlinkCl
     assert options["execution.checkpointing.mode"] == "AT_LEAST_ONCE"
     assert options["restart-strategy.type"] == "exponential-delay"
     assert options["state.backend.type"] == "hashmap"
-    assert options["python.fn-execution.bundle.time"] == "200"
+    assert options["python.fn-execution.bundle.time"] == "1000"
     assert options["execution.checkpointing.dir"] == flink_cluster.checkpoint_folder.as_uri()
 
 
