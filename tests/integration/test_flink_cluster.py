@@ -13,7 +13,11 @@ from tests.waiting import wait_until
 
 
 def submit(cluster: FlinkCluster, folder: Path, archive: Path, savepoint: str | None = None) -> str:
-    return cluster.submit(MODULE, [str(folder)], archive=archive, jar=jars.FLINK_CONNECTOR_JAR, savepoint=savepoint)
+    # So that a test need not wait for the first checkpoint.
+    options = {"execution.checkpointing.interval": "1 s", "execution.checkpointing.min-pause": "0 s"}
+    return cluster.submit(
+        MODULE, [str(folder)], archive=archive, jar=jars.FLINK_CONNECTOR_JAR, savepoint=savepoint, options=options
+    )
 
 
 def test_a_job_runs_checkpoints_counts_stops_and_goes_on(flink_cluster: FlinkCluster, tmp_path: Path) -> None:

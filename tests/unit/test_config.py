@@ -143,7 +143,9 @@ class TestNames:
 
     def test_limits_of_the_stage(self) -> None:
         environ = {"AGGREGATES__BATCH__MAX_BATCH_SIZE": "7", "AGGREGATES__RETRY__PATIENCE_MS": "9"}
-        assert load(JOBS[0], environ=environ).limits == Limits(max_batch_size=7, patience_ms=9)
+        assert load(JOBS[0], environ=environ).limits == Limits(
+            max_batch_size=7, max_in_flight_requests=3, patience_ms=9
+        )
 
 
 # Values for keys that a rule of their own or of two keys together restricts, with what else has to be set then.
