@@ -189,7 +189,7 @@ def _measure(load: Load, world: World, options: argparse.Namespace) -> None:
         return
     replays = asyncio.run(_plain(world, load, seed=3, events=options.events))
     plain = in_all(steady_state(replay, 0) for replay in replays)
-    _print("the same statements by the plain driver", plain)
+    _print("the same statements and HTTP requests by the plain driver and client", plain)
     print(f"  ratio of job to plain driver: {steady.rate / plain.rate:.2f}", flush=True)
 
 
@@ -316,7 +316,7 @@ def _event_time_ms(message: Message) -> int:
 
 
 async def _plain(world: World, load: Load, seed: int, events: int) -> list[tuple[Sample, Sample]]:
-    """Executes the bare statements of so many events, some at a time: the samples before and after each time."""
+    """Sends the bare statements and HTTP requests of so many events, some at a time: the samples around each time."""
     processes = {
         "driver process": lambda: [psutil.Process()],
         "Cassandra": lambda: [psutil.Process(world.cassandra.pid)],

@@ -91,7 +91,7 @@ class CertificateLoad(Load):
                 yield Event(request.value)
 
     async def record(self, driver: PlainDriver, seed: int, batch_size: int) -> AsyncIterator[None]:
-        """The enrolment and the aggregates of every learner, as the job reads them."""
+        """The enrolment and the aggregates of every learner as the job reads them, and the user as it asks for it."""
         store = Store(driver, "sunbird_courses")
         await store.prepare()
         events = self.events(seed)
@@ -99,6 +99,8 @@ class CertificateLoad(Load):
             driver.record()
             keys = [_enrolment(event.value) for event in islice(events, batch_size)]
             await store.enrolments_and_aggregates(dict.fromkeys(keys, False), dict.fromkeys(keys))
+            users = dict.fromkeys(key.user_id for key in keys)
+            await driver.get_all([f"{self._services.base_url}/private/user/v1/read/{user_id}" for user_id in users])
             yield
 
 

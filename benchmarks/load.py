@@ -1,9 +1,13 @@
 """What a benchmark of one job has to say; everything else is common to all jobs."""
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import aiohttp
 
 from benchmarks.measure import Processes
 from common.cassandra import Cassandra, Write
@@ -23,28 +27,40 @@ class Event:
 
 
 class PlainDriver(Cassandra):
-    """Records the statements that a job's store executes, and executes them later without the job.
+    """Records what a job asks of the world, and asks it later without the job, with the same driver and HTTP client.
 
     What is recorded in one call may be executed at once, as the job does it; reads return no row while recording.
     """
 
-    _waves: list[Sequence[Write | Sequence[Write]]] | None = None
+    _waves: list[Callable[[], Awaitable[object]]] | None = None
 
     def record(self) -> None:
         """From now on statements are recorded instead of executed."""
         self._waves = self._waves or []
 
+    async def get_all(self, urls: Sequence[str]) -> None:
+        """Asks for each of them by HTTP, or records it. Raises aiohttp.ClientError for an answer but 2xx."""
+        if self._waves is not None:
+            self._waves.append(partial(self.get_all, urls))
+            return
+        await asyncio.gather(*map(self._get, urls))
+
     async def replay(self) -> None:
         """Executes all that was recorded, wave after wave, and records no longer."""
         waves, self._waves = self._waves or (), None
-        for wave in waves:
-            await self._execute_all(wave)
+        async with aiohttp.ClientSession(raise_for_status=True) as self._http:
+            for wave in waves:
+                await wave()
 
     async def _execute_all(self, requests: Sequence[Write | Sequence[Write]]) -> list[Any]:
         if self._waves is None:
             return await super()._execute_all(requests)
-        self._waves.append(requests)
+        self._waves.append(partial(super()._execute_all, requests))
         return [[] for _ in requests]
+
+    async def _get(self, url: str) -> None:
+        async with self._http.get(url) as response:
+            await response.read()
 
 
 class Load(ABC):

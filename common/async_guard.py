@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from pyflink.common.typeinfo import TypeInformation
     from pyflink.datastream import DataStream
-    from pyflink.datastream.functions import AsyncFunction
+    from pyflink.datastream.functions import AsyncFunction, AsyncFunctionDescriptor, ProcessFunction
 
 SUPPORTED_VERSION = "2.3.0"
 
@@ -64,18 +64,14 @@ def install() -> None:
 def unordered_wait(
     stream: "DataStream", function: "AsyncFunction", capacity: int, output_type: "TypeInformation", name: str
 ) -> "DataStream":
-    """``AsyncDataStream.unordered_wait`` without a timeout, whose operator never passes a bundle that has failed.
+    """``AsyncDataStream.unordered_wait`` without a timeout, with the operator of :func:`process`.
 
-    ``capacity`` bounds the records in flight in one subtask. Needs the project's connector jar.
+    ``capacity`` bounds the records in flight in one subtask.
     """
     # Only the process that submits a job needs these.
     from pyflink.common import Time  # noqa: PLC0415
-    from pyflink.datastream import DataStream  # noqa: PLC0415
     from pyflink.datastream.async_data_stream import async_retry_strategies  # noqa: PLC0415
-    from pyflink.datastream.data_stream import _get_one_input_stream_operator  # noqa: PLC0415
     from pyflink.datastream.functions import AsyncFunctionDescriptor  # noqa: PLC0415
-    from pyflink.fn_execution.flink_fn_execution_pb2 import UserDefinedDataStreamFunction  # noqa: PLC0415
-    from pyflink.java_gateway import get_gateway  # noqa: PLC0415
 
     descriptor = AsyncFunctionDescriptor(
         function,
@@ -84,8 +80,23 @@ def unordered_wait(
         async_retry_strategies.NO_RETRY_STRATEGY,
         AsyncFunctionDescriptor.OutputMode.UNORDERED,
     )
+    return process(stream, descriptor, output_type, name)
+
+
+def process(
+    stream: "DataStream",
+    function: "ProcessFunction | AsyncFunctionDescriptor",
+    output_type: "TypeInformation",
+    name: str,
+) -> "DataStream":
+    """``DataStream.process`` with an operator that no failed bundle passes. Needs the project's connector jar."""
+    from pyflink.datastream import DataStream  # noqa: PLC0415
+    from pyflink.datastream.data_stream import _get_one_input_stream_operator  # noqa: PLC0415
+    from pyflink.fn_execution.flink_fn_execution_pb2 import UserDefinedDataStreamFunction  # noqa: PLC0415
+    from pyflink.java_gateway import get_gateway  # noqa: PLC0415
+
     operator, java_output_type = _get_one_input_stream_operator(
-        stream, descriptor, UserDefinedDataStreamFunction.PROCESS, output_type
+        stream, function, UserDefinedDataStreamFunction.PROCESS, output_type
     )
     guarded = get_gateway().jvm.org.sunbird.aggregates.PythonStageOperator(operator)
     return DataStream(stream._j_data_stream.transform(name, java_output_type, guarded))

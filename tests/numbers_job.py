@@ -8,17 +8,18 @@ import importlib.resources
 import os
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pyflink.common import Types, WatermarkStrategy
-from pyflink.datastream import MapFunction, RuntimeContext, StreamExecutionEnvironment
+from pyflink.datastream import ProcessFunction, RuntimeContext, StreamExecutionEnvironment
 from pyflink.datastream.connectors.number_seq import NumberSequenceSource
 
-from common import worker_watch
+from common import async_guard, worker_watch
 
 
-class Count(MapFunction):
+class Count(ProcessFunction):
     def __init__(self, folder: Path, options: list[str]) -> None:
         self._folder = folder
         self._options = options
@@ -28,13 +29,13 @@ class Count(MapFunction):
             worker_watch.end_with_task_manager()
         self._counter = runtime_context.get_metrics_group().counter("events_in")
 
-    def map(self, number: int) -> int:
+    def process_element(self, number: int, _: ProcessFunction.Context) -> Iterator[int]:
         self._counter.inc()
         (self._folder / f"worker-{os.getpid()}").touch()
         if "stuck" in self._options:
             ThreadPoolExecutor().submit(time.sleep, 3600).result()
         time.sleep(0.001)
-        return number
+        yield number
 
 
 def main(folder: Path, options: list[str]) -> None:
@@ -42,7 +43,8 @@ def main(folder: Path, options: list[str]) -> None:
     assert importlib.resources.files("jobs.numbers").joinpath("config.yaml").read_text() == "a: 1\n"
     environment = StreamExecutionEnvironment.get_execution_environment()
     numbers = environment.from_source(NumberSequenceSource(0, 1 << 40), WatermarkStrategy.no_watermarks(), "numbers")
-    numbers.map(Count(folder, options), Types.LONG()).name("count").uid("count").print().name("out")
+    counted = async_guard.process(numbers, Count(folder, options), Types.LONG(), "count").uid("count")
+    counted.print().name("out")
     environment.execute("numbers")
 
 

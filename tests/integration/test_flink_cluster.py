@@ -17,9 +17,6 @@ def submit(cluster: FlinkCluster, folder: Path, archive: Path, savepoint: str | 
         # So that a test need not wait for the first checkpoint.
         "execution.checkpointing.interval": "1 s",
         "execution.checkpointing.min-pause": "0 s",
-        # This job has PyFlink's own operator, which may end the TaskManager when it is cancelled within a bundle:
-        # org.sunbird.aggregates.TolerantJobBundleFactory says why.
-        "python.fn-execution.bundle.time": "20",
     }
     return cluster.submit(
         MODULE, [str(folder)], archive=archive, jar=jars.FLINK_CONNECTOR_JAR, savepoint=savepoint, options=options
