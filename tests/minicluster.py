@@ -25,6 +25,7 @@ from tests.job_topics import JobTopics
 _OPTIONS = {
     "parallelism.default": 2,
     "execution.checkpointing.interval": "1 s",
+    "execution.checkpointing.min-pause": "0 s",
     "python.fn-execution.bundle.time": 20,
     "restart-strategy.type": "fixed-delay",
     "restart-strategy.fixed-delay.attempts": 1_000_000,

@@ -8,6 +8,7 @@ import datetime
 import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -89,7 +90,9 @@ class SecuredCassandra(Cassandra):
         for kind, secured in (("authenticator", "PasswordAuthenticator"), ("authorizer", "CassandraAuthorizer")):
             text = text.replace(f"\n{kind}: AllowAll{kind.capitalize()}\n", f"\n{kind}: {secured}\n")
         yaml_file.write_text(text)
-        return launch
+        # The first role, for which a cluster of several nodes waits 10 s.
+        java, *arguments = launch.command
+        return replace(launch, command=[java, "-Dcassandra.superuser_setup_delay_ms=0", *arguments])
 
     def is_ready(self) -> bool:
         """The first role is made when the port is open already."""

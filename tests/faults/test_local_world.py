@@ -14,7 +14,7 @@ from cassandra.cluster import Cluster
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from local.config import REPOSITORY, Config, environment_name, load_config
-from local.world import CASSANDRA, KAFKA, REDIS, World
+from local.world import World
 from tests.waiting import wait_until
 
 COMMAND_TIMEOUT_SECONDS = 120
@@ -68,45 +68,46 @@ def processes_of(config: Config) -> list[psutil.Process]:
     return found
 
 
-def test_acknowledged_data_survives_kill_9(config: Config) -> None:
-    with World(config, {KAFKA, CASSANDRA, REDIS}) as world:
-        refused: list[str] = []
-        producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "log_level": 0})
-        for number in range(1000):
-            producer.produce(
-                "survivors",
-                str(number).encode(),
-                on_delivery=lambda error, _: refused.append(str(error)) if error else None,
-            )
-        assert producer.flush(30) == 0
-        assert refused == []
-        with Cluster(world.cassandra.contact_points, port=world.cassandra.port, protocol_version=5) as cluster:
-            session = cluster.connect("sunbird_courses")
-            insert = session.prepare("INSERT INTO course_batch (courseid, batchid) VALUES ('c', ?)")
-            for future in [session.execute_async(insert, [str(number)]) for number in range(1000)]:
-                future.result()
-        with world.redis.client() as client:
-            for number in range(1000):
-                client.set(f"survivor-{number}", number)
+def test_acknowledged_data_survives_kill_9(mortal_world: World, unique: str) -> None:
+    world, topic, numbers = mortal_world, f"{unique}.survivors", range(1000)
+    refused: list[str] = []
+    producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "log_level": 0})
+    for number in numbers:
+        producer.produce(
+            topic,
+            str(number).encode(),
+            on_delivery=lambda error, _: refused.append(str(error)) if error else None,
+        )
+    assert producer.flush(30) == 0
+    assert refused == []
+    with Cluster(world.cassandra.contact_points, port=world.cassandra.port, protocol_version=5) as cluster:
+        session = cluster.connect("sunbird_courses")
+        insert = session.prepare("INSERT INTO course_batch (courseid, batchid) VALUES (?, ?)")
+        for future in [session.execute_async(insert, [unique, str(number)]) for number in numbers]:
+            future.result()
+    with world.redis.client() as client:
+        for number in numbers:
+            client.set(f"{unique}-{number}", number)
 
-        for server in world.servers:
-            old = server.pid
-            server.restart()
-            assert server.pid != old
-            assert not psutil.pid_exists(old)
+    for server in (world.kafka, world.cassandra, world.redis):
+        old = server.pid
+        server.restart()
+        assert server.pid != old
+        assert not psutil.pid_exists(old)
 
-        consumer = Consumer({"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "survivors"})
-        try:
-            partitions = consumer.list_topics("survivors", timeout=30).topics["survivors"].partitions
-            ends = [consumer.get_watermark_offsets(TopicPartition("survivors", part), 30)[1] for part in partitions]
-        finally:
-            consumer.close()
-        assert sum(ends) == 1000
-        with Cluster(world.cassandra.contact_points, port=world.cassandra.port, protocol_version=5) as cluster:
-            session = cluster.connect("sunbird_courses")
-            assert session.execute("SELECT count(*) FROM course_batch WHERE courseid = 'c'").one().count == 1000
-        with world.redis.client() as client:
-            assert client.dbsize() == 1000
+    consumer = Consumer({"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "survivors"})
+    try:
+        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        ends = [consumer.get_watermark_offsets(TopicPartition(topic, part), 30)[1] for part in partitions]
+    finally:
+        consumer.close()
+    assert sum(ends) == len(numbers)
+    with Cluster(world.cassandra.contact_points, port=world.cassandra.port, protocol_version=5) as cluster:
+        session = cluster.connect("sunbird_courses")
+        count = session.execute("SELECT count(*) FROM course_batch WHERE courseid = %s", [unique]).one().count
+    assert count == len(numbers)
+    with world.redis.client() as client:
+        assert client.exists(*(f"{unique}-{number}" for number in numbers)) == len(numbers)
 
 
 PARENT = """

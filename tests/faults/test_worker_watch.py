@@ -7,23 +7,24 @@ import psutil
 import pytest
 
 from local import jars
-from local.config import load_config
-from local.world import FLINK, World
+from local.flink import FlinkCluster
+from local.process import start_ended
+from local.world import World
 from tests.numbers import MODULE, build_numbers_archive
 from tests.waiting import wait_until
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(load_config({}).isolated(tmp_path_factory.mktemp("flink")), {FLINK}) as world:
-        yield world
+@pytest.fixture
+def cluster(mortal_world: World) -> Iterator[FlinkCluster]:
+    yield mortal_world.flink
+    start_ended(mortal_world.flink.servers)
 
 
-def run(cluster: World, folder: Path, *options: str) -> tuple[str, list[psutil.Process]]:
+def run(cluster: FlinkCluster, folder: Path, *options: str) -> tuple[str, list[psutil.Process]]:
     """Submits the job and returns it with its two workers, each inside its first record."""
     archive = build_numbers_archive(folder)
     arguments = [str(folder), *options]
-    job = cluster.flink.submit(MODULE, arguments, archive=archive, jar=jars.FLINK_CONNECTOR_JAR)
+    job = cluster.submit(MODULE, arguments, archive=archive, jar=jars.FLINK_CONNECTOR_JAR)
     wait_until(lambda: len(list(folder.glob("worker-*"))) == 2, "both workers work", 120)
     return job, [psutil.Process(int(file.name.removeprefix("worker-"))) for file in folder.glob("worker-*")]
 
@@ -32,8 +33,8 @@ def are_gone(workers: list[psutil.Process]) -> bool:
     return not any(worker.is_running() for worker in workers)
 
 
-def test_watched_workers_end_at_once_and_the_job_goes_on(cluster: World, tmp_path: Path) -> None:
-    task_manager = cluster.flink.task_managers[0]
+def test_watched_workers_end_at_once_and_the_job_goes_on(cluster: FlinkCluster, tmp_path: Path) -> None:
+    task_manager = cluster.task_managers[0]
     job, workers = run(cluster, tmp_path, "watched", "stuck")
     assert {worker.pid for worker in workers} == {worker.pid for worker in task_manager.python_workers()}
     task_manager.kill()
@@ -41,12 +42,12 @@ def test_watched_workers_end_at_once_and_the_job_goes_on(cluster: World, tmp_pat
 
     task_manager.start()
     wait_until(lambda: len(list(tmp_path.glob("worker-*"))) == 4, "new workers work", 120)
-    cluster.flink.client.cancel(job)
+    cluster.client.cancel(job)
 
 
-def test_unwatched_workers_stay(cluster: World, tmp_path: Path) -> None:
+def test_unwatched_workers_stay(cluster: FlinkCluster, tmp_path: Path) -> None:
     """Why there is a watch. Should this fail after an upgrade, the watch may be needless."""
-    task_manager = cluster.flink.task_managers[0]
+    task_manager = cluster.task_managers[0]
     job, workers = run(cluster, tmp_path, "stuck")
     task_manager.kill()
     try:
@@ -57,4 +58,4 @@ def test_unwatched_workers_stay(cluster: World, tmp_path: Path) -> None:
         for worker in workers:
             worker.kill()
     task_manager.start()
-    cluster.flink.client.cancel(job)
+    cluster.client.cancel(job)

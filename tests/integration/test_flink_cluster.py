@@ -17,6 +17,8 @@ def submit(cluster: FlinkCluster, folder: Path, archive: Path, savepoint: str | 
         # So that a test need not wait for the first checkpoint.
         "execution.checkpointing.interval": "1 s",
         "execution.checkpointing.min-pause": "0 s",
+        # Each number takes a millisecond, and a checkpoint waits for the end of its bundle.
+        "python.fn-execution.bundle.size": "100",
     }
     return cluster.submit(
         MODULE, [str(folder)], archive=archive, jar=jars.FLINK_CONNECTOR_JAR, savepoint=savepoint, options=options
