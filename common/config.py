@@ -302,9 +302,10 @@ class HttpConfig(BackoffConfig):
 class BatchConfig(Section):
     """Bounds of the batched stage, named as in Flink's AsyncSink."""
 
-    max_batch_size: Positive = 256
+    max_batch_size: Positive = 100
     max_batch_size_in_bytes: Positive = 8 * 1024 * 1024
-    max_in_flight_requests: Positive = 1
+    max_in_flight_requests: Positive = 3
+    """Batches of one subtask: while one reads or waits for an API, another can write."""
     max_buffered_requests: Positive = 1_000
     """Events of one subtask that are inside the stage at a time; more wait in Flink."""
 

@@ -2,14 +2,7 @@
 
 from typing import ClassVar
 
-from common.config import BatchConfig, CacheConfig, JobConfig, Positive, TimeZone, UrlPrefix
-
-
-class AssessmentBatchConfig(BatchConfig):
-    """Some batches in flight, so that one can write while another reads."""
-
-    max_batch_size: Positive = 100
-    max_in_flight_requests: Positive = 3
+from common.config import CacheConfig, JobConfig, TimeZone, UrlPrefix
 
 
 class AssessmentAggregatorConfig(JobConfig):
@@ -19,7 +12,6 @@ class AssessmentAggregatorConfig(JobConfig):
     input_topic: ClassVar[str] = "telemetry.assess"
     failed_topic: ClassVar[str] = "telemetry.assess.failed"
 
-    batch: AssessmentBatchConfig = AssessmentBatchConfig()
     skip_missing_records: bool = False
     content_read_api: UrlPrefix
     agg_details_time_zone: TimeZone = "UTC"
