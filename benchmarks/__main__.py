@@ -62,6 +62,8 @@ WARM_UP_EVENTS = 10_000
 """Whose statements go to Cassandra before the job."""
 BATCH_SIZE = 256
 """Statements of the plain driver go in waves of so many events; smaller waves are slower."""
+IN_FLIGHT = 3
+"""Waves of the plain driver at a time, so that statements need not wait while answers of an API are awaited."""
 BATCHES_PER_REPLAY = 20
 """Recorded at once, before they are measured."""
 SLOWEST_EVENTS_PER_SECOND = 100
@@ -332,7 +334,7 @@ async def _plain(world: World, load: Load, seed: int, events: int) -> list[tuple
             await anext(batches)
             done += BATCH_SIZE
         before = sample(processes, before_done)
-        await driver.replay()
+        await driver.replay(IN_FLIGHT)
         replays.append((before, sample(processes, done)))
     await driver.close()
     return replays

@@ -45,12 +45,16 @@ class PlainDriver(Cassandra):
             return
         await asyncio.gather(*map(self._get, urls))
 
-    async def replay(self) -> None:
-        """Executes all that was recorded, wave after wave, and records no longer."""
-        waves, self._waves = self._waves or (), None
-        async with aiohttp.ClientSession(raise_for_status=True) as self._http:
+    async def replay(self, in_flight: int) -> None:
+        """Executes all that was recorded, so many waves at a time, and records no longer."""
+        waves, self._waves = iter(self._waves or ()), None
+
+        async def take_turns() -> None:
             for wave in waves:
                 await wave()
+
+        async with aiohttp.ClientSession(raise_for_status=True) as self._http:
+            await asyncio.gather(*(take_turns() for _ in range(in_flight)))
 
     async def _execute_all(self, requests: Sequence[Write | Sequence[Write]]) -> list[Any]:
         if self._waves is None:
