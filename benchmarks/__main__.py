@@ -49,6 +49,8 @@ LOADS: dict[str, Callable[[], Load]] = {
     "assessment-large-table": partial(AssessmentLoad, other_attempts=300_000),
     # A million enrolments: most events are the first of theirs, and no row gets large.
     "assessment-many-learners": partial(AssessmentLoad, users=200_000),
+    # A million events, which 2,000 users do not have.
+    "activity-many-learners": partial(ActivityLoad, users=36_000),
 }
 
 READERS = {"read-apis": reader_apis, "progress-report": progress_report}
@@ -147,7 +149,9 @@ def _measure(load: Load, world: World, options: argparse.Namespace) -> None:
     topic = f"{ENVIRONMENT}.{load.input_topic}"
     # Cassandra compiles what it runs often: cold it would be dearer to the job, which comes first, than to the driver.
     asyncio.run(_plain(world, load, seed=4, events=WARM_UP_EVENTS))
-    _produce(world, topic, (event.value for event in islice(load.events(seed=1), options.events)))
+    produced = _produce(world, topic, (event.value for event in islice(load.events(seed=1), options.events)))
+    if produced < options.events:
+        sys.exit(f"this load has only {produced} events: --events is greater")
     job = world.submit(
         load.module,
         parallelism=options.parallelism,
@@ -205,10 +209,12 @@ def _print(what: str, steady: SteadyState) -> None:
         print(f"    {'job in all':<22} {job:.2f} CPU-ms per event", flush=True)
 
 
-def _produce(world: World, topic: str, values: Iterator[bytes]) -> None:
+def _produce(world: World, topic: str, values: Iterator[bytes]) -> int:
+    """Returns how many there were, once the broker has them."""
     producer = Producer(
         {"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": 20, "compression.type": "lz4"}
     )
+    produced = 0
     for value in values:
         while True:
             try:
@@ -216,7 +222,9 @@ def _produce(world: World, topic: str, values: Iterator[bytes]) -> None:
                 break
             except BufferError:
                 producer.poll(0.1)
+        produced += 1
     producer.flush()
+    return produced
 
 
 def _progress(world: World, load: Load) -> Callable[[], int]:

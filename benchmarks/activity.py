@@ -29,7 +29,6 @@ from local import generator
 from local.generator import Course
 from local.world import World
 
-USERS = 2_000
 COURSES = {course.course_id: course for course in (generator.course(number) for number in range(5))}
 SEEDS = (1, 2, 3, 4)
 """Of all measurements: their learners are enrolled."""
@@ -63,7 +62,7 @@ class _Row:
 class ActivityLoad(Load):
     """Every event completes the next contents of a random learner in a random course, in the order of the course.
 
-    There are no more events when all learners have completed all courses, after some 57,000.
+    There are no more events when all learners have completed all courses: 2,000 users have some 61,000.
     """
 
     module = "jobs.activity_aggregate_updater"
@@ -72,11 +71,12 @@ class ActivityLoad(Load):
     messages_per_event = 7
     """Two for each content; :meth:`events_done` is exact."""
 
-    def __init__(self) -> None:
+    def __init__(self, users: int = 2_000) -> None:
         """Works out how many messages the events of the first seed send."""
+        self._users = users
         contents_left = dict[Enrolment, int]()
         messages = []
-        for event in _completions(SEEDS[0]):
+        for event in self._completions(SEEDS[0]):
             left = contents_left.get(event.enrolment, len(COURSES[event.enrolment.course_id].contents))
             contents_left[event.enrolment] = left - len(event.content_ids)
             # Start and complete of each content, and one for the course.
@@ -90,11 +90,11 @@ class ActivityLoad(Load):
     def prepare(self, world: World) -> None:
         """Fills the relation cache and enrols all learners in all courses."""
         world.publish_relations(*COURSES.values())
-        asyncio.run(_enrol_all(world))
+        asyncio.run(self._enrol_all(world))
 
     def events(self, seed: int) -> Iterator[Event]:
         """Completions with ever later times."""
-        for event in _completions(seed):
+        for event in self._completions(seed):
             user_id, course_id, _ = event.enrolment
             completion = generator.completion(COURSES[course_id], user_id, event.content_ids, event.time_ms)
             yield Event(generator.encode(completion), _QUERY, (*event.enrolment, event.content_ids[-1]))
@@ -105,7 +105,7 @@ class ActivityLoad(Load):
         await store.prepare()
         settings = Settings(audit_topic="", certificate_topic="")
         rows: dict[Enrolment, _Row] = {}
-        completions = _completions(seed)
+        completions = self._completions(seed)
         while True:
             driver.record()
             of_each: dict[Enrolment, list[ContentsCompleted]] = {}
@@ -123,47 +123,45 @@ class ActivityLoad(Load):
             await store.write(decisions, to_datetime(_FIRST_TIME_MS))
             yield
 
-
-def _completions(seed: int) -> Iterator[ContentsCompleted]:
-    source = random.Random(seed)
-    left = [
-        (
-            Enrolment(f"user-{seed}-{user}", course.course_id, course.batch_id),
-            list(course.contents),
-        )
-        for user in range(USERS)
-        for course in COURSES.values()
-    ]
-    time_ms = _FIRST_TIME_MS
-    while left:
-        time_ms += 1
-        index = source.randrange(len(left))
-        enrolment, contents = left[index]
-        count = source.randint(2, 5)
-        yield ContentsCompleted(enrolment, tuple(contents[:count]), time_ms)
-        del contents[:count]
-        if not contents:
-            left[index] = left[-1]
-            left.pop()
-
-
-async def _enrol_all(world: World) -> None:
-    async with open_cassandra(world) as cassandra:
-        enrol = await cassandra.prepare(
-            "INSERT INTO sunbird_courses.user_enrolments (userid, courseid, batchid, active, status) "
-            "VALUES (?, ?, ?, true, 0)"
-        )
-        await write_rows(
-            cassandra,
+    def _completions(self, seed: int) -> Iterator[ContentsCompleted]:
+        source = random.Random(seed)
+        left = [
             (
-                [
-                    Write(enrol, (f"user-{seed}-{user}", course.course_id, course.batch_id))
-                    for course in COURSES.values()
-                ]
-                for seed in SEEDS
-                for user in range(USERS)
-            ),
-        )
+                Enrolment(f"user-{seed}-{user}", course.course_id, course.batch_id),
+                list(course.contents),
+            )
+            for user in range(self._users)
+            for course in COURSES.values()
+        ]
+        time_ms = _FIRST_TIME_MS
+        while left:
+            time_ms += 1
+            index = source.randrange(len(left))
+            enrolment, contents = left[index]
+            count = source.randint(2, 5)
+            yield ContentsCompleted(enrolment, tuple(contents[:count]), time_ms)
+            del contents[:count]
+            if not contents:
+                left[index] = left[-1]
+                left.pop()
+
+    async def _enrol_all(self, world: World) -> None:
+        async with open_cassandra(world) as cassandra:
+            enrol = await cassandra.prepare(
+                "INSERT INTO sunbird_courses.user_enrolments (userid, courseid, batchid, active, status) "
+                "VALUES (?, ?, ?, true, 0)"
+            )
+            await write_rows(
+                cassandra,
+                (
+                    [
+                        Write(enrol, (f"user-{seed}-{user}", course.course_id, course.batch_id))
+                        for course in COURSES.values()
+                    ]
+                    for seed in SEEDS
+                    for user in range(self._users)
+                ),
+            )
 
 
 def _relations(course: Course, content_ids: Collection[str]) -> Relations:
