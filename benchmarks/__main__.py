@@ -281,6 +281,7 @@ async def _latencies(world: World, load: Load, topic: str, rate: float, seconds:
         producer.poll(0)
         await asyncio.sleep(POLL_SECONDS)
     await asyncio.gather(*probes)
+    producer.flush()
     await session.close()
     return latencies
 
