@@ -16,6 +16,7 @@ from common import messages
 from common.aggregates import ACTIVITY_TYPE, context_id
 from common.cassandra import Cassandra, Write
 from common.events import to_datetime
+from jobs.collection_cert_pre_processor.job import USER_FIELDS
 from jobs.collection_cert_pre_processor.store import EnrolmentKey, Store
 from local import generator
 from local.generator import Course
@@ -100,7 +101,8 @@ class CertificateLoad(Load):
             keys = [_enrolment(event.value) for event in islice(events, batch_size)]
             await store.enrolments_and_aggregates(dict.fromkeys(keys, False), dict.fromkeys(keys))
             users = dict.fromkeys(key.user_id for key in keys)
-            await driver.get_all([f"{self._services.base_url}/private/user/v1/read/{user_id}" for user_id in users])
+            url = f"{self._services.base_url}/private/user/v1/read/"
+            await driver.get_all([url + user_id + USER_FIELDS for user_id in users])
             yield
 
 
