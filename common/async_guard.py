@@ -8,8 +8,8 @@ offset, and the exception is thrown at the next record. The restored job never s
 
 **In the TaskManager.** A bundle that its timer ends, and that fails, fails in a callback whose exception Flink hands to
 another thread. A barrier that waited meanwhile is next: its checkpoint ends the bundle once more, finds that there is
-none any more, and completes. A killed worker is lost in the same way. :func:`unordered_wait` builds the operator that
-fails for good once a bundle has failed.
+none any more, and completes. A killed worker is lost in the same way. The operator of :func:`process` fails for
+good once a bundle has failed.
 
 ``tests/faults/test_async_guard.py`` loses records through each of them.
 """
@@ -89,7 +89,11 @@ def process(
     output_type: "TypeInformation",
     name: str,
 ) -> "DataStream":
-    """``DataStream.process`` with an operator that no failed bundle passes. Needs the project's connector jar."""
+    """``DataStream.process``, whose operator never passes a bundle that has failed.
+
+    Needs the project's connector jar.
+    """
+    # Only the process that submits a job needs these.
     from pyflink.datastream import DataStream  # noqa: PLC0415
     from pyflink.datastream.data_stream import _get_one_input_stream_operator  # noqa: PLC0415
     from pyflink.fn_execution.flink_fn_execution_pb2 import UserDefinedDataStreamFunction  # noqa: PLC0415
