@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from local import jars
+from local.flink import FREQUENT_CHECKPOINTS
 from local.http_services import HttpServices, job_settings
 from local.package import build_archive
 from local.process import start_ended
@@ -18,8 +19,7 @@ from local.world import World
 JOBS = ("assessment_aggregator", "activity_aggregate_updater", "collection_cert_pre_processor")
 
 OPTIONS = {
-    "execution.checkpointing.interval": "1 s",
-    "execution.checkpointing.min-pause": "0 s",
+    **FREQUENT_CHECKPOINTS,
     # Faults come every few seconds here: as shipped, the delay would grow to a minute and most of a run be waiting.
     "restart-strategy.exponential-delay.max-backoff": "3 s",
 }

@@ -26,6 +26,8 @@ from local.prerequisites import Java
 from local.process import Launch, Server
 
 FLINK_CONF = REPOSITORY / "flink-conf"
+FREQUENT_CHECKPOINTS = {"execution.checkpointing.interval": "1 s", "execution.checkpointing.min-pause": "0 s"}
+"""Options of a job for whose checkpoints somebody waits."""
 _SUBMISSION_TIMEOUT_SECONDS = 120.0
 # The name of Server.temporary_folder.
 _TEMPORARY = "tmp"

@@ -16,7 +16,7 @@ import yaml
 
 from local import jars
 from local.config import REPOSITORY, load_config
-from local.flink import flink_environment, flink_home, render_configuration
+from local.flink import FREQUENT_CHECKPOINTS, flink_environment, flink_home, render_configuration
 from local.flink_client import FlinkClient
 from local.process import Launch, Server
 from local.world import World
@@ -24,8 +24,7 @@ from tests.job_topics import JobTopics
 
 _OPTIONS = {
     "parallelism.default": 2,
-    "execution.checkpointing.interval": "1 s",
-    "execution.checkpointing.min-pause": "0 s",
+    **FREQUENT_CHECKPOINTS,
     "python.fn-execution.bundle.time": 20,
     "restart-strategy.type": "fixed-delay",
     "restart-strategy.fixed-delay.attempts": 1_000_000,

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from common.events import to_time_ms
 from local import generator
-from local.flink import FlinkCluster
+from local.flink import FREQUENT_CHECKPOINTS, FlinkCluster
 from local.world import World
 from tests.conftest import Topics
 from tests.job_topics import JobTopics
@@ -95,8 +95,7 @@ def test_a_killed_worker(
         # Small batches in small bundles, so that messages leave, and it is killed, before it has done all.
         environment={"AGGREGATES__KAFKA__ENV": own.env, "AGGREGATES__BATCH__MAX_BATCH_SIZE": "8"},
         options={
-            "execution.checkpointing.interval": "1 s",
-            "execution.checkpointing.min-pause": "0 s",
+            **FREQUENT_CHECKPOINTS,
             "python.fn-execution.bundle.size": "20",
         },
     )

@@ -15,6 +15,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
 
 from local.errors import LocalWorldError
+from local.flink import FREQUENT_CHECKPOINTS
 from local.flink_client import FlinkClient
 from local.world import World
 from tests.assessment import FAILED, REQUESTS, Assessment, Learner, Tables
@@ -26,8 +27,7 @@ ATTEMPTS = 20
 """Of each learner: 1,000 events keep the job busy for some seconds."""
 
 OPTIONS = {
-    "execution.checkpointing.interval": "1 s",
-    "execution.checkpointing.min-pause": "0 s",
+    **FREQUENT_CHECKPOINTS,
     "restart-strategy.exponential-delay.initial-backoff": "200 ms",
     "restart-strategy.exponential-delay.max-backoff": "1 s",
 }

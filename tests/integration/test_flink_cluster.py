@@ -7,16 +7,14 @@ import pytest
 
 from local import jars
 from local.errors import LocalWorldError
-from local.flink import FLINK_CONF, FlinkCluster, flink_home
+from local.flink import FLINK_CONF, FREQUENT_CHECKPOINTS, FlinkCluster, flink_home
 from tests.numbers import MODULE, build_numbers_archive
 from tests.waiting import wait_until
 
 
 def submit(cluster: FlinkCluster, folder: Path, archive: Path, savepoint: str | None = None) -> str:
     options = {
-        # So that a test need not wait for the first checkpoint.
-        "execution.checkpointing.interval": "1 s",
-        "execution.checkpointing.min-pause": "0 s",
+        **FREQUENT_CHECKPOINTS,
         # Each number takes a millisecond, and a checkpoint waits for the end of its bundle.
         "python.fn-execution.bundle.size": "100",
     }
