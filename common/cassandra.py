@@ -231,6 +231,7 @@ def create_cluster(config: CassandraConfig) -> acsylla.Cluster:
         password=config.password.get_secret_value() if config.password else None,
         connect_timeout=config.connect_timeout_ms / 1000,
         request_timeout=config.request_timeout_ms / 1000,
+        coalesce_delay_us=config.coalesce_delay_us,
         consistency=config.consistency,
         load_balance_dc_aware=config.local_datacenter,
         # The default waits up to a minute after a long outage, which is longer than most nodes take to restart.

@@ -232,6 +232,8 @@ class CassandraConfig(Section):
     connect_timeout_ms: Positive = 5_000
     request_timeout_ms: Positive = 12_000
     max_concurrent_statements: Positive = 128
+    coalesce_delay_us: Positive = 5_000
+    """While statements follow each other the driver sends them together, so far apart; the first one goes at once."""
 
     @model_validator(mode="after")
     def _username_with_password(self) -> Self:
