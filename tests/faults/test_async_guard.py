@@ -30,12 +30,14 @@ def applied_records(folder: Path, *arguments: str) -> set[int]:
     }
     job = [sys.executable, str(Path(__file__).with_name("fail_once_job.py")), str(folder), str(ROWS), *arguments]
     subprocess.run(job, env=environment, check=True, timeout=240, capture_output=True)
-    assert len(list(folder.glob("seen-*"))) == ROWS
     return {int(path.name.removeprefix("applied-")) for path in folder.glob("applied-*")}
 
 
 def test_records_that_fail_are_lost_without_the_guard(tmp_path: Path) -> None:
-    assert len(applied_records(tmp_path)) < ROWS
+    applied = applied_records(tmp_path)
+    # Those that wait behind a failed one may be lost before they are seen.
+    assert any(tmp_path.glob("seen-*"))
+    assert len(applied) < ROWS
 
 
 def test_no_record_that_fails_is_lost_with_the_guard(tmp_path: Path) -> None:
