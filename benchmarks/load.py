@@ -2,15 +2,16 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import acsylla
 import aiohttp
 
 from benchmarks.measure import Processes
-from common.cassandra import Cassandra, Write
+from common.cassandra import Cassandra, Row, Write
 from local.world import World
 
 
@@ -56,11 +57,19 @@ class PlainDriver(Cassandra):
         async with aiohttp.ClientSession(raise_for_status=True) as self._http:
             await asyncio.gather(*(take_turns() for _ in range(in_flight)))
 
-    async def _execute_all(self, requests: Sequence[Write | Sequence[Write]]) -> list[Any]:
+    async def read(self, statement: acsylla.PreparedStatement, parameters: Sequence[Sequence[Any]]) -> list[list[Row]]:
+        """As a job calls it, or records it and returns no row."""
         if self._waves is None:
-            return await super()._execute_all(requests)
-        self._waves.append(partial(super()._execute_all, requests))
-        return [[] for _ in requests]
+            return await super().read(statement, parameters)
+        self._waves.append(partial(super().read, statement, parameters))
+        return [[] for _ in parameters]
+
+    async def write(self, partitions: Iterable[Sequence[Write]]) -> None:
+        """As a job calls it, or records it."""
+        if self._waves is None:
+            await super().write(partitions)
+        else:
+            self._waves.append(partial(super().write, list(partitions)))
 
     async def _get(self, url: str) -> None:
         async with self._http.get(url) as response:

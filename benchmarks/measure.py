@@ -1,7 +1,7 @@
 """CPU, memory and progress of a running job, sampled; and what follows from the samples. No job is named here."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
 
@@ -80,18 +80,6 @@ def memory_by_quarter(samples: Sequence[Sample]) -> dict[str, list[int]]:
     until = samples[-1].done
     ends = [next(entry for entry in samples if entry.done >= until * quarter / 4) for quarter in (1, 2, 3, 4)]
     return {group: [entry.memory[group] for entry in ends] for group in samples[-1].memory}
-
-
-def in_all(parts: Iterable[SteadyState]) -> SteadyState:
-    """What happened in all of several stretches of time; what was between them does not count."""
-    parts = list(parts)
-    events = sum(part.events for part in parts)
-    return SteadyState(
-        events=events,
-        seconds=sum(part.seconds for part in parts),
-        cpu_ms={group: sum(part.cpu_ms[group] * part.events for part in parts) / events for group in parts[0].cpu_ms},
-        peak_memory={group: max(part.peak_memory[group] for part in parts) for group in parts[0].peak_memory},
-    )
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

@@ -11,7 +11,7 @@ have to agree as well as those of Cassandra's nodes.
 import asyncio
 import logging
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -73,20 +73,30 @@ _VERIFY_FLAGS = {"none": 0, "certificate": 1, "hostname": 1 | 2}
 """CassSslVerifyFlags of the C++ driver: PEER_CERT is 1, PEER_IDENTITY 2."""
 
 
-_DOUBLE = struct.Struct(">d")
-_BIGINT = struct.Struct(">q")
+Encoder = Callable[[Any], bytes]
+"""Makes a parameter what stands on the wire, without its length. Raises an error for a value of another type."""
+
+TEXT: Encoder = str.encode
+DOUBLE: Encoder = struct.Struct(">d").pack
+BIGINT: Encoder = struct.Struct(">q").pack
+
+
+def timestamp(moment: datetime) -> bytes:
+    """The encoder of a ``timestamp``, from an aware datetime."""
+    return BIGINT(to_time_ms(moment))
 
 
 @dataclass(frozen=True, slots=True)
 class Unprepared:
-    """A statement with a value that is encoded already (bytes), which the driver would not bind to a prepared one.
+    """A statement with a value that the driver cannot bind to a prepared one.
 
-    Its other parameters may be text, float (a ``double``) and datetime (a ``timestamp``). ``partition_key`` are the
-    indexes of the partition key's parameters: of a prepared statement the driver knows them by itself.
+    ``encoders`` has one for each parameter; they are called when the statement is about to leave. ``partition_key`` are
+    the indexes of the partition key's parameters: of a prepared statement the driver knows them by itself.
     """
 
     text: str
     partition_key: Sequence[int]
+    encoders: Sequence[Encoder]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +194,8 @@ class Cassandra:
 def _bind(write: Write) -> acsylla.Statement:
     if isinstance(write.statement, Unprepared):
         statement = acsylla.create_statement(write.statement.text, len(write.parameters))
-        statement.bind_list([_encode(value) for value in write.parameters])
+        encoders = write.statement.encoders
+        statement.bind_list([encode(value) for encode, value in zip(encoders, write.parameters, strict=True)])
         for index in write.statement.partition_key:
             statement.add_key_index(index)
     else:
@@ -192,17 +203,6 @@ def _bind(write: Write) -> acsylla.Statement:
         statement.bind_list(list(write.parameters))
     statement.set_is_idempotent(True)
     return statement
-
-
-def _encode(value: Any) -> str | bytes:
-    """Without a type to go by the driver would make a 4-byte float of a float, and text of a datetime."""
-    if isinstance(value, float):
-        return _DOUBLE.pack(value)
-    if isinstance(value, datetime):
-        return _BIGINT.pack(to_time_ms(value))
-    if isinstance(value, str | bytes):
-        return value
-    raise TypeError(f"a {type(value).__name__} cannot be bound to an unprepared statement")
 
 
 def _bind_batch(writes: Sequence[Write]) -> acsylla.Batch:

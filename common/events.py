@@ -7,7 +7,7 @@ while it skips them, but not their encoding, hence the explicit check in :func:`
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import TypeVar
 
@@ -29,6 +29,9 @@ MAX_SHOWN = 200
 
 # A JSON number and what is also written as one: blanks around it, a plus, a bare point. No NaN, infinity, hex, 1_000.
 _NUMERIC_TEXT = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
 
 Event = TypeVar("Event")
 
@@ -136,9 +139,9 @@ def to_number(value: float | str) -> float | None:
 
 def to_datetime(time_ms: int) -> datetime:
     """Milliseconds since 1970 as an aware datetime in UTC, exact to the ms."""
-    return datetime.fromtimestamp(time_ms // 1000, UTC).replace(microsecond=time_ms % 1000 * 1000)
+    return _EPOCH + timedelta(milliseconds=time_ms)
 
 
 def to_time_ms(moment: datetime) -> int:
     """An aware datetime as ms since 1970, exact to the ms."""
-    return int(moment.replace(microsecond=0).timestamp()) * 1000 + moment.microsecond // 1000
+    return (moment - _EPOCH) // _MS

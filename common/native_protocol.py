@@ -42,12 +42,12 @@ def decimal(value: Decimal | None) -> bytes:
     """A ``decimal``, digit by digit: 12.40 stays 12.40. ``value`` is finite."""
     if value is None:
         return _NULL
-    digits, _, exponent = f"{value:e}".partition("e")
+    digits, _, exponent = str(value).partition("E")
     whole, _, fraction = digits.partition(".")
     unscaled = int(whole + fraction)
     # Two's complement in the fewest bytes: a negative number needs no more bits than the number above it.
     length = (unscaled + (unscaled < 0)).bit_length() // 8 + 1
-    return sized(_INT.pack(len(fraction) - int(exponent)) + unscaled.to_bytes(length, "big", signed=True))
+    return sized(_INT.pack(len(fraction) - int(exponent or 0)) + unscaled.to_bytes(length, "big", signed=True))
 
 
 def text_maps(maps: Iterable[Mapping[str, str]]) -> bytes:

@@ -1,24 +1,22 @@
 """The tables as far as the services read them, and the drafts of attempts, which is all they write."""
 
 import asyncio
-import struct
 import time
 from collections.abc import Collection, Sequence
 
 import acsylla
 
 from common.aggregates import ACTIVITY_TYPE, context_id, merge
-from common.cassandra import Cassandra, Row, Unprepared, Write
+from common.cassandra import BIGINT, TEXT, Cassandra, Row, Unprepared, Write, timestamp
 from common.events import MAX_KEY_BYTES, to_datetime
 from jobs.assessment_aggregator import questions
+from jobs.assessment_aggregator.questions import Question
 from services.assessment import Attempt as SubmittedAttempt
 from services.content_state import Attempt, Consumption, ContentStateQuery
 from services.group_activity import AggregatesRow
 
 MAX_IN = 100
 """Contents that are named in one statement; a learner's whole batch is read and filtered where it would be more."""
-
-_BIGINT = struct.Struct(">q")
 
 
 class Store:
@@ -66,6 +64,7 @@ class Store:
             f"INSERT INTO {attempts} (user_id, course_id, batch_id, content_id, attempt_id, updated_on, question) "
             "VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
             partition_key=(0, 1),
+            encoders=(*[TEXT] * 5, timestamp, questions.encode, BIGINT),
         )
 
     async def ping(self) -> None:
@@ -132,13 +131,12 @@ class Store:
         # Two lists with one time in one row would become one list of both: a later draft in the request wins, and no
         # two requests have the same time.
         self._last_write_us = max(self._last_write_us + 1, time.time_ns() // 1_000)
-        write_us = _BIGINT.pack(self._last_write_us)
         keys = [(*attempt.event.enrolment, attempt.content_id, _attempt_id(attempt)) for attempt in attempts]
         totals = await self._cassandra.read(self._read_total, keys)
         is_open = [not rows or rows[0][0] is None for rows in totals]
         drafts = {key: attempt for key, attempt, draft in zip(keys, attempts, is_open, strict=True) if draft}
         await self._cassandra.write(
-            [Write(self._write_draft, (*key, to_datetime(now_ms), _answers(attempt), write_us))]
+            [Write(self._write_draft, (*key, to_datetime(now_ms), _answers(attempt), self._last_write_us))]
             for key, attempt in drafts.items()
         )
         return is_open
@@ -154,6 +152,6 @@ def _attempt_id(attempt: SubmittedAttempt) -> str:
     return attempt.event.attempt.attempt_id
 
 
-def _answers(attempt: SubmittedAttempt) -> bytes:
+def _answers(attempt: SubmittedAttempt) -> Sequence[Question]:
     assert attempt.event.attempt is not None
-    return questions.encode(attempt.event.attempt.questions)
+    return attempt.event.attempt.questions

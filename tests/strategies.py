@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from common.events import MAX_TIME_MS, to_datetime
 from jobs.assessment_aggregator.events import AssessmentEvent, Enrolment, SubmittedAttempt
-from jobs.assessment_aggregator.questions import Question, to_item
+from jobs.assessment_aggregator.questions import Question, to_item, to_responses
 from jobs.assessment_aggregator.rules import Attempt
 
 JsonObject = dict[str, Any]
@@ -99,7 +99,7 @@ questions = st.builds(
     ),
     time_ms=times_ms,
     score=st.floats(allow_nan=False),
-    resvalues=text_maps,
+    resvalues=text_maps.map(to_responses),
     duration=st.none() | finite_decimals,
 )
 

@@ -13,12 +13,17 @@ import msgspec
 
 from common import events
 from common.events import BadEvent, check_key_length, require_text, require_time_ms, shown, to_number
-from jobs.assessment_aggregator.questions import Item, Question, TextMaps, to_item
+from jobs.assessment_aggregator.questions import Item, Question, Responses, TextMaps, to_item, to_responses
 
 MAX_CACHED_ITEMS = 4_096
 MAX_CACHED_ITEM_BYTES = 8_192
 """Items that are converted once and kept, and the JSON of the largest among them: 8 KB of JSON become some 26 KB in
 memory, 0.5 KB become 3, so a worker holds 12 MB as a rule and 110 MB at most. One that is not kept costs 8 us."""
+
+MAX_CACHED_RESPONSES = 16_384
+MAX_CACHED_RESPONSES_BYTES = 512
+"""Responses that are converted once and kept, and the JSON of the largest: some 1 KB in memory each, 16 MB in all. Of
+a choice there are few; what a learner writes is seldom seen again, and costs 1 us."""
 
 
 class Enrolment(NamedTuple):
@@ -63,7 +68,7 @@ class _Edata(msgspec.Struct):
     item: msgspec.Raw = msgspec.Raw(b"null")
     score: float | str | None = None
     duration: Decimal | None = None
-    resvalues: list[dict[str, msgspec.Raw] | None] | None = None
+    resvalues: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Answer(msgspec.Struct):
@@ -83,6 +88,7 @@ class _Event(msgspec.Struct, rename="camel"):
 
 _EVENT = msgspec.json.Decoder(_Event)
 _ITEM = msgspec.json.Decoder(_Item | None)
+_RESPONSES = msgspec.json.Decoder(list[dict[str, msgspec.Raw] | None] | None)
 _TEXT = msgspec.json.Decoder(str)
 _NO_EDATA = _Edata()
 _NO_ITEM = _Item()
@@ -159,11 +165,13 @@ def _total(path: str, scores: Sequence[float]) -> float:
 def _question(answer: _Answer) -> Question:
     edata = answer.edata or _NO_EDATA
     raw_item = bytes(edata.item)
+    raw_responses = bytes(edata.resvalues)
+    use_cached = len(raw_responses) <= MAX_CACHED_RESPONSES_BYTES
     return Question(
         item=_cached_item(raw_item) if len(raw_item) <= MAX_CACHED_ITEM_BYTES else _item(raw_item),
         time_ms=require_time_ms("ets", answer.ets),
         score=_number("edata.score", edata.score),
-        resvalues=_texts(edata.resvalues),
+        resvalues=_cached_responses(raw_responses) if use_cached else _responses(raw_responses),
         duration=_duration("edata.duration", edata.duration),
     )
 
@@ -180,7 +188,12 @@ def _item(raw: bytes) -> Item:
     )
 
 
+def _responses(raw: bytes) -> Responses:
+    return to_responses(_texts(events.decode(_RESPONSES, raw, "edata.resvalues")))
+
+
 _cached_item = lru_cache(MAX_CACHED_ITEMS)(_item)
+_cached_responses = lru_cache(MAX_CACHED_RESPONSES)(_responses)
 
 
 def _number(path: str, value: float | str | None) -> float:

@@ -24,13 +24,20 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     """The fields above in the order of the type, cut where the fields of an answer go in."""
 
 
+class Responses(msgspec.Struct, frozen=True, gc=False):
+    """What a learner chose or wrote. Made by :func:`to_responses`; many choose the same."""
+
+    maps: TextMaps
+    encoded: bytes
+
+
 class Question(msgspec.Struct, frozen=True, gc=False):
     """A question as a learner answered it at ``time_ms``; ``duration`` in seconds, None where it was not measured."""
 
     item: Item
     time_ms: int
     score: float
-    resvalues: TextMaps
+    resvalues: Responses
     duration: Decimal | None
 
 
@@ -53,6 +60,11 @@ def to_item(
     return Item(id, max_score, type, title, params, description, encoded)
 
 
+def to_responses(maps: TextMaps) -> Responses:
+    """Responses with their encoding."""
+    return Responses(maps, native_protocol.text_maps(maps))
+
+
 def encode(questions: Sequence[Question]) -> bytes:
     """The column ``question``, a ``list<frozen<question>>``, as the bytes to bind (see common.native_protocol)."""
     return native_protocol.list_value([_encode(question) for question in questions])
@@ -67,7 +79,7 @@ def _encode(question: Question) -> bytes:
         + max_score
         + native_protocol.double(question.score)
         + type_and_title
-        + native_protocol.text_maps(question.resvalues)
+        + question.resvalues.encoded
         + params_and_description
         + native_protocol.decimal(question.duration)
     )

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from common.aggregates import ACTIVITY_TYPE, context_id
-from common.cassandra import Cassandra, Unprepared, Write
+from common.cassandra import DOUBLE, TEXT, Cassandra, Unprepared, Write, timestamp
 from jobs.assessment_aggregator import questions
 from jobs.assessment_aggregator.events import Enrolment
 from jobs.assessment_aggregator.rules import AggregateChanges, Attempt, AttemptRow
@@ -44,6 +44,7 @@ class Store:
             "last_attempted_on, updated_on, total_score, total_max_score, grand_total, question) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             partition_key=(0, 1),
+            encoders=(*[TEXT] * 5, *[timestamp] * 3, DOUBLE, DOUBLE, TEXT, questions.encode),
         )
 
     async def attempts(self, enrolments: Collection[Enrolment]) -> list[list[Attempt]]:
@@ -97,5 +98,5 @@ def _attempt_values(enrolment: Enrolment, row: AttemptRow) -> Sequence[Any]:
         row.total_score,
         row.total_max_score,
         row.grand_total,
-        questions.encode(row.questions),
+        row.questions,
     )

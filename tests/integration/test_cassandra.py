@@ -13,7 +13,7 @@ from acsylla import errors
 from cassandra.cluster import Session
 
 from common import native_protocol
-from common.cassandra import Cassandra, Unprepared, Write
+from common.cassandra import DOUBLE, TEXT, Cassandra, Unprepared, Write, timestamp
 from common.config import CassandraConfig
 from common.faults import TaskFault, WorldFault
 from common.metrics import Metrics
@@ -88,15 +88,16 @@ class TestStatements:
             "INSERT INTO sunbird_courses.assessment_aggregator (user_id, course_id, batch_id, content_id, attempt_id, "
             "total_score, updated_on, question) VALUES (?, 'c', 'b', 'do_1', 'a1', ?, ?, ?)",
             partition_key=(0,),
+            encoders=(TEXT, DOUBLE, timestamp, native_protocol.list_value),
         )
         moment = datetime(2024, 5, 14, 9, 12, 40, 2_000, UTC)
 
         async def test() -> None:
             async with opened(config) as (cassandra, _):
-                values = (unique, 0.1, moment, native_protocol.list_value([]))
+                values = (unique, 0.1, moment, [])
                 await cassandra.write([[Write(statement, values)]])
-                with pytest.raises(TypeError, match="a int cannot be bound"):
-                    await cassandra.write([[Write(statement, (unique, 1, moment, b""))]])
+                with pytest.raises(TypeError, match="doesn't apply to a 'float' object"):
+                    await cassandra.write([[Write(statement, (0.1, 0.1, moment, []))]])
 
         run(test())
         query = (
@@ -199,7 +200,7 @@ def session_of(cassandra: Cassandra, end: Callable[[str], Awaitable[None]]) -> F
 
 
 def writes(count: int) -> Iterator[list[Write]]:
-    return ([Write(Unprepared("INSERT", ()), ())] for _ in range(count))
+    return ([Write(Unprepared("INSERT", (), ()), ())] for _ in range(count))
 
 
 class TestConcurrency:

@@ -49,7 +49,7 @@ def test_a_submitted_attempt() -> None:
     assert (event.attempt.total_score, event.attempt.total_max_score) == (1.5, 2.0)
     (question,) = event.attempt.questions
     assert (question.time_ms, question.score, question.duration) == (T0 - 10_000, 1.5, Decimal("12.4"))
-    assert question.resvalues == ({"1": '{"text":"Rose"}'},)
+    assert question.resvalues.maps == ({"1": '{"text":"Rose"}'},)
     assert (question.item.id, question.item.type, question.item.max_score) == ("do_112887q1", "mcq", 2.0)
     assert (question.item.title, question.item.description) == ("Which of these is a flower?", "")
     assert question.item.params == (
@@ -269,7 +269,7 @@ class TestQuestionColumn:
         attempt = decode(value, KAFKA_TIME).attempt
 
         assert attempt is not None
-        assert attempt.questions[0].resvalues == (
+        assert attempt.questions[0].resvalues.maps == (
             {
                 "text": "Rose",
                 "json": '{"a": 1}',
@@ -292,13 +292,13 @@ class TestQuestionColumn:
     def test_a_missing_list_is_an_empty_list_and_a_missing_text_is_none(self) -> None:
         (question,) = questions(answer(resvalues=None, duration=None, item={"id": "q"}))
 
-        assert (question.resvalues, question.item.params) == ((), ())
+        assert (question.resvalues.maps, question.item.params) == ((), ())
         assert question.duration is None
         assert (question.item.type, question.item.title, question.item.description) == (None, None, None)
 
     @pytest.mark.parametrize("wrong", [{}, "text", [1], ["text"], [[]]])
     def test_lists_hold_objects(self, wrong: object) -> None:
-        assert "at '$.events[1].edata.resvalues" in refusal_of_answer(resvalues=wrong).reason
+        assert "at '$.edata.resvalues" in refusal_of_answer(resvalues=wrong).reason
         assert "at '$.edata.item.params" in refusal_of_answer(item=item(params=wrong)).reason
 
     @pytest.mark.parametrize("field", ["type", "title", "desc"])

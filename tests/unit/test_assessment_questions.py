@@ -49,5 +49,5 @@ def test_questions_arrive_as_they_were(sent: list[Question]) -> None:
         assert (row.id, row.type, row.title, row.description) == (item.id, item.type, item.title, item.description)
         assert (row.score, row.max_score, row.duration) == (question.score, item.max_score, question.duration)
         assert row.assess_ts == question.time_ms
-        assert [dict(entries) for entries in row.resvalues] == list(question.resvalues)
+        assert [dict(entries) for entries in row.resvalues] == list(question.resvalues.maps)
         assert [dict(entries) for entries in row.params] == list(item.params)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from common.events import BadEvent, to_datetime
 from common.http import Answer
 from jobs.assessment_aggregator.events import AssessmentEvent, SubmittedAttempt
-from jobs.assessment_aggregator.questions import Question, to_item
+from jobs.assessment_aggregator.questions import Question, to_item, to_responses
 from jobs.assessment_aggregator.rules import (
     CONTENT_METADATA,
     Attempt,
@@ -35,7 +35,7 @@ NOW_MS = T0 + 60_000
 NOW = to_datetime(NOW_MS)
 EARLIER = to_datetime(T0 - 60_000)
 ITEM = to_item(id="q1", max_score=2.0, type="mcq", title=None, params=(), description=None)
-QUESTION = Question(item=ITEM, time_ms=T0 - 10_000, score=1.5, resvalues=(), duration=None)
+QUESTION = Question(item=ITEM, time_ms=T0 - 10_000, score=1.5, resvalues=to_responses(()), duration=None)
 SETTINGS = Settings(certificate_topic="dev.issue.certificate.request", time_zone=UTC)
 
 
