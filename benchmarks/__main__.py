@@ -7,8 +7,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -76,11 +77,31 @@ LINGER_MS = 5
 
 def main() -> None:
     """Runs the chosen benchmarks one after the other, each in a world of its own."""
+    options = parse_arguments(sys.argv[1:])
+    config = load_config({**os.environ, environment_name("cassandra.commitlog_sync"): options.commitlog_sync})
+    cores = _cores(options.cores)
+    for name in options.names:
+        reader = READERS.get(name)
+        servers = reader.SERVERS if reader else ALL
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            _running_on(cores.all if reader else cores.of_servers),
+            World(config.isolated(Path(folder)), servers) as world,
+        ):
+            if reader:
+                print(f"{name}:", flush=True)
+                reader.run(world)
+            else:
+                _run_job(name, world, cores, options)
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of the command line. Ends the program if there is one that it does not know."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", choices=NAMES, default=DEFAULT_NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}"
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (default: {', '.join(DEFAULT_NAMES)})"
     )
-    parser.add_argument("--events", type=int, default=40_000, help="per job (default %(default)s)")
+    parser.add_argument("--events", type=int, default=50_000, help="per job (default %(default)s)")
     parser.add_argument("--parallelism", type=int, default=1)
     parser.add_argument(
         "--latency-seconds", type=float, default=30, help="at half load, 0 for none (default %(default)s)"
@@ -96,35 +117,53 @@ def main() -> None:
         "-D", dest="flink", action="append", default=[], metavar="KEY=VALUE", help="Flink configuration of the job"
     )
     parser.add_argument(
-        "--separate-cores",
-        action="store_true",
-        help="half of the cores for Cassandra, the others for everything else: as if it had machines of its own",
+        "--cores",
+        choices=["separate", "shared"],
+        default="separate" if len(os.sched_getaffinity(0)) > 1 else "shared",
+        help="half of the cores for the TaskManagers, then for the plain driver, and the others for all servers, as if "
+        "these had machines of their own; or all for all (default %(default)s)",
     )
     parser.add_argument("--hold", action="store_true", help="keep everything running until Enter, for a profiler")
-    options = parser.parse_args()
-    config = load_config({**os.environ, environment_name("cassandra.commitlog_sync"): options.commitlog_sync})
-    cassandra_cores = _leave_cores() if options.separate_cores else set()
-    for name in options.names:
-        reader = READERS.get(name)
-        servers = reader.SERVERS if reader else ALL
-        with tempfile.TemporaryDirectory() as folder, World(config.isolated(Path(folder)), servers) as world:
-            if cassandra_cores:
-                _move(world.cassandra.pid, cassandra_cores)
-            if reader:
-                print(f"{name}:", flush=True)
-                reader.run(world)
-            else:
-                _run_job(name, world, options)
+    options = parser.parse_args(arguments)
+    # Not as choices: argparse would look for the default as a whole among them.
+    options.names = options.names or list(DEFAULT_NAMES)
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"unknown {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
+    return options
 
 
-def _leave_cores() -> set[int]:
-    """Leaves the first half of the cores to somebody else, also for the processes that this one starts; returns it."""
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Numbers of the cores on which all servers run, and of those on which the job does and then the plain driver."""
+
+    of_servers: set[int]
+    of_job: set[int]
+
+    @property
+    def all(self) -> set[int]:
+        """Both."""
+        return self.of_servers | self.of_job
+
+
+def _cores(choice: str) -> Cores:
     cores = sorted(os.sched_getaffinity(0))
+    if choice == "shared":
+        return Cores(set(cores), set(cores))
     if len(cores) < 2:
-        sys.exit("--separate-cores needs two cores")
+        sys.exit("--cores separate needs two cores")
     half = len(cores) // 2
-    os.sched_setaffinity(0, cores[half:])
-    return set(cores[:half])
+    return Cores(set(cores[:half]), set(cores[half:]))
+
+
+@contextmanager
+def _running_on(cores: set[int]) -> Iterator[None]:
+    """This thread, and all threads and processes that it starts meanwhile, for as long as they live."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _move(pid: int, cores: set[int]) -> None:
@@ -133,20 +172,24 @@ def _move(pid: int, cores: set[int]) -> None:
         os.sched_setaffinity(thread.id, cores)
 
 
-def _run_job(name: str, world: World, options: argparse.Namespace) -> None:
+def _run_job(name: str, world: World, cores: Cores, options: argparse.Namespace) -> None:
     print(
-        f"{name}: {options.events} events, parallelism {options.parallelism}, commitlog_sync {options.commitlog_sync}",
+        f"{name}: {options.events} events, parallelism {options.parallelism}, {options.cores} cores, "
+        f"commitlog_sync {options.commitlog_sync}",
         flush=True,
     )
+    for manager in world.flink.task_managers:
+        _move(manager.pid, cores.of_job)
     with closing(LOADS[name]()) as load:
         load.prepare(world)
-        _measure(load, world, options)
+        _measure(load, world, cores, options)
 
 
-def _measure(load: Load, world: World, options: argparse.Namespace) -> None:
+def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace) -> None:
     topic = f"{ENVIRONMENT}.{load.input_topic}"
     # Cassandra compiles what it runs often: cold it would be dearer to the job, which comes first, than to the driver.
-    asyncio.run(_plain(world, load, seed=4, events=WARM_UP_EVENTS))
+    with _running_on(cores.of_job):
+        asyncio.run(_plain(world, load, seed=4, events=WARM_UP_EVENTS))
     produced = _produce(world, topic, (event.value for event in islice(load.events(seed=1), options.events)))
     if produced < options.events:
         sys.exit(f"this load has only {produced} events: --events is greater")
@@ -191,7 +234,8 @@ def _measure(load: Load, world: World, options: argparse.Namespace) -> None:
 
     if options.no_plain_driver:
         return
-    plain = steady_state(asyncio.run(_plain(world, load, seed=3, events=options.events)), 0)
+    with _running_on(cores.of_job):
+        plain = steady_state(asyncio.run(_plain(world, load, seed=3, events=options.events)), 0)
     _print("the same statements and HTTP requests by the plain driver and client", plain)
     print(f"  ratio of job to plain driver: {steady.rate / plain.rate:.2f}", flush=True)
 
