@@ -33,6 +33,18 @@ PAGE_SIZE, SCAN_RANGES = 500, 64
 
 _FIRST_TIME_MS = 1_715_657_560_000
 
+_MEASURED = """
+import os, sys
+process = os.posix_spawn(sys.executable, [sys.executable, *sys.argv[1:]], os.environ)
+_, status, usage = os.wait4(process, 0)
+print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""Runs Python and prints CPU seconds and KiB of peak memory.
+
+In a process of its own, which is small: a process that is started counts the memory of the one that started it.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class _Run:
@@ -71,21 +83,22 @@ def _report(world: World, http_services_url: str, course: Course) -> _Run:
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["progress", "--batch", course.batch_id, "--out", folder, "--csv"]
         started = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "reports", *arguments],
+        measured = subprocess.run(
+            [sys.executable, "-c", _MEASURED, "-m", "reports", *arguments],
             env={**os.environ, **report_environment(world, http_services_url)},
             cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            check=False,
         )
-        _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise RuntimeError(f"the report has ended with exit code {process.returncode}")
+        if measured.returncode:
+            raise RuntimeError(f"the report has ended with exit code {measured.returncode}")
+        cpu_seconds, peak_memory_kib = measured.stdout.split()[-2:]
         (file,) = Path(folder).rglob("*.csv")
         with file.open() as lines:
             rows = sum(1 for _ in lines) - 1
-    return _Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, rows)
+    return _Run(seconds, float(cpu_seconds), int(peak_memory_kib) * 1024, rows)
 
 
 async def _plain(world: World, course: Course, learners: int) -> float:
