@@ -56,6 +56,12 @@ class GroupServiceConfig(Section):
     max_connections: Positive = 100
 
 
+class ServicesCassandraConfig(CassandraConfig):
+    """Cassandra; a request waits for several statements, one by one, so they are gathered for a shorter time."""
+
+    coalesce_delay_us: Positive = 200
+
+
 class ServicesKafkaConfig(KafkaConfig):
     """Kafka, without the keys that only a job has."""
 
@@ -82,7 +88,7 @@ class ServicesConfig(Section):
 
     server: ServerConfig = ServerConfig()
     tokens: TokenConfig
-    cassandra: CassandraConfig
+    cassandra: ServicesCassandraConfig
     redis: ServicesRedisConfig
     kafka: ServicesKafkaConfig
     publish_timeout_ms: Positive = 10_000

@@ -298,7 +298,9 @@ class TestQuestionColumn:
 
     @pytest.mark.parametrize("wrong", [{}, "text", [1], ["text"], [[]]])
     def test_lists_hold_objects(self, wrong: object) -> None:
-        assert "at '$.edata.resvalues" in refusal_of_answer(resvalues=wrong).reason
+        reason = refusal_of_answer(resvalues=wrong).reason
+        assert "at '$.edata.resvalues" in reason
+        assert reason.endswith(", in events[1]")
         assert "at '$.edata.item.params" in refusal_of_answer(item=item(params=wrong)).reason
 
     @pytest.mark.parametrize("field", ["type", "title", "desc"])

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from pydantic_core import PydanticUndefined
 
 from common import config as configuration
-from common.config import ConfigError, JobConfig, load, parse_arguments, print_config, variable
+from common.config import ConfigError, JobConfig, Section, load, parse_arguments, print_config, variable
 from common.group_commit import Limits
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
+from reports.config import ReportsConfig
+from services.config import ServicesConfig
 
 JOBS: list[type[JobConfig]] = [
     AssessmentAggregatorConfig,
@@ -38,7 +40,7 @@ SECRETS = [location for location, key in SHARED.items() if configuration._is_sec
 name_of = ".".join
 
 
-def own_yaml(job: type[JobConfig]) -> dict[str, Any]:
+def own_yaml(job: type[Section]) -> dict[str, Any]:
     path = REPOSITORY / Path(*job.__module__.split(".")).with_name("config.yaml")
     values: dict[str, Any] = yaml.safe_load(path.read_text())
     return values
@@ -91,8 +93,8 @@ class TestPackagedFile:
         allowed = {location for location, key in configuration._keys(job) if not configuration._is_secret(key)}
         assert sorted(keys_of(own_yaml(job), job)) == sorted(allowed)
 
-    @pytest.mark.parametrize("job", JOBS)
-    def test_says_the_values_that_missing_keys_have(self, job: type[JobConfig]) -> None:
+    @pytest.mark.parametrize("job", [*JOBS, ServicesConfig, ReportsConfig])
+    def test_says_the_values_that_missing_keys_have(self, job: type[Section]) -> None:
         values = own_yaml(job)
 
         def remove_defaults(model: Any, section: dict[str, Any]) -> None:
