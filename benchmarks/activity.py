@@ -9,9 +9,9 @@ from itertools import accumulate, islice
 
 from benchmarks.load import Event, Load, PlainDriver
 from benchmarks.rows import open_cassandra, write_rows
-from common.cassandra import Write
-from common.events import to_datetime
+from common.domain.events import to_datetime
 from common.metrics import Metrics
+from common.servers.cassandra import Write
 from jobs.activity_aggregate_updater import rules
 from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
 from jobs.activity_aggregate_updater.relations import Relations, units_of

@@ -9,9 +9,9 @@ from typing import Any
 
 from benchmarks.load import Event, Load, PlainDriver
 from benchmarks.rows import open_cassandra
-from common.events import to_datetime
+from common.domain.attempts import AssessmentEvent, Enrolment, decode
+from common.domain.events import to_datetime
 from jobs.assessment_aggregator import rules
-from jobs.assessment_aggregator.events import AssessmentEvent, Enrolment, decode
 from jobs.assessment_aggregator.rules import Attempt, Settings
 from jobs.assessment_aggregator.store import Store
 from local import generator

@@ -12,10 +12,10 @@ import psutil
 from benchmarks.http_services import HttpServices
 from benchmarks.load import Event, Load, PlainDriver
 from benchmarks.rows import aggregates, open_cassandra, write_rows
-from common import messages
-from common.aggregates import ACTIVITY_TYPE, context_id
-from common.cassandra import Cassandra, Write
-from common.events import to_datetime
+from common.domain import messages
+from common.domain.aggregates import ACTIVITY_TYPE, context_id
+from common.domain.events import to_datetime
+from common.servers.cassandra import Cassandra, Write
 from jobs.collection_cert_pre_processor.job import USER_FIELDS
 from jobs.collection_cert_pre_processor.store import EnrolmentKey, Store
 from local import generator

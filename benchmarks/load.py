@@ -11,7 +11,7 @@ import acsylla
 import aiohttp
 
 from benchmarks.measure import Processes
-from common.cassandra import Cassandra, Row, Write
+from common.servers.cassandra import Cassandra, Row, Write
 from local.world import World
 
 

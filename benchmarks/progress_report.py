@@ -14,9 +14,9 @@ import msgspec
 
 from benchmarks.http_services import HttpServices
 from benchmarks.rows import aggregates, cassandra_config, open_cassandra, write_rows
-from common.aggregates import ACTIVITY_TYPE, context_id
-from common.cassandra import Cassandra, Write
-from common.events import to_datetime
+from common.domain.aggregates import ACTIVITY_TYPE, context_id
+from common.domain.events import to_datetime
+from common.servers.cassandra import Cassandra, Write
 from local import generator
 from local.config import REPOSITORY
 from local.generator import Course

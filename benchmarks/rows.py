@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 
-from common.aggregates import ATTEMPTS_COUNT, COMPLETED_COUNT, MAX_SCORE, SCORE, metric_key
-from common.cassandra import Cassandra, Write
-from common.config import CassandraConfig
+from common.config.model import CassandraConfig
+from common.domain.aggregates import ATTEMPTS_COUNT, COMPLETED_COUNT, MAX_SCORE, SCORE, metric_key
 from common.metrics import Metrics
+from common.servers.cassandra import Cassandra, Write
 from local.world import World
 
 _PARTITIONS_AT_A_TIME = 2_000

@@ -70,7 +70,7 @@ def _rescale(cluster: Cluster) -> None:
 
 def _change_code(cluster: Cluster) -> None:
     name = cluster.source.choice(JOBS)
-    edits: Sequence[Edit] = [Edit("common/pipeline.py", "", "\nCHANGED = True\n")]
+    edits: Sequence[Edit] = [Edit("common/flink/stage.py", "", "\nCHANGED = True\n")]
     cluster.submit(name, cluster.stop_with_savepoint(name), edits=edits)
 
 

@@ -12,9 +12,9 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from chaos.cluster import POLL_SECONDS
 from chaos.load import FAILED_TOPIC, Load
 from chaos.oracle import Observed, Sent
-from common.aggregates import ACTIVITY_TYPE, context_id
-from common.events import to_time_ms
-from common.messages import repaired
+from common.domain.aggregates import ACTIVITY_TYPE, context_id
+from common.domain.events import to_time_ms
+from common.domain.messages import repaired
 from local.errors import LocalWorldError
 from local.tables import Tables
 

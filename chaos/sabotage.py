@@ -43,7 +43,7 @@ SABOTAGES = {
     "no-guard": Sabotage(
         [
             Edit(
-                "common/pipeline.py",
+                "common/flink/stage.py",
                 '        counts["events_in"] += 1\n',
                 '        counts["events_in"] += 1\n'
                 '        now = __import__("time").monotonic()\n'
@@ -53,7 +53,7 @@ SABOTAGES = {
                 '            raise RuntimeError("sabotage")\n',
             ),
             Edit(
-                "common/async_guard.py",
+                "common/flink/patches/async_guard.py",
                 '    if hasattr(wait, "unguarded"):\n',
                 "    def wait_later(operation: Any) -> None:\n"
                 '        __import__("time").sleep(0.05)\n'
@@ -62,7 +62,7 @@ SABOTAGES = {
                 "    if True:\n",
             ),
             Edit(
-                "common/async_guard.py",
+                "common/flink/patches/async_guard.py",
                 "gateway().jvm.org.sunbird.aggregates.PythonStageOperator(operator)",
                 "gateway().jvm.java.util.Objects.requireNonNull(operator)",
             ),

@@ -18,11 +18,12 @@ from pathlib import Path
 import msgspec
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
-from common.config import ConfigError, JobConfig, load
-from common.events import BadEvent
-from common.faults import TaskFault, WorldFault
-from common.kafka_client import check_login, client_properties
-from common.messages import repaired
+from common.config.loader import ConfigError, load
+from common.config.model import JobConfig
+from common.domain.events import BadEvent
+from common.domain.faults import TaskFault, WorldFault
+from common.domain.messages import repaired
+from common.servers.kafka import check_login, client_properties
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from common.aggregates import ACTIVITY_TYPE, context_id, merge
+from common.domain.aggregates import ACTIVITY_TYPE, context_id, merge
 from local import generator, story, supervisor
 from local.config import load_config
 from local.errors import LocalWorldError

@@ -80,5 +80,5 @@ class MavenModule:
 
 KAFKA = MavenModule("Kafka", REPOSITORY / "local" / "kafka", "dependency:copy-dependencies", "lib")
 CASSANDRA = MavenModule("Cassandra", REPOSITORY / "local" / "cassandra", "dependency:copy-dependencies", "lib")
-FLINK_CONNECTOR = MavenModule("Flink's Kafka connector", REPOSITORY / "flink-conf" / "connector", "package", "target")
+FLINK_CONNECTOR = MavenModule("Flink's Kafka connector", REPOSITORY / "connector", "package", "target")
 FLINK_CONNECTOR_JAR = FLINK_CONNECTOR.output_folder / "sunbird-flink-connector.jar"

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from common.aggregates import metric_key
+from common.domain.aggregates import metric_key
 from local.config import REPOSITORY, Config
 from local.errors import LocalWorldError
 from local.process import Launch, Server

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-from common.config import CassandraConfig
+from common.config.model import CassandraConfig
 from local import generator, jars
 from local.config import Config
 from local.flink import FlinkCluster

@@ -16,8 +16,9 @@ from typing import Any
 import psycopg
 from acsylla import errors
 
-from common.config import PREFIX, ConfigError, load, print_config
-from common.faults import TaskFault, WorldFault
+from common.config.loader import ConfigError, load, print_config
+from common.config.model import PREFIX
+from common.domain.faults import TaskFault, WorldFault
 from reports import exhaust, progress, response
 from reports.config import ReportsConfig
 from reports.display import Display

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from common.config import (
+from common.config.model import (
     BaseUrl,
     CassandraConfig,
     HttpConfig,

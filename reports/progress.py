@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from common.aggregates import MAX_SCORE, SCORE, contents_of
+from common.domain.aggregates import MAX_SCORE, SCORE, contents_of
 from reports import model
 from reports.hierarchy import Course
 from reports.model import Batch, Enrolment, Learner

@@ -12,14 +12,15 @@ from typing import Any, TypeVar
 
 import acsylla
 
-from common.aggregates import ACTIVITY_TYPE, context_id, merge
-from common.caches import BadValue, RedisDatabase
-from common.cassandra import Cassandra, Row
-from common.concurrency import gather_all
-from common.config import CassandraConfig
-from common.http import ApiClient
+from common.config.model import CassandraConfig
+from common.domain.aggregates import ACTIVITY_TYPE, context_id, merge
+from common.domain.events import BadValue
+from common.domain.relations import optional_nodes_key
 from common.metrics import Metrics
-from common.relations import optional_nodes_key
+from common.servers.cassandra import Cassandra, Row
+from common.servers.concurrency import gather_all
+from common.servers.http import ApiClient
+from common.servers.redis import RedisClient
 from reports import model
 from reports.config import ReportsConfig
 from reports.model import Batch, Enrolment, Learner, ReportError
@@ -69,8 +70,8 @@ class Store:
         """Connects to nothing yet. To be called inside the event loop."""
         self._config = config
         self._cassandra = PagedCassandra(config.cassandra, config.page_size)
-        self._users = RedisDatabase(config.redis, config.redis.user_database)
-        self._relations = RedisDatabase(config.redis, config.redis.relation_database)
+        self._users = RedisClient(config.redis, config.redis.user_database)
+        self._relations = RedisClient(config.redis, config.redis.relation_database)
         self._search = ApiClient("search", f"{config.content_base_url}/v3/search", config.http, Metrics())
         self._statements: dict[str, acsylla.PreparedStatement] = {}
 

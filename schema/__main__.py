@@ -14,7 +14,8 @@ from pathlib import Path
 from acsylla import errors
 from pydantic import SecretStr, ValidationError
 
-from common.config import CassandraConfig, variable
+from common.config.loader import variable
+from common.config.model import CassandraConfig
 from schema.apply import SchemaError, apply_schema
 
 # The same variables as the jobs'.

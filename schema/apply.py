@@ -12,8 +12,8 @@ from pathlib import Path
 import acsylla
 from acsylla import errors
 
-from common.cassandra import create_cluster
-from common.config import CassandraConfig
+from common.config.model import CassandraConfig
+from common.servers.cassandra import create_cluster
 
 HERE = Path(__file__).parent
 KEYSPACE = "sunbird_courses"

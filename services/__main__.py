@@ -7,8 +7,8 @@ from pathlib import Path
 
 import uvicorn
 
-from common.config import ConfigError, parse_arguments
-from common.faults import TaskFault, WorldFault
+from common.config.loader import ConfigError, parse_arguments
+from common.domain.faults import TaskFault, WorldFault
 from services.application import check_logins, create_application
 from services.config import ServicesConfig
 from services.tokens import Tokens, load_keys

@@ -17,16 +17,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from common import start_check
-from common.caches import BadValue, RedisDatabase
-from common.cassandra import Cassandra
-from common.faults import TaskFault, WorldFault
-from common.kafka_client import check_login
+from common.domain.events import BadValue
+from common.domain.faults import TaskFault, WorldFault
+from common.domain.relations import leaf_nodes_key
 from common.metrics import Metrics
-from common.relations import leaf_nodes_key
+from common.servers.access import verify_access
+from common.servers.cassandra import Cassandra
+from common.servers.kafka import check_login
+from common.servers.redis import RedisClient
 from services import assessment, content_state, group_activity, openapi
 from services.assessment import Assessment, Attempt, Invalid
-from services.caches import WritableRedisDatabase
+from services.caches import WritableRedisClient
 from services.config import MESSAGE_OVERHEAD_IN_BYTES, ServicesConfig
 from services.envelope import (
     USER_TOKEN,
@@ -57,9 +58,9 @@ class Servers:
     """Everything outside the process that requests are answered from."""
 
     store: Store
-    relations: RedisDatabase
-    group_cache: WritableRedisDatabase
-    scores: WritableRedisDatabase
+    relations: RedisClient
+    group_cache: WritableRedisClient
+    scores: WritableRedisClient
     group_service: GroupService
     publisher: Publisher
 
@@ -76,11 +77,11 @@ async def open_servers(config: ServicesConfig, metrics: Metrics) -> AsyncIterato
         await cassandra.open()
         store = Store(cassandra, config.cassandra.keyspace)
         await store.prepare()
-        relations = RedisDatabase(config.redis, config.redis.relation_database)
+        relations = RedisClient(config.redis, config.redis.relation_database)
         stack.push_async_callback(relations.close)
-        group_cache = WritableRedisDatabase(config.redis, config.redis.group_cache_database)
+        group_cache = WritableRedisClient(config.redis, config.redis.group_cache_database)
         stack.push_async_callback(group_cache.close)
-        scores = WritableRedisDatabase(config.redis, config.redis.assessment_score_database)
+        scores = WritableRedisClient(config.redis, config.redis.assessment_score_database)
         stack.push_async_callback(scores.close)
         group = config.group_service
         group_service = GroupService(group.base_url, group.request_timeout_ms, group.max_connections)
@@ -96,10 +97,10 @@ async def check_logins(config: ServicesConfig) -> None:
 
     By themselves wrong passwords of Kafka and Redis would show with the first request that needs them.
     """
-    await start_check.try_out(asyncio.to_thread(check_login, config.kafka))
+    await verify_access(asyncio.to_thread(check_login, config.kafka))
     async with open_servers(config, Metrics()) as servers:
         for database in (servers.relations, servers.group_cache, servers.scores):
-            await start_check.try_out(database.open())
+            await verify_access(database.open())
 
 
 def create_application(config: ServicesConfig, tokens: Tokens) -> Starlette:

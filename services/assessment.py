@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from common.aggregates import ATTEMPTS_COUNT, MAX_SCORE, SCORE, contents_of
-from common.events import BadEvent
-from jobs.assessment_aggregator import events
-from jobs.assessment_aggregator.events import AssessmentEvent
+from common.domain import attempts
+from common.domain.aggregates import ATTEMPTS_COUNT, MAX_SCORE, SCORE, contents_of
+from common.domain.attempts import AssessmentEvent
+from common.domain.events import BadEvent
 from services.envelope import ApiError, invalid_fields
 
 if TYPE_CHECKING:
-    from common.caches import BadValue
+    from common.domain.events import BadValue
 
 NO_USER = {"request.userId": "Invalid User-authenticated-Token Header"}
 EMPTY = "Field cannot be empty"
@@ -160,7 +160,7 @@ def _assessment(fields: Fields, user_id: str, now_ms: int) -> Assessment:
         if "events" in own:
             own["events"] = _own_events(own["events"], user_id)
         message = msgspec.json.encode(own)
-        event = events.decode(message, now_ms)
+        event = attempts.decode(message, now_ms)
     except (BadEvent, msgspec.DecodeError, RecursionError):
         return Invalid(user_id, content_id, msgspec.json.encode(own))
     # To the aggregator an event without answers is a request to recompute; nothing would be captured.

@@ -5,11 +5,11 @@ from typing import Any
 
 from redis.asyncio.client import Pipeline
 
-from common.caches import RedisDatabase
-from common.faults import WorldFault
+from common.domain.faults import WorldFault
+from common.servers.redis import RedisClient
 
 
-class WritableRedisDatabase(RedisDatabase):
+class WritableRedisClient(RedisClient):
     """A database that is written, too. Writes raise WorldFault and TaskFault, as reads do."""
 
     async def put(self, key: str, value: bytes, ttl_seconds: int) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from common.config import (
+from common.config.model import (
     BaseUrl,
     CassandraConfig,
     KafkaConfig,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from common.aggregates import ATTEMPTS_COUNT, MAX_SCORE, SCORE, metric_key
+from common.domain.aggregates import ATTEMPTS_COUNT, MAX_SCORE, SCORE, metric_key
 from services.envelope import convert, course_time, missing
 
 _FLOAT = struct.Struct(">f")

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from common.events import MAX_TIME_MS, to_datetime
+from common.domain.events import MAX_TIME_MS, to_datetime
 
 Result = TypeVar("Result")
 Request = TypeVar("Request", bound=msgspec.Struct)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from common.aggregates import merge
-from common.events import to_time_ms
+from common.domain.aggregates import merge
+from common.domain.events import to_time_ms
 from services.envelope import client_error, convert, invalid_request
 
 Member = Mapping[str, Any]

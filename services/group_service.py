@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from common.faults import WorldFault
+from common.domain.faults import WorldFault
 from services.envelope import USER_TOKEN, server_error
 from services.group_activity import Member
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from confluent_kafka import KafkaException, Message, Producer
 
-from common.config import KafkaConfig
-from common.faults import WorldFault
-from common.kafka_client import client_properties
+from common.config.model import KafkaConfig
+from common.domain.faults import WorldFault
+from common.servers.kafka import client_properties
 
 _POLL_SECONDS = 0.1
 

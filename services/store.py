@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 
 import acsylla
 
-from common.aggregates import ACTIVITY_TYPE, context_id, merge
-from common.cassandra import BIGINT, TEXT, Cassandra, Row, Unprepared, Write, timestamp
-from common.events import MAX_KEY_BYTES, to_datetime
-from jobs.assessment_aggregator import questions
-from jobs.assessment_aggregator.questions import Question
+from common.domain import questions
+from common.domain.aggregates import ACTIVITY_TYPE, context_id, merge
+from common.domain.events import MAX_KEY_BYTES, to_datetime
+from common.domain.questions import Question
+from common.servers.cassandra import BIGINT, TEXT, Cassandra, Row, Unprepared, Write, timestamp
 from services.assessment import Attempt as SubmittedAttempt
 from services.content_state import Attempt, Consumption, ContentStateQuery
 from services.group_activity import AggregatesRow

@@ -12,7 +12,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from common.config import ConfigError
+from common.config.loader import ConfigError
 from services.envelope import MANAGED_USER_TOKEN, USER_TOKEN
 
 _ALGORITHMS = ["RS256"]

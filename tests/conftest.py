@@ -19,8 +19,8 @@ from local.flink import FlinkCluster
 from local.flink_client import TERMINAL
 from local.process import start_ended
 from local.world import CASSANDRA, FLINK, KAFKA, REDIS, World
-from tests.assessment import Learner, Tables
-from tests.waiting import wait_until
+from tests.support.assessment import Learner, Tables
+from tests.support.waiting import wait_until
 
 TESTS = Path(__file__).parent
 LAYERS = ("integration", "faults")

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from common.config import BaseUrl, CacheConfig, JobConfig, Positive
+from common.config.model import BaseUrl, CacheConfig, JobConfig, Positive
 
 
 class SearchCacheConfig(CacheConfig):

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from common import events
-from common.events import BadEvent, Skip, check_key_length, require_text, require_time_ms
+from common.domain import events
+from common.domain.events import BadEvent, Skip, check_key_length, require_text, require_time_ms
 
 JOB = "ActivityAggregateUpdater"
 ACTION = "batch-enrolment-update"

@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, repeat
 
-from common.caches import RedisDatabase
-from common.cassandra import Cassandra
-from common.events import BadEvent, to_datetime
-from common.http import ApiClient
+from common.domain.events import BadEvent, to_datetime
+from common.flink.job import Job, Outcome
 from common.metrics import Metrics
-from common.pipeline import Job, Outcome
+from common.servers.cassandra import Cassandra
+from common.servers.http import ApiClient
+from common.servers.redis import RedisClient
 from jobs.activity_aggregate_updater import events, rules
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
 from jobs.activity_aggregate_updater.events import JOB, ContentsCompleted, Enrolment
@@ -28,10 +28,8 @@ class ActivityAggregateUpdater(Job[ContentsCompleted]):
 
     def __init__(self, config: ActivityAggregateUpdaterConfig) -> None:
         """Connects to nothing."""
+        super().__init__(config)
         self._config = config
-        self.failed_topic = config.kafka.topic(config.failed_topic)
-        self.limits = config.limits
-        self.max_buffered_requests = config.batch.max_buffered_requests
 
     async def open(self, metrics: Metrics) -> None:
         """Connects to Cassandra and Redis."""
@@ -44,7 +42,7 @@ class ActivityAggregateUpdater(Job[ContentsCompleted]):
             recount_after_ms=config.deduplication_seconds * 1000,
         )
         self._cassandra = Cassandra(config.cassandra, metrics)
-        self._redis = RedisDatabase(config.redis, config.redis.relation_database)
+        self._redis = RedisClient(config.redis, config.redis.relation_database)
         self._search_api = ApiClient("search", config.search_api, config.http, metrics)
         self._relations = RelationCache(self._redis, self._search_api, config, metrics)
         await self._cassandra.open()

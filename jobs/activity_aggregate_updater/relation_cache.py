@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from common.caches import BadValue, RedisDatabase, TimedCache, usable
-from common.concurrency import gather_all
-from common.events import BadEvent
-from common.http import ApiClient
+from common.domain.events import BadEvent, BadValue, usable
+from common.domain.relations import ancestors_key, leaf_nodes_key, optional_nodes_key
 from common.metrics import Metrics
-from common.relations import ancestors_key, leaf_nodes_key, optional_nodes_key
+from common.servers.cache import TimedCache
+from common.servers.concurrency import gather_all
+from common.servers.http import ApiClient
+from common.servers.redis import RedisClient
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
 from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
 from jobs.activity_aggregate_updater.relations import (
@@ -35,7 +36,7 @@ class RelationCache:
     """The relations of courses in the form that the rules need. Its methods raise WorldFault and TaskFault."""
 
     def __init__(
-        self, redis: RedisDatabase, search_api: ApiClient, config: ActivityAggregateUpdaterConfig, metrics: Metrics
+        self, redis: RedisClient, search_api: ApiClient, config: ActivityAggregateUpdaterConfig, metrics: Metrics
     ) -> None:
         """Asks nobody yet."""
         self._redis = redis

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from common.events import BadEvent, shown
+from common.domain.events import BadEvent, shown
 
 if TYPE_CHECKING:
-    from common.http import Answer
+    from common.servers.http import Answer
 
 RETIRED = "Retired"
 SEARCHED_STATUSES = ("Live", "Unlisted", RETIRED)

@@ -18,8 +18,8 @@ from enum import StrEnum
 
 import msgspec
 
-from common import messages
-from common.messages import Message
+from common.domain import messages
+from common.domain.messages import Message
 from jobs.activity_aggregate_updater.events import COMPLETED, JOB, ContentsCompleted, Enrolment
 from jobs.activity_aggregate_updater.relations import Relations, units_of
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, zip_longest
 
-from common.aggregates import ACTIVITY_TYPE, COMPLETED_COUNT, context_id
-from common.cassandra import Cassandra, Row, Write
-from common.concurrency import gather_all
-from common.events import to_datetime, to_time_ms
+from common.domain.aggregates import ACTIVITY_TYPE, COMPLETED_COUNT, context_id
+from common.domain.events import to_datetime, to_time_ms
 from common.metrics import Metrics
+from common.servers.cassandra import Cassandra, Row, Write
+from common.servers.concurrency import gather_all
 from jobs.activity_aggregate_updater.events import Enrolment
 from jobs.activity_aggregate_updater.rules import (
     CompletedCount,

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from common.config import CacheConfig, JobConfig, TimeZone, UrlPrefix
+from common.config.model import CacheConfig, JobConfig, TimeZone, UrlPrefix
 
 
 class AssessmentAggregatorConfig(JobConfig):

@@ -4,17 +4,19 @@ import time
 from collections.abc import Mapping, Sequence
 from zoneinfo import ZoneInfo
 
-from common.caches import BadValue, RedisDatabase, TimedCache, usable
-from common.cassandra import Cassandra
-from common.concurrency import gather_all
-from common.events import BadEvent, to_datetime
-from common.http import ApiClient
+from common.domain import attempts
+from common.domain.attempts import AssessmentEvent, Enrolment
+from common.domain.events import BadEvent, BadValue, to_datetime, usable
+from common.domain.relations import leaf_nodes_key
+from common.flink.job import Job, Outcome
 from common.metrics import Metrics
-from common.pipeline import Job, Outcome
-from common.relations import leaf_nodes_key
-from jobs.assessment_aggregator import events, rules
+from common.servers.cache import TimedCache
+from common.servers.cassandra import Cassandra
+from common.servers.concurrency import gather_all
+from common.servers.http import ApiClient
+from common.servers.redis import RedisClient
+from jobs.assessment_aggregator import rules
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
-from jobs.assessment_aggregator.events import AssessmentEvent, Enrolment
 from jobs.assessment_aggregator.rules import CONTENT_METADATA, JOB, Decision, Settings
 from jobs.assessment_aggregator.store import Store
 
@@ -27,14 +29,12 @@ class AssessmentAggregator(Job[AssessmentEvent]):
 
     name = JOB
     user_id_path = ("userId",)
-    decode = staticmethod(events.decode)
+    decode = staticmethod(attempts.decode)
 
     def __init__(self, config: AssessmentAggregatorConfig) -> None:
         """Connects to nothing."""
+        super().__init__(config)
         self._config = config
-        self.failed_topic = config.kafka.topic(config.failed_topic)
-        self.limits = config.limits
-        self.max_buffered_requests = config.batch.max_buffered_requests
 
     async def open(self, metrics: Metrics) -> None:
         """Connects to Cassandra and Redis."""
@@ -45,8 +45,8 @@ class AssessmentAggregator(Job[AssessmentEvent]):
             time_zone=ZoneInfo(config.agg_details_time_zone),
         )
         self._cassandra = Cassandra(config.cassandra, metrics)
-        self._relations = RedisDatabase(config.redis, config.redis.relation_database)
-        self._contents = RedisDatabase(config.redis, config.redis.content_database)
+        self._relations = RedisClient(config.redis, config.redis.relation_database)
+        self._contents = RedisClient(config.redis, config.redis.content_database)
         self._content_api = ApiClient("content_read", config.content_read_api, config.http, metrics)
         self._leaf_nodes = TimedCache[str, frozenset[str] | BadValue]("leaf_nodes", config.relation_cache, metrics)
         self._totals = TimedCache[str, TotalQuestions]("total_questions", config.content_cache, metrics)

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common import messages
-from common.aggregates import ATTEMPTS_COUNT, MAX_SCORE, SCORE, metric_key
-from common.events import BadEvent, shown, to_datetime, to_number
-from common.messages import Message
-from jobs.assessment_aggregator.events import AssessmentEvent, SubmittedAttempt
-from jobs.assessment_aggregator.questions import Question
+from common.domain import messages
+from common.domain.aggregates import ATTEMPTS_COUNT, MAX_SCORE, SCORE, metric_key
+from common.domain.attempts import AssessmentEvent, SubmittedAttempt
+from common.domain.events import BadEvent, shown, to_datetime, to_number
+from common.domain.messages import Message
+from common.domain.questions import Question
 
 if TYPE_CHECKING:
-    from common.http import Answer
+    from common.servers.http import Answer
 
 JOB = "AssessmentAggregator"
 

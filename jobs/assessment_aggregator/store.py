@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from common.aggregates import ACTIVITY_TYPE, context_id
-from common.cassandra import DOUBLE, TEXT, Cassandra, Unprepared, Write, timestamp
-from jobs.assessment_aggregator import questions
-from jobs.assessment_aggregator.events import Enrolment
+from common.domain import questions
+from common.domain.aggregates import ACTIVITY_TYPE, context_id
+from common.domain.attempts import Enrolment
+from common.servers.cassandra import DOUBLE, TEXT, Cassandra, Unprepared, Write, timestamp
 from jobs.assessment_aggregator.rules import AggregateChanges, Attempt, AttemptRow
 
 

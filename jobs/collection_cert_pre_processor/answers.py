@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from common.events import BadEvent, Skip
+from common.domain.events import BadEvent, Skip
 
 if TYPE_CHECKING:
-    from common.http import Answer
+    from common.servers.http import Answer
 
 User = Mapping[str, Any]
 """The fields of a user."""

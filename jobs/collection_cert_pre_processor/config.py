@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from common.config import BaseUrl, CacheConfig, JobConfig, Text, Texts, TimeZone
+from common.config.model import BaseUrl, CacheConfig, JobConfig, Text, Texts, TimeZone
 
 
 class CollectionCertPreProcessorConfig(JobConfig):

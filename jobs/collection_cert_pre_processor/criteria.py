@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from common.events import BadEvent, shown, to_number
+from common.domain.events import BadEvent, shown, to_number
 
 Value = TypeVar("Value")
 

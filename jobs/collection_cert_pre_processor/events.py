@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from common import events
-from common.events import Skip
+from common.domain import events
+from common.domain.events import Skip
 
 JOB = "CollectionCertPreProcessor"
 ACTION = "issue-certificate"

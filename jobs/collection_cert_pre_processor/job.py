@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
-from common.aggregates import SCORE, contents_of
-from common.caches import BadValue, RedisDatabase, TimedCache
-from common.cassandra import Cassandra
-from common.concurrency import gather_all
-from common.events import BadEvent, Skip
-from common.http import Answer, ApiClient
-from common.messages import Message
+from common.domain.aggregates import SCORE, contents_of
+from common.domain.events import BadEvent, BadValue, Skip
+from common.domain.messages import Message
+from common.flink.job import Job, Outcome
 from common.metrics import Metrics
-from common.pipeline import Job, Outcome
+from common.servers.cache import TimedCache
+from common.servers.cassandra import Cassandra
+from common.servers.concurrency import gather_all
+from common.servers.http import Answer, ApiClient
+from common.servers.redis import RedisClient
 from jobs.collection_cert_pre_processor import answers, events, rules
 from jobs.collection_cert_pre_processor.answers import CONTENT_METADATA, User
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
@@ -61,10 +62,8 @@ class CollectionCertPreProcessor(Job[ReceivedRequest]):
 
     def __init__(self, config: CollectionCertPreProcessorConfig) -> None:
         """Connects to nothing."""
+        super().__init__(config)
         self._config = config
-        self.failed_topic = config.kafka.topic(config.failed_topic)
-        self.limits = config.limits
-        self.max_buffered_requests = config.batch.max_buffered_requests
 
     def decode(self, value: bytes, timestamp_ms: int) -> ReceivedRequest | Skip:
         """The request of a Kafka value, together with that value. Raises BadEvent."""
@@ -87,8 +86,8 @@ class CollectionCertPreProcessor(Job[ReceivedRequest]):
             zone=ZoneInfo(config.time_zone),
         )
         self._cassandra = Cassandra(config.cassandra, metrics)
-        self._contents = RedisDatabase(config.redis, config.redis.content_database)
-        self._collections = RedisDatabase(config.redis, config.redis.collection_database)
+        self._contents = RedisClient(config.redis, config.redis.content_database)
+        self._collections = RedisClient(config.redis, config.redis.collection_database)
         self._user_api = ApiClient(
             "user_read", f"{config.learner_base_url}/private/user/v1/read/", config.http, metrics
         )

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from common.events import BadEvent, shown, to_datetime, to_time_ms
-from common.messages import Message, deterministic_uuid
+from common.domain.events import BadEvent, shown, to_datetime, to_time_ms
+from common.domain.messages import Message, deterministic_uuid
 from jobs.collection_cert_pre_processor.answers import User
 from jobs.collection_cert_pre_processor.events import ACTION, JOB, CertificateRequest
 from jobs.collection_cert_pre_processor.settings import Settings

@@ -13,10 +13,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from common import messages
-from common.aggregates import MAX_SCORE, SCORE, contents_of, overall_best_score, percent
-from common.events import BadEvent, Skip, shown
-from common.messages import Message
+from common.domain import messages
+from common.domain.aggregates import MAX_SCORE, SCORE, contents_of, overall_best_score, percent
+from common.domain.events import BadEvent, Skip, shown
+from common.domain.messages import Message
 from jobs.collection_cert_pre_processor.answers import User
 from jobs.collection_cert_pre_processor.events import JOB, CertificateRequest, narrowed
 from jobs.collection_cert_pre_processor.message import Earned, certificate
@@ -81,9 +81,9 @@ def select(
 ) -> Decisions:
     """Checks a learner's rows against the enrolment and assessment criteria of every template; gives no messages yet.
 
-    ``enrolment`` is None if there is no such row. ``aggregates`` is both columns merged
-    (:func:`common.aggregates.merge`). ``content_types`` holds the type of every content with a score: ``""`` if it
-    has none, None if nobody knows the content, the BadEvent if that could not be found out.
+    ``enrolment`` is None if there is no such row. ``aggregates`` is both columns merged. ``content_types``
+    holds the type of every content with a score: ``""`` if it has none, None if nobody knows the content, the BadEvent
+    if that could not be found out.
 
     Skips are ``no_template``, ``not_enrolled``, ``not_active``, ``other_status``, ``already_issued``, ``other_score``.
     """

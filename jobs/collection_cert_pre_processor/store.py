@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from common.aggregates import ACTIVITY_TYPE, context_id, merge
-from common.cassandra import Cassandra
-from common.concurrency import gather_all
+from common.domain.aggregates import ACTIVITY_TYPE, context_id, merge
+from common.servers.cassandra import Cassandra
+from common.servers.concurrency import gather_all
 from jobs.collection_cert_pre_processor import templates
 from jobs.collection_cert_pre_processor.rules import Enrolment
 from jobs.collection_cert_pre_processor.templates import Templates

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from common.events import BadEvent
+from common.domain.events import BadEvent
 from jobs.collection_cert_pre_processor import criteria
 from jobs.collection_cert_pre_processor.criteria import Criteria, Value, read_json
 

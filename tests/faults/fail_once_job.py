@@ -1,6 +1,6 @@
 """A Flink job in which every record fails the first time it is seen: ``fail_once_job.py FOLDER ROWS [GUARD ...]``.
 
-GUARD is ``worker`` or ``operator``, the two halves of ``common.async_guard``. Prints nothing; a record that was applied
+GUARD is ``worker`` or ``operator``, the two halves of ``async_guard``. Prints nothing; a record that was applied
 has a file ``FOLDER/applied-<n>``.
 
 The gaps are open only if the record has failed before the bundle's end begins to wait, and if a checkpoint begins while
@@ -18,7 +18,7 @@ from pyflink.datastream.functions import AsyncFunction, RuntimeContext
 from pyflink.fn_execution.datastream.process.async_function.operation import AsyncOperation
 from pyflink.table import StreamTableEnvironment
 
-from common import async_guard
+from common.flink.patches import async_guard
 from local.jars import FLINK_CONNECTOR_JAR
 
 

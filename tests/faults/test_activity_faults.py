@@ -12,13 +12,13 @@ import pytest
 from cassandra.cluster import Session
 from confluent_kafka import Consumer, TopicPartition
 
-from common.events import to_time_ms
+from common.domain.events import to_time_ms
 from local import generator
 from local.flink import FREQUENT_CHECKPOINTS, FlinkCluster
 from local.world import World
 from tests.conftest import Topics
-from tests.job_topics import JobTopics
-from tests.waiting import wait_until
+from tests.support.job_topics import JobTopics
+from tests.support.waiting import wait_until
 
 INPUT, FAILED = "coursebatch.job.request", "activity.agg.failed"
 AUDITS, REQUESTS = "telemetry.raw", "issue.certificate.request"

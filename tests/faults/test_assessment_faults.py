@@ -18,9 +18,9 @@ from local.errors import LocalWorldError
 from local.flink import FREQUENT_CHECKPOINTS
 from local.flink_client import FlinkClient
 from local.world import World
-from tests.assessment import FAILED, REQUESTS, Assessment, Learner, Tables
-from tests.strategies import T0
-from tests.waiting import wait_until
+from tests.support.assessment import FAILED, REQUESTS, Assessment, Learner, Tables
+from tests.support.strategies import T0
+from tests.support.waiting import wait_until
 
 LEARNERS = 50
 ATTEMPTS = 20

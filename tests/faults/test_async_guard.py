@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyflink.fn_execution.datastream.process.async_function import operation
 
-from common import async_guard
+from common.flink.patches import async_guard
 from local import jars
 from local.prerequisites import find_java
 

@@ -10,16 +10,17 @@ import pytest
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.policies import RetryPolicy, RoundRobinPolicy
 
-from common.events import BadEvent
-from common.group_commit import GroupCommit, Limits, Observer
-from common.messages import Message
+from common.config.model import BatchConfig, RetryConfig
+from common.domain.events import BadEvent
+from common.domain.messages import Message
+from common.flink.group_commit import GroupCommit, Observer
 from jobs.activity_aggregate_updater.events import ContentsCompleted
 from local.config import load_config
 from local.process import Launch
 from local.servers import Cassandra
 from local.world import CASSANDRA, World
-from tests.activity_servers import Arrivals, Running, Servers
-from tests.activity_strategies import CONTENTS
+from tests.support.activity_servers import Arrivals, Running, Servers
+from tests.support.activity_strategies import CONTENTS
 
 SYNC_MS, WRITE_TIMEOUT_MS = 80, 40
 
@@ -72,7 +73,8 @@ def test_events_count_once(world: World, slow_session: Session, caplog: pytest.L
     arrivals = Arrivals.random(servers, config, random.Random(11), units, 60, contents=CONTENTS, days=6)
 
     batch_sizes: list[int] = []
-    limits = Limits(max_batch_size=4, initial_backoff_ms=1, max_backoff_ms=SYNC_MS)
+    batches = BatchConfig(max_batch_size=4, max_in_flight_requests=1)
+    retry = RetryConfig(initial_backoff_ms=1, max_backoff_ms=SYNC_MS)
 
     async def test() -> None:
         async with Running(config) as process:
@@ -84,11 +86,11 @@ def test_events_count_once(world: World, slow_session: Session, caplog: pytest.L
                 raise AssertionError(f"{event} is refused") from error
 
             observer = Observer(batch_applied=lambda size, _: batch_sizes.append(size))
-            commit = GroupCommit(apply, refuse, limits, observer)
+            commit = GroupCommit(apply, refuse, batches, retry, observer)
             sent = await asyncio.gather(*(commit.submit(event.enrolment, event) for event in arrivals.events))
         assert sent == arrivals.expected
 
-    with caplog.at_level(logging.WARNING, "common.group_commit"):
+    with caplog.at_level(logging.WARNING, "common.flink.group_commit"):
         asyncio.run(test())
     assert servers.rows(arrivals.learners, arrivals.course) == arrivals.tables.rows()
     assert sum(batch_sizes) == len(arrivals.events)

@@ -1,6 +1,7 @@
 """A clock that jumps back and forth by hours: rows and messages are those of a steady one.
 
-What jumps here is the clock of the job's own code. The times of writes are the driver's: see ``common/cassandra.py``.
+What jumps here is the clock of the job's own code. The times of writes are the driver's
+(``common.servers.cassandra``).
 """
 
 import asyncio
@@ -13,16 +14,16 @@ from typing import Any
 import pytest
 from cassandra.cluster import Session
 
-from common.config import load
+from common.config.loader import load
 from common.metrics import Metrics
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.assessment_aggregator.job import AssessmentAggregator
 from local.world import World
-from tests.activity_model import batches
-from tests.activity_servers import Arrivals, Running, Servers
-from tests.assessment import Learner
-from tests.assessment import Tables as AssessmentTables
-from tests.strategies import T0, JsonObject
+from tests.support.activity_model import batches
+from tests.support.activity_servers import Arrivals, Running, Servers
+from tests.support.assessment import Learner
+from tests.support.assessment import Tables as AssessmentTables
+from tests.support.strategies import T0, JsonObject
 
 MINUTE_NS = 60 * 1_000_000_000
 CLOCK_COLUMNS = {"created_on", "updated_on", "agg_last_updated"}

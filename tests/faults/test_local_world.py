@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from local.config import REPOSITORY, Config, environment_name, load_config
 from local.world import World
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 COMMAND_TIMEOUT_SECONDS = 120
 

@@ -11,16 +11,16 @@ from contextlib import closing
 import psutil
 import pytest
 
-from common.messages import repaired
+from common.domain.messages import repaired
 from local.config import Config, load_config
 from local.process import Launch
 from local.servers import Kafka
 from local.world import World
-from tests.assessment import FAILED, INPUT, REQUESTS, Assessment, Learner, Tables
-from tests.job_topics import MAX_MESSAGE_BYTES
-from tests.minicluster import MiniCluster
-from tests.strategies import answer
-from tests.waiting import wait_until
+from tests.support.assessment import FAILED, INPUT, REQUESTS, Assessment, Learner, Tables
+from tests.support.job_topics import MAX_MESSAGE_BYTES
+from tests.support.minicluster import MiniCluster
+from tests.support.strategies import answer
+from tests.support.waiting import wait_until
 
 PRODUCER_PROPERTIES = {"max.block.ms": 3000, "request.timeout.ms": 4000, "delivery.timeout.ms": 5000}
 """A topic that takes nothing fails the task after seconds, and not after one or two minutes as Kafka is shipped."""

@@ -10,8 +10,8 @@ from local import jars
 from local.flink import FlinkCluster
 from local.process import start_ended
 from local.world import World
-from tests.numbers import MODULE, build_numbers_archive
-from tests.waiting import wait_until
+from tests.support.numbers import MODULE, build_numbers_archive
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from contextlib import closing
 import pytest
 
 from local.world import World
-from tests.assessment import Assessment
-from tests.minicluster import MiniCluster
+from tests.support.assessment import Assessment
+from tests.support.minicluster import MiniCluster
 
 
 @pytest.fixture(scope="session")

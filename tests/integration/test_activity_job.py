@@ -13,7 +13,7 @@ import pytest
 from cassandra.cluster import Session
 from confluent_kafka import Message
 
-from common.relations import leaf_nodes_key
+from common.domain.relations import leaf_nodes_key
 from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
 from jobs.activity_aggregate_updater.rules import Content, Settings
 from jobs.replay import main
@@ -21,11 +21,11 @@ from local.config import load_config
 from local.http_services import SEARCH, HttpServices, Switch
 from local.servers import Redis
 from local.world import World
-from tests.activity_model import ASHA, COURSE, DAY, HOUR, T0, RelationCache, Tables, Updater, completed
-from tests.activity_servers import Ids, Servers, value
-from tests.job_topics import JobTopics
-from tests.minicluster import MiniCluster
-from tests.waiting import wait_until
+from tests.support.activity_model import ASHA, COURSE, DAY, HOUR, T0, RelationCache, Tables, Updater, completed
+from tests.support.activity_servers import Ids, Servers, value
+from tests.support.job_topics import JobTopics
+from tests.support.minicluster import MiniCluster
+from tests.support.waiting import wait_until
 
 INPUT, FAILED = "coursebatch.job.request", "activity.agg.failed"
 AUDITS, REQUESTS = "telemetry.raw", "issue.certificate.request"

@@ -14,10 +14,10 @@ from cassandra.cluster import Session
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from common.events import BadEvent
-from common.faults import WorldFault
-from common.messages import Message
-from common.relations import ancestors_key, leaf_nodes_key
+from common.domain.events import BadEvent
+from common.domain.faults import WorldFault
+from common.domain.messages import Message
+from common.domain.relations import ancestors_key, leaf_nodes_key
 from jobs.activity_aggregate_updater import store
 from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
 from jobs.activity_aggregate_updater.rules import Content, Settings
@@ -25,7 +25,7 @@ from local.config import load_config
 from local.http_services import SEARCH, HttpServices, Switch
 from local.servers import Redis
 from local.world import World
-from tests.activity_model import (
+from tests.support.activity_model import (
     ASHA,
     DAY,
     HOUR,
@@ -37,8 +37,8 @@ from tests.activity_model import (
     Updater,
     completed,
 )
-from tests.activity_servers import Ids, Running, Servers
-from tests.activity_strategies import courses, events, old_tables
+from tests.support.activity_servers import Ids, Running, Servers
+from tests.support.activity_strategies import courses, events, old_tables
 
 SETTINGS = Settings(audit_topic="dev.telemetry.raw", certificate_topic="dev.issue.certificate.request")
 

@@ -20,21 +20,21 @@ import pytest
 import redis
 from cassandra.concurrent import execute_concurrent_with_args
 
-from common.config import load
-from common.events import BadEvent, to_time_ms
-from common.messages import repaired
+from common.config.loader import load
+from common.domain.attempts import AssessmentEvent, Enrolment, decode
+from common.domain.events import BadEvent, to_time_ms
+from common.domain.messages import repaired
 from common.metrics import Metrics
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
-from jobs.assessment_aggregator.events import AssessmentEvent, Enrolment, decode
 from jobs.assessment_aggregator.job import AssessmentAggregator
 from jobs.assessment_aggregator.rules import AttemptRow, Settings, decide
 from local.http_services import CONTENT, HttpServices, Switch
 from local.world import World
-from tests.assessment import FAILED, INPUT, REQUESTS, Assessment, Learner, Tables, reason
-from tests.malformed import APPLIED, REFUSED, UNKNOWN, Sample, Samples
-from tests.minicluster import MiniCluster
-from tests.strategies import T0, answer, item
-from tests.waiting import wait_until
+from tests.support.assessment import FAILED, INPUT, REQUESTS, Assessment, Learner, Tables, reason
+from tests.support.malformed import APPLIED, REFUSED, UNKNOWN, Sample, Samples
+from tests.support.minicluster import MiniCluster
+from tests.support.strategies import T0, answer, item
+from tests.support.waiting import wait_until
 
 T0_TEXT = "May 14, 2024, 9:12:40 AM"
 T0_DATETIME = datetime(2024, 5, 14, 9, 12, 40, 2_000)

@@ -14,10 +14,12 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from common.caches import BadValue, RedisDatabase, TimedCache
-from common.config import CacheConfig, RedisConfig, RedisTlsConfig
-from common.faults import TaskFault, WorldFault
+from common.config.model import CacheConfig, RedisConfig, RedisTlsConfig
+from common.domain.events import BadValue
+from common.domain.faults import TaskFault, WorldFault
 from common.metrics import Metrics
+from common.servers.cache import TimedCache
+from common.servers.redis import RedisClient
 from local.config import load_config
 from local.servers import Redis
 
@@ -77,9 +79,9 @@ def admin(server: Redis) -> Iterator["redis.Redis"]:
 
 
 @asynccontextmanager
-async def database(server: Redis, number: int = DATABASE, **changes: Any) -> AsyncIterator[RedisDatabase]:
+async def database(server: Redis, number: int = DATABASE, **changes: Any) -> AsyncIterator[RedisClient]:
     values = {"host": server.host, "port": server.port, "connect_timeout_ms": 500, "request_timeout_ms": 500}
-    opened = RedisDatabase(RedisConfig(**{**values, **changes}), number)
+    opened = RedisClient(RedisConfig(**{**values, **changes}), number)
     try:
         yield opened
     finally:

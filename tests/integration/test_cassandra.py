@@ -12,11 +12,11 @@ import pytest
 from acsylla import errors
 from cassandra.cluster import Session
 
-from common import native_protocol
-from common.cassandra import DOUBLE, TEXT, Cassandra, Unprepared, Write, timestamp
-from common.config import CassandraConfig
-from common.faults import TaskFault, WorldFault
+from common.config.model import CassandraConfig
+from common.domain import native_protocol
+from common.domain.faults import TaskFault, WorldFault
 from common.metrics import Metrics
+from common.servers.cassandra import DOUBLE, TEXT, Cassandra, Unprepared, Write, timestamp
 from local.world import World
 
 TABLE = "sunbird_courses.user_content_consumption"

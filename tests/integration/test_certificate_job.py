@@ -12,13 +12,14 @@ import pytest
 import redis
 from cassandra.cluster import Session
 
-from common.config import BatchConfig, CacheConfig, HttpConfig, RetryConfig, load
-from common.events import BadEvent, Skip
-from common.faults import TaskFault, WorldFault
-from common.group_commit import GroupCommit, Observer
-from common.messages import Message, repaired
+from common.config.loader import load
+from common.config.model import BatchConfig, CacheConfig, HttpConfig, RetryConfig
+from common.domain.events import BadEvent, Skip
+from common.domain.faults import TaskFault, WorldFault
+from common.domain.messages import Message, repaired
+from common.flink.group_commit import GroupCommit, Observer
+from common.flink.job import Outcome
 from common.metrics import Metrics
-from common.pipeline import Outcome
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
 from jobs.collection_cert_pre_processor.job import CollectionCertPreProcessor, ReceivedRequest
 from local.flink import FlinkCluster
@@ -148,7 +149,7 @@ class Running:
         self.counts = metrics.counts
         self.retries = 0
         self._job = job
-        self._commit = GroupCommit(job.apply, self._refuse, job.limits, Observer(retried=self._retried))
+        self._commit = GroupCommit(job.apply, self._refuse, job.batch, job.retry, Observer(retried=self._retried))
 
     async def apply(self, *values: bytes) -> list[list[Message]]:
         """The messages of each Kafka value; all go as one batch."""

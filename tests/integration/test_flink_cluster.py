@@ -8,8 +8,8 @@ import pytest
 from local import jars
 from local.errors import LocalWorldError
 from local.flink import FLINK_CONF, FREQUENT_CHECKPOINTS, FlinkCluster, flink_home
-from tests.numbers import MODULE, build_numbers_archive
-from tests.waiting import wait_until
+from tests.support.numbers import MODULE, build_numbers_archive
+from tests.support.waiting import wait_until
 
 
 def submit(cluster: FlinkCluster, folder: Path, archive: Path, savepoint: str | None = None) -> str:

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.caches import TimedCache
-from common.config import CacheConfig, HttpConfig
-from common.faults import WorldFault
-from common.http import Answer, ApiClient
+from common.config.model import CacheConfig, HttpConfig
+from common.domain.faults import WorldFault
 from common.metrics import Metrics
+from common.servers.cache import TimedCache
+from common.servers.http import Answer, ApiClient
 from local.http_services import CONTENT, SEARCH, USER, HttpServices, Switch
 
 USER_READ = "/private/user/v1/read/"

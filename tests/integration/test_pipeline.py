@@ -9,19 +9,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from common.messages import repaired
+from common.domain.messages import repaired
 from local import jars
 from local.config import REPOSITORY
 from local.flink import FLINK_CONF, FlinkCluster
 from local.world import World
-from tests.assessment import FAILED, REQUESTS, Assessment, Learner, Tables
-from tests.gated_job import INPUT as GATED_INPUT
-from tests.gated_job import MAX_BUFFERED_REQUESTS
-from tests.gated_job import OUTPUT as GATED_OUTPUT
-from tests.job_topics import JobTopics
-from tests.minicluster import MiniCluster
-from tests.strategies import T0
-from tests.waiting import wait_until
+from tests.support.assessment import FAILED, REQUESTS, Assessment, Learner, Tables
+from tests.support.gated_job import INPUT as GATED_INPUT
+from tests.support.gated_job import MAX_BUFFERED_REQUESTS
+from tests.support.gated_job import OUTPUT as GATED_OUTPUT
+from tests.support.job_topics import JobTopics
+from tests.support.minicluster import MiniCluster
+from tests.support.strategies import T0
+from tests.support.waiting import wait_until
 
 JOBS = ("assessment_aggregator", "activity_aggregate_updater", "collection_cert_pre_processor")
 
@@ -66,14 +66,14 @@ def _run(module: str, *arguments: str, world: World, log_folder: Path) -> Any:
 
 def test_operators_have_the_names_and_uids_that_savepoints_hold(world: World, tmp_path: Path) -> None:
     modules = [f"jobs.{job}" for job in JOBS]
-    graphs = _run("tests.stream_graph", *modules, world=world, log_folder=tmp_path)
+    graphs = _run("tests.support.stream_graph", *modules, world=world, log_folder=tmp_path)
     assert graphs == dict.fromkeys(modules, OPERATORS)
 
 
 def test_a_bundle_that_ends_while_its_task_is_closed_does_not_end_the_task_manager(
     world: World, tmp_path: Path
 ) -> None:
-    closed = _run("tests.bundle_factory", world=world, log_folder=tmp_path)
+    closed = _run("tests.support.bundle_factory", world=world, log_folder=tmp_path)
     assert closed == {"beam": "Reference count must not be negative.", "ours": None}
 
 
@@ -89,7 +89,7 @@ def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(
     gate = tmp_path / "gate"
     with (
         closing(JobTopics(world, (GATED_INPUT, GATED_OUTPUT))) as topics,
-        MiniCluster(world, topics, tmp_path / "flink", "tests.gated_job", str(gate)) as cluster,
+        MiniCluster(world, topics, tmp_path / "flink", "tests.support.gated_job", str(gate)) as cluster,
     ):
         topics.produce(GATED_INPUT, events)
 

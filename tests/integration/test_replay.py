@@ -7,14 +7,14 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
-from common import messages
-from common.config import load
-from common.events import BadEvent
+from common.config.loader import load
+from common.domain import messages
+from common.domain.events import BadEvent
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.replay import main, replay
 from local.world import World
-from tests.assessment import Assessment, Learner, Tables
 from tests.conftest import Topics
+from tests.support.assessment import Assessment, Learner, Tables
 
 EVENTS = [b'{"userId":"u-1","score":7.50}', b'{"userId":"u-2","metadata":{"a":1}}', b"\xff not JSON"]
 REASONS = ["course is missing", "course is missing", "not JSON"]

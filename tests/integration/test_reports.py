@@ -24,7 +24,7 @@ import redis
 from cassandra.cluster import Session
 from psycopg.rows import dict_row
 
-from common.config import load
+from common.config.loader import load
 from local.config import REPOSITORY, Config
 from local.http_services import SEARCH, HttpServices, Switch
 from local.postgres import Postgres
@@ -34,7 +34,7 @@ from reports.config import ReportsConfig
 from reports.exhaust import JOB_IDS
 from reports.postgres import open_job_requests
 from reports.requests import INVALID
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 NOON = "2024-05-14 12:00:00.000Z"
 HIERARCHY_KEYSPACE = "test_hierarchy_store"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cassandra.cluster import Cluster, Session
 
-from common.config import CassandraConfig
+from common.config.model import CassandraConfig
 from local.config import REPOSITORY, load_config
 from local.world import CASSANDRA, World
 from schema.apply import HERE, apply_schema, statements

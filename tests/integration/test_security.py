@@ -14,9 +14,9 @@ import pytest
 from local.config import REPOSITORY, load_config
 from local.errors import LocalWorldError
 from local.tokens import TokenIssuer
-from tests.assessment import Assessment, Learner, Tables
-from tests.secured_world import MARK, REDIS_PASSWORD, SecuredWorld, make_certificate
-from tests.waiting import wait_until
+from tests.support.assessment import Assessment, Learner, Tables
+from tests.support.secured_world import MARK, REDIS_PASSWORD, SecuredWorld, make_certificate
+from tests.support.waiting import wait_until
 
 MODULE = "jobs.assessment_aggregator"
 WRONG = f"wrong {MARK}"

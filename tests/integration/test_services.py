@@ -26,13 +26,13 @@ from cassandra.cluster import Session
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
-from common.aggregates import context_id
-from common.cassandra import Cassandra, Row
-from common.config import CassandraConfig
-from common.events import to_datetime
+from common.config.model import CassandraConfig
+from common.domain.aggregates import context_id
+from common.domain.attempts import decode
+from common.domain.events import to_datetime
 from common.metrics import Metrics
+from common.servers.cassandra import Cassandra, Row
 from jobs.assessment_aggregator import rules
-from jobs.assessment_aggregator.events import decode
 from jobs.assessment_aggregator.rules import Attempt
 from local.http_services import GROUP, HttpServices, Switch
 from local.tokens import TokenIssuer
@@ -40,7 +40,7 @@ from local.world import World
 from services import assessment
 from services.store import Store
 from tests.conftest import Topics
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 STATE = "/v1/content/state/read"
 PRIVATE_STATE = "/private/v1/content/state/read"

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.messages import Message
+from common.domain.messages import Message
 from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
 from jobs.activity_aggregate_updater.rules import Content, Result
-from tests.activity_model import (
+from tests.support.activity_model import (
     ASHA,
     COURSE,
     DAY,
@@ -29,7 +29,7 @@ from tests.activity_model import (
     Updater,
     completed,
 )
-from tests.activity_strategies import courses, events, old_tables
+from tests.support.activity_strategies import courses, events, old_tables
 
 RAVI = Enrolment("ravi", COURSE, "b1")
 THREE_UNITS = RelationCache(

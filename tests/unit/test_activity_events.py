@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from common.events import MAX_KEY_BYTES, BadEvent, Skip
+from common.domain.events import MAX_KEY_BYTES, BadEvent, Skip
 from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment, decode
 
 KAFKA_TIME = 1_715_657_599_999

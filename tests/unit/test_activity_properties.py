@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
 from jobs.activity_aggregate_updater.rules import Effect
-from tests.activity_model import ASHA, COURSE, DAY, RelationCache, Tables, Updater
-from tests.activity_strategies import CONTENTS, courses, events, old_tables
+from tests.support.activity_model import ASHA, COURSE, DAY, RelationCache, Tables, Updater
+from tests.support.activity_strategies import CONTENTS, courses, events, old_tables
 
 
 def applied(tables: Tables, course: RelationCache, arrived: list[ContentsCompleted], sizes: list[int]) -> Tables:

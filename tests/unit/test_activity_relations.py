@@ -5,8 +5,8 @@ import json
 import msgspec
 import pytest
 
-from common.events import BadEvent
-from common.http import Answer
+from common.domain.events import BadEvent
+from common.servers.http import Answer
 from jobs.activity_aggregate_updater.relations import (
     CourseStatus,
     course_status,

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from common.messages import Message
-from common.relations import leaf_nodes_key
+from common.domain.messages import Message
+from common.domain.relations import leaf_nodes_key
 from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
 from jobs.activity_aggregate_updater.rules import (
     CompletedCount,
@@ -21,7 +21,7 @@ from jobs.activity_aggregate_updater.rules import (
     contents_to_locate,
     decide,
 )
-from tests.activity_model import (
+from tests.support.activity_model import (
     ASHA,
     COURSE,
     DAY,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.aggregates import (
+from common.domain.aggregates import (
     ATTEMPTS_COUNT,
     COMPLETED_COUNT,
     MAX_SCORE,

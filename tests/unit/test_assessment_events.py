@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.events import MAX_KEY_BYTES, MAX_TIME_MS, BadEvent
-from common.messages import failed, repaired
-from jobs.assessment_aggregator import events
-from jobs.assessment_aggregator.events import MAX_CACHED_ITEM_BYTES, Enrolment, decode
-from jobs.assessment_aggregator.questions import Question, encode
-from tests.strategies import T0, JsonObject, answer, item, mangled, submission, with_odd_value
+from common.domain import attempts
+from common.domain.attempts import MAX_CACHED_ITEM_BYTES, Enrolment, decode
+from common.domain.events import MAX_KEY_BYTES, MAX_TIME_MS, BadEvent
+from common.domain.messages import failed, repaired
+from common.domain.questions import Question, encode
+from tests.support.strategies import T0, JsonObject, answer, item, mangled, submission, with_odd_value
 
 KAFKA_TIME = T0 + 5_000
 SUBMISSION = json.dumps(submission()).encode()
 
 
-def decoded(**members: Any) -> events.AssessmentEvent:
+def decoded(**members: Any) -> attempts.AssessmentEvent:
     return decode(json.dumps(submission(**members)).encode(), KAFKA_TIME)
 
 

@@ -10,12 +10,12 @@ from math import fsum
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from common.aggregates import ATTEMPTS_COUNT, MAX_SCORE, SCORE, contents_of, merge
-from common.events import BadEvent
-from common.messages import Message
-from jobs.assessment_aggregator.events import AssessmentEvent, Enrolment, decode
+from common.domain.aggregates import ATTEMPTS_COUNT, MAX_SCORE, SCORE, contents_of, merge
+from common.domain.attempts import AssessmentEvent, Enrolment, decode
+from common.domain.events import BadEvent
+from common.domain.messages import Message
 from jobs.assessment_aggregator.rules import Attempt, Decision, Settings, decide, needs_aggregate_keys
-from tests.strategies import (
+from tests.support.strategies import (
     ASHA,
     T0,
     answer,

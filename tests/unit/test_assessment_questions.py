@@ -8,8 +8,8 @@ from cassandra import cqltypes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.assessment_aggregator.questions import Question, encode
-from tests.strategies import questions
+from common.domain.questions import Question, encode
+from tests.support.strategies import questions
 
 SCHEMA = Path(__file__).parents[2] / "schema" / "sunbird_courses.cql"
 PROTOCOL_VERSION = 5

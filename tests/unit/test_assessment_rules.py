@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common.events import BadEvent, to_datetime
-from common.http import Answer
-from jobs.assessment_aggregator.events import AssessmentEvent, SubmittedAttempt
-from jobs.assessment_aggregator.questions import Question, to_item, to_responses
+from common.domain.attempts import AssessmentEvent, SubmittedAttempt
+from common.domain.events import BadEvent, to_datetime
+from common.domain.questions import Question, to_item, to_responses
+from common.servers.http import Answer
 from jobs.assessment_aggregator.rules import (
     CONTENT_METADATA,
     Attempt,
@@ -29,7 +29,7 @@ from jobs.assessment_aggregator.rules import (
     time_text,
     total_questions,
 )
-from tests.strategies import ASHA, T0, JsonObject
+from tests.support.strategies import ASHA, T0, JsonObject
 
 NOW_MS = T0 + 60_000
 NOW = to_datetime(NOW_MS)

@@ -11,8 +11,8 @@ from apache_beam.runners.worker import statesampler
 from apache_beam.utils.counters import CounterFactory
 from pyflink.fn_execution.datastream.process.async_function.operation import AsyncFunctionRunner
 
-from common import bundle_waits
-from tests.waiting import wait_until
+from common.flink.patches import bundle_waits
+from tests.support.waiting import wait_until
 
 RECORDS = 1_000
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.caches import BadValue, TimedCache, usable
-from common.config import CacheConfig
-from common.events import BadEvent
-from common.faults import WorldFault
+from common.config.model import CacheConfig
+from common.domain.events import BadEvent, BadValue, usable
+from common.domain.faults import WorldFault
 from common.metrics import Metrics
+from common.servers.cache import TimedCache
 
 CONFIG = CacheConfig(ttl_ms=1000, empty_ttl_ms=100, max_entries=3)
 

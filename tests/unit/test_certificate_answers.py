@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from common.caches import BadValue
-from common.events import BadEvent, Skip
-from common.http import Answer
+from common.domain.events import BadEvent, BadValue, Skip
+from common.servers.http import Answer
 from jobs.collection_cert_pre_processor.answers import (
     CONTENT_METADATA,
     cached_content_type,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.aggregates import overall_best_score, percent
-from common.events import BadEvent
+from common.domain.aggregates import overall_best_score, percent
+from common.domain.events import BadEvent
 from jobs.collection_cert_pre_processor.criteria import Criteria, parse
 
 

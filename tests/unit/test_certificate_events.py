@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from common.events import BadEvent, Skip
+from common.domain.events import BadEvent, Skip
 from jobs.collection_cert_pre_processor.events import CertificateRequest, decode, narrowed
 
 KAFKA_TIMESTAMP_MS = 1_715_657_999_999

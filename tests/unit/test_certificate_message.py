@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from common.events import MAX_TIME_MS, BadEvent
-from common.messages import Message
+from common.domain.events import MAX_TIME_MS, BadEvent
+from common.domain.messages import Message
 from jobs.collection_cert_pre_processor.events import CertificateRequest
 from jobs.collection_cert_pre_processor.message import Earned, certificate
 from jobs.collection_cert_pre_processor.settings import Settings

@@ -8,8 +8,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.events import BadEvent, Skip
-from common.http import Answer
+from common.domain.events import BadEvent, Skip
+from common.servers.http import Answer
 from jobs.collection_cert_pre_processor import answers, criteria, events, rules
 from jobs.collection_cert_pre_processor.events import CertificateRequest
 from jobs.collection_cert_pre_processor.rules import Decisions, Enrolment

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from common.aggregates import merge
-from common.events import BadEvent, Skip
+from common.domain.aggregates import merge
+from common.domain.events import BadEvent, Skip
 from jobs.collection_cert_pre_processor import answers, rules
 from jobs.collection_cert_pre_processor.events import CertificateRequest, decode
 from jobs.collection_cert_pre_processor.rules import Decisions, Enrolment

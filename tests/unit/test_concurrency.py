@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from common.concurrency import gather_all
+from common.servers.concurrency import gather_all
 
 
 async def returns(value: object, order: list[object]) -> object:

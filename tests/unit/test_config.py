@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic_core import PydanticUndefined
 
-from common import config as configuration
-from common.config import ConfigError, JobConfig, Section, load, parse_arguments, print_config, variable
-from common.group_commit import Limits
+from common.config import loader as configuration
+from common.config.loader import ConfigError, load, parse_arguments, print_config, variable
+from common.config.model import JobConfig, Section
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
@@ -117,7 +117,7 @@ class TestPackagedFile:
                         packed.write(file, file.relative_to(REPOSITORY))
         program = (
             "import sys; sys.path.insert(0, sys.argv[1])\n"
-            "from common.config import load\n"
+            "from common.config.loader import load\n"
             "from jobs.assessment_aggregator import config\n"
             "assert sys.argv[1] in config.__file__\n"
             "print(load(config.AssessmentAggregatorConfig, environ={}).kafka.env)\n"
@@ -142,12 +142,6 @@ class TestNames:
 
     def test_topics_begin_with_the_environment(self) -> None:
         assert load(JOBS[0], environ={}).kafka.topic("telemetry.assess") == "dev.telemetry.assess"
-
-    def test_limits_of_the_stage(self) -> None:
-        environ = {"AGGREGATES__BATCH__MAX_BATCH_SIZE": "7", "AGGREGATES__RETRY__PATIENCE_MS": "9"}
-        assert load(JOBS[0], environ=environ).limits == Limits(
-            max_batch_size=7, max_in_flight_requests=3, patience_ms=9
-        )
 
 
 # Values for keys that a rule of their own or of two keys together restricts, with what else has to be set then.

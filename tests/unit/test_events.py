@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.events import (
+from common.domain.events import (
     MAX_SHOWN,
     MAX_TIME_MS,
     BadEvent,
@@ -21,7 +21,7 @@ from common.events import (
     to_number,
     to_time_ms,
 )
-from tests.strategies import times_ms
+from tests.support.strategies import times_ms
 
 
 class Inner(msgspec.Struct):

@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.faults import TaskFault, WorldFault
-from common.group_commit import GroupCommit, Limits, Observer, PatienceExhausted
+from common.config.model import BatchConfig, RetryConfig
+from common.domain.faults import TaskFault, WorldFault
+from common.flink.group_commit import GroupCommit, Observer, PatienceExhausted
 
 Item = tuple[str, int]
 Apply = Callable[[Sequence[Item]], Awaitable[Sequence[str]]]
 
 QUICK = {"initial_backoff_ms": 1, "max_backoff_ms": 2}
+"""Waits between two tries, with one batch in flight: most tests say what happens while it is."""
 
 
 def refuse(item: Item, error: Exception) -> str:
@@ -22,7 +24,9 @@ def refuse(item: Item, error: Exception) -> str:
 
 
 def commit(apply: Apply, observer: Observer | None = None, **limits: int) -> GroupCommit[Item, str]:
-    return GroupCommit(apply, refuse, Limits(**{**QUICK, **limits}), observer)
+    of_batch = {key: limits.pop(key) for key in BatchConfig.model_fields if key in limits}
+    batch = BatchConfig(**{"max_in_flight_requests": 1, "max_buffered_requests": 10_000, **of_batch})
+    return GroupCommit(apply, refuse, batch, RetryConfig(**{**QUICK, **limits}), observer)
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:

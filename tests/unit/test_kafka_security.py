@@ -8,10 +8,10 @@ import pytest
 from confluent_kafka import KafkaException, Producer
 from pydantic import SecretStr
 
-from common import kafka
-from common.config import KafkaConfig, KafkaTlsConfig
-from common.faults import WorldFault
-from common.kafka_client import check_login, client_properties
+from common.config.model import KafkaConfig, KafkaTlsConfig
+from common.domain.faults import WorldFault
+from common.flink import source_sink
+from common.servers.kafka import check_login, client_properties
 
 SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka.common.security"
 
@@ -38,7 +38,7 @@ def tls(tmp_path: Path) -> KafkaTlsConfig:
 
 class TestJavaClients:
     def test_without_security(self) -> None:
-        assert kafka._security(config()) == {"security.protocol": "PLAINTEXT"}
+        assert source_sink._security(config()) == {"security.protocol": "PLAINTEXT"}
 
     @pytest.mark.parametrize(
         ("mechanism", "module"),
@@ -49,14 +49,14 @@ class TestJavaClients:
         ],
     )
     def test_login(self, mechanism: Any, module: str) -> None:
-        assert kafka._security(with_login("SASL_PLAINTEXT", sasl_mechanism=mechanism)) == {
+        assert source_sink._security(with_login("SASL_PLAINTEXT", sasl_mechanism=mechanism)) == {
             "security.protocol": "SASL_PLAINTEXT",
             "sasl.mechanism": mechanism,
             "sasl.jaas.config": f'{SHADED}.{module} required username="as\\"ha" password="back\\\\slash";',
         }
 
     def test_tls(self, tls: KafkaTlsConfig) -> None:
-        assert kafka._security(config(security_protocol="SSL", tls=tls)) == {
+        assert source_sink._security(config(security_protocol="SSL", tls=tls)) == {
             "security.protocol": "SSL",
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": tls.ca_file,
@@ -67,7 +67,7 @@ class TestJavaClients:
         }
 
     def test_tls_without_a_host_name(self) -> None:
-        properties = kafka._security(config(security_protocol="SSL", tls=KafkaTlsConfig(verify="certificate")))
+        properties = source_sink._security(config(security_protocol="SSL", tls=KafkaTlsConfig(verify="certificate")))
         assert properties == {"security.protocol": "SSL", "ssl.endpoint.identification.algorithm": ""}
 
 

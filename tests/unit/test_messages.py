@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common.events import BadEvent
-from common.messages import NAMESPACE, audit, certificate_request, deterministic_uuid, failed, repaired
-from tests.strategies import JsonObject, json_objects
+from common.domain.events import BadEvent
+from common.domain.messages import NAMESPACE, audit, certificate_request, deterministic_uuid, failed, repaired
+from tests.support.strategies import JsonObject, json_objects
 
 BAD = BadEvent("wrong_type", "event has a wrong userId: it is blue")
 OURS = {"validation_error": "event has a wrong userId: it is blue", "src": "TheJob"}

@@ -7,8 +7,8 @@ from cassandra import cqltypes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import native_protocol
-from tests.strategies import finite_decimals, text_maps, texts, times_ms
+from common.domain import native_protocol
+from tests.support.strategies import finite_decimals, text_maps, texts, times_ms
 
 PROTOCOL_VERSION = 5
 

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from pyflink.common import Row
 
-from common import async_guard
-from common.events import BadEvent, Skip
-from common.faults import TaskFault, WorldFault
-from common.group_commit import Limits, PatienceExhausted
-from common.messages import Message, failed
+from common.config.model import BatchConfig, RetryConfig
+from common.domain.events import BadEvent, Skip
+from common.domain.faults import TaskFault, WorldFault
+from common.domain.messages import Message, failed
+from common.flink.group_commit import PatienceExhausted
+from common.flink.job import Job, Outcome
+from common.flink.patches import async_guard
+from common.flink.stage import Stage
 from common.metrics import Metrics
-from common.pipeline import Job, Outcome, Stage
 
 TIMESTAMP_MS = 1_715_677_960_002
 
@@ -28,8 +30,8 @@ class Number(Job[int]):
     name = "Number"
     user_id_path = ("userId",)
     failed_topic = "failed"
-    limits = Limits(initial_backoff_ms=1, max_backoff_ms=2, patience_ms=10_000)
-    max_buffered_requests = 10
+    batch = BatchConfig(max_in_flight_requests=1)
+    retry = RetryConfig(initial_backoff_ms=1, max_backoff_ms=2, patience_ms=10_000)
 
     def __init__(self) -> None:
         self.opening: Callable[[], None] = lambda: None
@@ -262,7 +264,7 @@ def test_a_task_fault_ends_the_task(job: Number) -> None:
 
 
 def test_a_server_that_stays_down_ends_the_task(job: Number) -> None:
-    job.limits = Limits(initial_backoff_ms=1, max_backoff_ms=2, patience_ms=20)
+    job.retry = RetryConfig(initial_backoff_ms=1, max_backoff_ms=2, patience_ms=20)
     job.applying = raising(WorldFault("Cassandra is down"))
     stage, _ = opened(job)
     with pytest.raises(PatienceExhausted, match="no success within 20 ms: Cassandra is down"):
@@ -277,7 +279,7 @@ class TestOpen:
         assert job.calls == ["open", "close", "open"]
 
     def test_batches_that_come_first_together_share_one_connection(self, job: Number) -> None:
-        job.limits = Limits(max_batch_size=1, max_in_flight_requests=3)
+        job.batch = BatchConfig(max_batch_size=1, max_in_flight_requests=3)
         stage, _ = opened(job)
         assert [row[2] for (row,) in invoke_of_users(stage, b"1", b"2", b"3")] == [b"1", b"2", b"3"]
         assert job.calls == ["open", "close", "open"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.config import ConfigError, load
+from common.config.loader import ConfigError, load
 from reports import __main__ as command
 from reports import progress, response
 from reports.config import ReportsConfig

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from common.config import load
+from common.config.loader import load
 from reports import output
 from reports.config import ReportsConfig
 from reports.exhaust import JOB_IDS, Delivery, Exhaust, File

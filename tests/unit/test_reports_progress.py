@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.aggregates import merge
+from common.domain.aggregates import merge
 from reports.hierarchy import AssessmentTypes, Course, read_course
 from reports.model import Batch, Collection, Enrolment, ReportError, is_visible
 from reports.progress import COLUMNS, KNOWN_COLUMNS, ProgressRows, Scores, completion_percentage, score_cells

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from common.cassandra import Cassandra
-from common.config import load
-from common.faults import TaskFault, WorldFault
+from common.config.loader import load
+from common.domain.faults import TaskFault, WorldFault
+from common.servers.cassandra import Cassandra
 from local.tokens import TokenIssuer
 from services import application
 from services.application import Servers, create_application

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.caches import BadValue
+from common.domain.events import BadValue
 from services.assessment import (
     CAPTURED,
     EMPTY,

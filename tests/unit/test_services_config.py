@@ -3,7 +3,7 @@
 import pytest
 from starlette.routing import Route
 
-from common.config import ConfigError, load, print_config
+from common.config.loader import ConfigError, load, print_config
 from services.application import create_application
 from services.config import ServicesConfig
 from services.openapi import document, page

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.events import MAX_TIME_MS
+from common.domain.events import MAX_TIME_MS
 from services.envelope import (
     ApiError,
     CourseEnvelope,

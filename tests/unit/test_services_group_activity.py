@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from common.events import to_datetime
+from common.domain.events import to_datetime
 from services.envelope import ApiError
 from services.group_activity import (
     AggregatesRow,

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from common.config import ConfigError
+from common.config.loader import ConfigError
 from local.tokens import KEY_ID, TokenIssuer
 from services.tokens import Identity, InvalidToken, Tokens, load_keys
 

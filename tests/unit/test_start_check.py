@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from common import kafka_client, start_check
-from common.config import JobConfig, KafkaConfig, load
-from common.events import Skip
-from common.faults import TaskFault, WorldFault
+from common.config.loader import load
+from common.config.model import JobConfig, KafkaConfig
+from common.domain.events import Skip
+from common.domain.faults import TaskFault, WorldFault
+from common.flink import start_check
+from common.flink.job import Job, Outcome
 from common.metrics import Metrics
-from common.pipeline import Job, Outcome
+from common.servers import kafka
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 
 
@@ -61,7 +63,7 @@ def config() -> JobConfig:
 def logins(monkeypatch: pytest.MonkeyPatch) -> list[KafkaConfig]:
     """Those to Kafka, which all go well."""
     logins: list[KafkaConfig] = []
-    monkeypatch.setattr(kafka_client, "check_login", logins.append)
+    monkeypatch.setattr(kafka, "check_login", logins.append)
     return logins
 
 
@@ -83,7 +85,7 @@ def test_a_refusal_ends_the_program(
     assert caught.value.code == "Opening cannot start: wrong password"
     assert calls == ["open", "close"]
 
-    monkeypatch.setattr(kafka_client, "check_login", raising(TaskFault("unknown user")))
+    monkeypatch.setattr(kafka, "check_login", raising(TaskFault("unknown user")))
     with pytest.raises(SystemExit) as caught:
         start_check.check(config, Opening(nothing, calls))
     assert caught.value.code == "Opening cannot start: unknown user"
@@ -94,7 +96,7 @@ def test_what_cannot_be_seen_from_here_is_a_warning(
     config: JobConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(kafka_client, "check_login", raising(WorldFault("no broker")))
+    monkeypatch.setattr(kafka, "check_login", raising(WorldFault("no broker")))
     start_check.check(config, Opening(raising(error), calls))
     assert calls == ["open", "close"]
     assert caplog.messages == ["cannot be checked from here: no broker", f"cannot be checked from here: {error}"]

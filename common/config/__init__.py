@@ -1,0 +1,1 @@
+"""The sections of a configuration (``model``) and how it is read (``loader``)."""

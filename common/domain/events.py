@@ -1,0 +1,162 @@
+"""Events as they come from Kafka: bytes in, typed and checked values out. Pure.
+
+An event that cannot be used raises :class:`BadEvent`; the pipeline turns that into one message on the failed topic.
+Decoders are msgspec structs that name only the fields a job uses; msgspec checks the syntax of all the others
+while it skips them, but not their encoding, hence the explicit check in :func:`decode`.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import isfinite
+from typing import TypeVar
+
+import msgspec
+
+MAX_TIME_MS = 253_402_214_399_999
+"""Last ms of 30 December 9999 in UTC: a day before the last that Python's datetime, and so every reader of the tables,
+can represent, because that day is over already in the zones east of Greenwich."""
+
+MAX_KEY_BYTES = 65_535 - len("Course") - 3 * 3
+"""Bytes that user and course id, or the ids of one row's clustering columns, may have together.
+
+Cassandra refuses a partition key, and clustering columns together, of more than 65,535 bytes. The narrowest key is that
+of ``user_activity_agg``: it also holds the activity type, and 3 bytes around each of its 3 parts.
+"""
+
+MAX_SHOWN = 200
+"""Characters of a value that a reason quotes: ids of real events are shorter, and a reason is one sentence."""
+
+# A JSON number and what is also written as one: blanks around it, a plus, a bare point. No NaN, infinity, hex, 1_000.
+_NUMERIC_TEXT = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+
+Event = TypeVar("Event")
+Value = TypeVar("Value")
+
+
+class BadEvent(ValueError):
+    """A fault of the data: the event goes to the failed topic and nothing else happens to it.
+
+    ``reason`` is one sentence that says what is wrong and where. ``kind`` is a snake_case word for the metrics,
+    of which there are few (it becomes a label).
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        """Both as described above."""
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """An event that is valid and is not for this job; ``kind`` is the label it is counted under."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class BadValue:
+    """What a Redis key holds cannot be used; ``reason`` is a sentence with the key in it."""
+
+    reason: str
+
+
+def usable(value: Value | BadValue) -> Value:
+    """The value, or BadEvent ``bad_cache_value`` for the event that needs it."""
+    if isinstance(value, BadValue):
+        raise BadEvent("bad_cache_value", value.reason)
+    return value
+
+
+def decode(decoder: msgspec.json.Decoder[Event], value: bytes, path: str = "") -> Event:
+    """Decodes one Kafka value, or the part of one that stands at ``path``.
+
+    Raises BadEvent ``not_json`` for what is no UTF-8 JSON, ``not_an_object`` for an event that is JSON but no object,
+    ``missing_field`` and ``wrong_type`` with the path of the field for what the struct does not accept.
+    """
+    try:
+        value.decode()
+        return decoder.decode(value)
+    except UnicodeDecodeError as error:
+        raise BadEvent("not_json", f"event is not UTF-8: byte {error.start} ({error.reason})") from error
+    except RecursionError as error:
+        raise BadEvent("not_json", "event is not JSON that can be read: it is nested too deeply") from error
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error), path) from error
+    except msgspec.DecodeError as error:
+        raise BadEvent("not_json", f"event is not JSON: {_in_sentence(str(error))}") from error
+
+
+def _invalid(text: str, path: str) -> BadEvent:
+    # msgspec names the path of everything but the root.
+    problem, _, inner_path = text.partition(" - at ")
+    where = f"${'.' if path else ''}{path}{inner_path.strip('`').removeprefix('$')}"
+    if where == "$" and problem.startswith("Expected"):
+        return BadEvent("not_an_object", f"event is not a JSON object: {_in_sentence(problem)}")
+    kind = "missing_field" if "missing required field" in problem else "wrong_type"
+    return BadEvent(kind, f"event has a wrong field: {_in_sentence(problem)} at '{where}'")
+
+
+def _in_sentence(text: str) -> str:
+    text = text.removeprefix("JSON is malformed: ")
+    return text[:1].lower() + text[1:].replace("`", "'")
+
+
+def shown(value: object) -> str:
+    """A value as a reason quotes it: its repr, cut at :data:`MAX_SHOWN` characters."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def require_text(path: str, value: str | None) -> str:
+    """The text if it is there and not blank, unchanged; else raises BadEvent ``missing_field`` naming ``path``."""
+    if value is None or not value.strip():
+        raise BadEvent("missing_field", f"event has no {path}: a non-blank text is required")
+    return value
+
+
+def require_time_ms(path: str, value: int | float | None) -> int:
+    """A point in time in ms since 1970; raises BadEvent if it is missing, fractional or outside the years 1970 to 9999.
+
+    A whole number that was written with a fraction (``1715657560002.0``) is accepted.
+    """
+    if value is None:
+        raise BadEvent("missing_field", f"event has no {path}: a time in ms is required")
+    if not 0 <= value <= MAX_TIME_MS or value != int(value):
+        raise BadEvent("wrong_type", f"event has a wrong {path}: {shown(value)} is no time in ms between 1970 and 9999")
+    return int(value)
+
+
+def check_key_length(names: str, *ids: str) -> None:
+    """Raises BadEvent ``too_large`` where these ids, which make up a key of a table, exceed :data:`MAX_KEY_BYTES`.
+
+    ``names`` are those of the ids as a sentence lists them: ``userId and courseId``.
+    """
+    length = len("".join(ids).encode())
+    if length > MAX_KEY_BYTES:
+        raise BadEvent("too_large", f"event has {names} of {length} bytes together: the limit is {MAX_KEY_BYTES}")
+
+
+def to_number(value: float | str) -> float | None:
+    """A number or numeric text such as ``"0.75"`` as a double; None for other text and for what no double can hold."""
+    if isinstance(value, str) and not _NUMERIC_TEXT.fullmatch(value):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if isfinite(number) else None
+
+
+def to_datetime(time_ms: int) -> datetime:
+    """Milliseconds since 1970 as an aware datetime in UTC, exact to the ms."""
+    return _EPOCH + timedelta(milliseconds=time_ms)
+
+
+def to_time_ms(moment: datetime) -> int:
+    """An aware datetime as ms since 1970, exact to the ms."""
+    return (moment - _EPOCH) // _MS

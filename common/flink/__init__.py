@@ -1,0 +1,1 @@
+"""What runs inside Flink, and what submits it."""

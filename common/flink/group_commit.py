@@ -1,0 +1,178 @@
+"""Group commit: items gather while a batch is in flight, then go as one. Knows asyncio, neither Flink nor a database.
+
+Under low load a batch is one item and its latency is that of one round trip; under high load batches grow and the
+round trips are shared. There is no timer and no waiting for a full batch.
+
+The contract with the caller:
+
+* every submitted item ends in exactly one of three ways: with the result of ``apply``; with the result of ``refuse``
+  where applying it alone raised an unexpected exception; or with a TaskFault, which has to fail the task;
+* items of one key are applied in the order they were submitted, never two batches of one key at a time;
+* ``apply`` may see an item again, alone or in other company, so it must be idempotent.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from common.config.model import BatchConfig, RetryConfig
+from common.domain.faults import TaskFault, WorldFault
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
+
+
+class PatienceExhausted(TaskFault):
+    """The world stayed down longer than ``patience_ms``: the task must fail and start again from its checkpoint."""
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[Item, Result]):
+    key: Hashable
+    item: Item
+    size: int
+    done: "asyncio.Future[Result]"
+
+
+@dataclass(slots=True)
+class Observer:
+    """What happened, for the metrics: every callback is called in the event loop and must not block."""
+
+    batch_applied: Callable[[int, float], None] = field(default=lambda size, seconds: None)
+    retried: Callable[[], None] = field(default=lambda: None)
+
+
+class GroupCommit(Generic[Item, Result]):
+    """Applies submitted items in batches. Lives in one event loop, so it needs no locks."""
+
+    def __init__(
+        self,
+        apply: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        refuse: Callable[[Item, Exception], Result],
+        batch: BatchConfig,
+        retry: RetryConfig,
+        observer: Observer | None = None,
+    ) -> None:
+        """``apply`` returns one result per item, in their order; it raises WorldFault when a server does not answer,
+        TaskFault when the task cannot go on.
+
+        ``refuse`` makes the result of an item whose application alone raised another exception. The wait between two
+        tries is drawn from the upper half of the backoff, so that subtasks which failed together do not come back
+        together.
+        """
+        self._apply = apply
+        self._refuse = refuse
+        self._batch = batch
+        self._retry = retry
+        self._observer = observer or Observer()
+        self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._busy: set[Hashable] = set()
+        self._batches: set[asyncio.Task[None]] = set()
+        self._start_is_scheduled = False
+        self._fault: TaskFault | None = None
+
+    async def submit(self, key: Hashable, item: Item, size: int = 0) -> Result:
+        """The result of the item once its batch is applied. ``size`` is in bytes and bounds the batch.
+
+        Raises TaskFault; after that every other item gets it at once, so that the task fails soon.
+        """
+        if self._fault is not None:
+            raise self._fault
+        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(key, item, size, done))
+        if not self._start_is_scheduled:
+            # Behind everything that the loop has received already, so that a burst joins the first batch.
+            self._start_is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._start_batches)
+        return await done
+
+    def _start_batches(self) -> None:
+        self._start_is_scheduled = False
+        while self._waiting and len(self._batches) < self._batch.max_in_flight_requests:
+            batch = self._take()
+            if not batch:
+                return
+            self._busy.update(waiting.key for waiting in batch)
+            task = asyncio.get_running_loop().create_task(self._run(batch))
+            self._batches.add(task)
+
+    def _take(self) -> list[_Waiting[Item, Result]]:
+        """The next batch: the longest waiting items whose keys are not in flight, within the limits."""
+        batch: list[_Waiting[Item, Result]] = []
+        passed_over: list[_Waiting[Item, Result]] = []
+        size = 0
+        while self._waiting and len(batch) < self._batch.max_batch_size:
+            waiting = self._waiting[0]
+            if waiting.key in self._busy:
+                passed_over.append(self._waiting.popleft())
+                continue
+            # One item larger than the limit must go too, alone.
+            if batch and size + waiting.size > self._batch.max_batch_size_in_bytes:
+                break
+            size += waiting.size
+            batch.append(self._waiting.popleft())
+        self._waiting.extendleft(reversed(passed_over))
+        return batch
+
+    async def _run(self, batch: list[_Waiting[Item, Result]]) -> None:
+        try:
+            await self._settle(batch)
+        except TaskFault as fault:
+            self._fault = fault
+            for waiting in (*batch, *self._waiting):
+                if not waiting.done.done():
+                    waiting.done.set_exception(fault)
+            self._waiting.clear()
+        finally:
+            self._busy.difference_update(waiting.key for waiting in batch)
+            self._batches.discard(asyncio.current_task())
+            self._start_batches()
+
+    async def _settle(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
+        """Applies a batch; where that raises something unexpected, its halves, in order, down to the item at fault."""
+        try:
+            results = await self._apply_patiently([waiting.item for waiting in batch])
+        except TaskFault:
+            raise
+        except Exception as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._settle(batch[:middle])
+                await self._settle(batch[middle:])
+                return
+            logger.exception("an event could not be applied")
+            results = [self._refuse(batch[0].item, error)]
+        for waiting, result in zip(batch, results, strict=True):
+            # A future is done already only if its waiter was cancelled, which is the end of the task.
+            if not waiting.done.done():
+                waiting.done.set_result(result)
+
+    async def _apply_patiently(self, items: Sequence[Item]) -> Sequence[Result]:
+        started = time.monotonic()
+        backoff_ms = self._retry.initial_backoff_ms
+        while True:
+            attempt_started = time.monotonic()
+            try:
+                results = await self._apply(items)
+            except WorldFault as fault:
+                waited_ms = (time.monotonic() - started) * 1000
+                if waited_ms + backoff_ms > self._retry.patience_ms:
+                    logger.error("giving up after %d ms: %s", waited_ms, fault)
+                    raise PatienceExhausted(f"no success within {self._retry.patience_ms} ms: {fault}") from fault
+                self._observer.retried()
+                wait_ms = backoff_ms * random.uniform(0.5, 1.0)
+                logger.warning("retrying a batch of %d in %d ms: %s", len(items), wait_ms, fault)
+                await asyncio.sleep(wait_ms / 1000)
+                backoff_ms = min(backoff_ms * 2, self._retry.max_backoff_ms)
+            else:
+                if len(results) != len(items):
+                    raise RuntimeError(f"apply returned {len(results)} results for {len(items)} items")
+                self._observer.batch_applied(len(items), time.monotonic() - attempt_started)
+                return results

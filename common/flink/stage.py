@@ -1,0 +1,178 @@
+"""The one shape of all three jobs: Kafka bytes, keyed by user, through a batched async stage, to Kafka topics.
+
+A job gives a :class:`~common.flink.job.Job`; this module gives it a key, a
+:class:`~common.flink.group_commit.GroupCommit` and metrics, and sees to it that every event ends either applied or on
+the failed topic.
+"""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pyflink.common import Row, Types, WatermarkStrategy
+from pyflink.datastream import DataStream, RuntimeContext, StreamExecutionEnvironment
+from pyflink.datastream.connectors import Sink, Source
+from pyflink.datastream.functions import AsyncFunction
+from pyflink.java_gateway import get_gateway
+
+from common.domain import messages
+from common.domain.events import BadEvent, Skip
+from common.domain.faults import TaskFault, WorldFault
+from common.domain.messages import Message
+from common.flink import worker_watch
+from common.flink.group_commit import GroupCommit, Observer
+from common.flink.job import Job
+from common.flink.patches import async_guard, bundle_waits
+from common.metrics import Metrics
+
+Event = TypeVar("Event")
+
+BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
+RECEIVED = Types.ROW([Types.STRING(), Types.LONG(), BYTES])
+"""User id, Kafka timestamp in ms, Kafka value: what UserKeySchema reads."""
+TO_SEND = Types.ROW([Types.STRING(), BYTES, BYTES])
+"""Topic, Kafka key or null, Kafka value: what TopicKeyValueSchema writes."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Received(Generic[Event]):
+    """A decoded event with the bytes it came as and the key it was partitioned by, which the failed topic needs."""
+
+    event: Event
+    value: bytes
+    key: str
+
+
+class Stage(AsyncFunction):
+    """Decodes events, applies them in batches and returns the messages to send as Rows of :data:`TO_SEND`.
+
+    ``async_invoke`` raises nothing but TaskFault: a fault of the data becomes a message on the failed topic, a fault of
+    the world is retried in :class:`~common.flink.group_commit.GroupCommit`.
+    """
+
+    def __init__(self, job: Job[Any]) -> None:
+        """``job`` is pickled; it connects in the worker."""
+        self._job = job
+        self._is_open = False
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Runs in the worker before its event loop exists, and with the first bundle: PyFlink opens nothing earlier."""
+        async_guard.install()
+        bundle_waits.remove()
+        worker_watch.end_with_task_manager()
+        self._metrics = Metrics()
+        self._metric_group = runtime_context.get_metrics_group()
+        self._commit = GroupCommit(
+            self._apply, self._refuse, self._job.batch, self._job.retry, Observer(self._batch_applied, self._retried)
+        )
+        self._opening = asyncio.Lock()
+        # A wrong password or a missing table has to show before an event is decoded.
+        asyncio.run(self._verify_access())
+        # Thousands of decoded events are alive at a time and none of them is part of a cycle: with the default
+        # threshold of 700 the collector walks them over and over (measured: 340 instead of 40 us per event).
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
+
+    async def _verify_access(self) -> None:
+        try:
+            await self._job.open(self._metrics)
+        except WorldFault as fault:
+            logger.warning("a server is not there yet, the first event will wait for it: %s", fault)
+        finally:
+            await self._job.close()
+
+    async def async_invoke(self, received: Row) -> list[Row]:
+        """Row of :data:`RECEIVED` in, Rows of :data:`TO_SEND` out."""
+        key, timestamp_ms, value = received
+        counts = self._metrics.counts
+        counts["events_in"] += 1
+        try:
+            event = self._job.decode(value, timestamp_ms)
+        except BadEvent as bad:
+            return self._to_rows(self._failed(key, value, bad))
+        except Exception as error:
+            logger.exception("an event could not be decoded")
+            return self._to_rows(self._failed(key, value, _internal(error)))
+        if isinstance(event, Skip):
+            counts["skipped", "reason", event.kind] += 1
+            return []
+        return self._to_rows(await self._commit.submit(key, Received(event, value, key), len(value)))
+
+    async def _apply(self, batch: Sequence[Received[Any]]) -> Sequence[Sequence[Message]]:
+        async with self._opening:
+            if not self._is_open:
+                await self._open_job()
+        outcomes = await self._job.apply([received.event for received in batch])
+        return [
+            self._failed(received.key, received.value, outcome) if isinstance(outcome, BadEvent) else outcome
+            for received, outcome in zip(batch, outcomes, strict=True)
+        ]
+
+    async def _open_job(self) -> None:
+        try:
+            await self._job.open(self._metrics)
+        except Exception as error:
+            await self._job.close()
+            if isinstance(error, WorldFault | TaskFault):
+                raise
+            # Not the fault of the event that happens to be the first.
+            raise TaskFault(f"the job cannot start: {type(error).__name__}: {error}") from error
+        self._is_open = True
+
+    def _refuse(self, received: Received[Any], error: Exception) -> Sequence[Message]:
+        return self._failed(received.key, received.value, _internal(error))
+
+    def _failed(self, key: str, value: bytes, bad: BadEvent) -> Sequence[Message]:
+        self._metrics.counts["failed", "reason", bad.kind] += 1
+        # A key that begins with a zero character stands for "no user id": see UserKeySchema.
+        user_id = None if key.startswith("\0") else key
+        return [messages.failed(self._job.failed_topic, self._job.name, value, bad, user_id)]
+
+    def _to_rows(self, to_send: Sequence[Message]) -> list[Row]:
+        for message in to_send:
+            self._metrics.counts["messages_out", "topic", message.topic] += 1
+        return [Row(message.topic, message.key, message.value) for message in to_send]
+
+    def _batch_applied(self, size: int, seconds: float) -> None:
+        self._metrics.observe("batch_size", size)
+        self._metrics.observe("batch_latency_ms", round(seconds * 1000))
+
+    def _retried(self) -> None:
+        self._metrics.counts["batches_retried"] += 1
+
+    def bundle_finished(self) -> None:
+        """Called by the guard at the end of a bundle, in its thread: the place where Flink takes metrics."""
+        self._metrics.report(self._metric_group)
+
+
+def _internal(error: Exception) -> BadEvent:
+    if isinstance(error, BadEvent):
+        return error
+    return BadEvent("internal_error", f"internal error: {type(error).__name__}: {error}")
+
+
+def build(environment: StreamExecutionEnvironment, source: Source, sink: Sink, job: Job[Any]) -> None:
+    """Adds a job's operators to the environment. Their names and uids are those that savepoints hold.
+
+    ``source`` gives Rows of :data:`RECEIVED`, ``sink`` takes those of :data:`TO_SEND`.
+    """
+    events = environment.from_source(source, WatermarkStrategy.no_watermarks(), "events").uid("events")
+    stage = async_guard.unordered_wait(
+        _key_by_first_field(events), Stage(job), job.batch.max_buffered_requests, TO_SEND, name="apply"
+    )
+    stage.uid("apply").sink_to(sink).name("messages").uid("messages")
+
+
+def _key_by_first_field(stream: DataStream) -> DataStream:
+    """Hash-partitions Rows by their first field, in Java.
+
+    PyFlink's ``key_by`` would take each row through Python twice more, to add a key and to remove it again.
+    """
+    jvm = get_gateway().jvm
+    key_type = Types.ROW([Types.STRING()]).get_java_type_info()
+    return DataStream(stream._j_data_stream.keyBy(jvm.KeyByKeySelector(), key_type))

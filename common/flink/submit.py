@@ -1,0 +1,30 @@
+"""Submits a job to Flink: what ``python -m jobs.<job>`` does."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pyflink.datastream import StreamExecutionEnvironment
+
+from common.config.loader import package_of, parse_arguments
+from common.config.model import JobConfig
+from common.flink import source_sink, stage, start_check
+from common.flink.job import Job
+
+Config = TypeVar("Config", bound=JobConfig)
+
+
+def submit(job_class: Callable[[Config], Job[Any]], config_class: type[Config]) -> None:
+    """Reads the configuration from the command line, logs in to the servers once, and hands the job to Flink.
+
+    The job is named after its package: ``assessment-aggregator``. Returns once Flink has the job, or in a client that
+    is not detached when the job has ended. Ends the program as :func:`~common.config.loader.parse_arguments` and
+    :func:`~common.flink.start_check.check` do.
+    """
+    config = parse_arguments(config_class, sys.argv[1:])
+    job = job_class(config)
+    start_check.check(config, job)
+    environment = StreamExecutionEnvironment.get_execution_environment()
+    source = source_sink.source(config, config.kafka.topic(config.input_topic), job.user_id_path)
+    stage.build(environment, source, source_sink.sink(config), job)
+    environment.execute(package_of(config_class).rpartition(".")[2].replace("_", "-"))

@@ -1,0 +1,63 @@
+"""The connection properties of librdkafka's clients, for the commands that need no Flink, and a first login.
+
+The Java twin, for the jobs' sources and sinks, is in :mod:`common.flink.source_sink`.
+"""
+
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from common.config.model import KafkaConfig
+from common.domain.faults import TaskFault, WorldFault
+
+_POLL_SECONDS = 0.05
+
+
+def check_login(kafka: KafkaConfig, timeout_seconds: float = 5.0) -> None:
+    """Connects once. Raises TaskFault if the login fails, or TLS, WorldFault if no broker answers in time.
+
+    A client by itself would try for ever: for librdkafka a wrong password is one more reason to connect again.
+    """
+    refusals: list[KafkaError] = []
+
+    def note(error: KafkaError) -> None:
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+            refusals.append(error)
+
+    name = f"Kafka {kafka.bootstrap_servers}"
+    try:
+        # Without its log, which would say the same in words of its own, several times.
+        client = AdminClient({**client_properties(kafka), "error_cb": note, "log_level": 0})
+        answer: Future[Any] = client.describe_cluster(request_timeout=timeout_seconds)
+        while not answer.done() and not refusals:
+            client.poll(_POLL_SECONDS)
+        if refusals:
+            raise TaskFault(f"{name}: no login with this user, password or certificate: {refusals[0].str()}")
+        answer.result()
+    except KafkaException as error:
+        # Such as a PEM file that is not there, or no broker.
+        raise WorldFault(f"{name}: {error.args[0].str()}") from error
+
+
+def client_properties(kafka: KafkaConfig) -> dict[str, str]:
+    """Address, login and TLS of ``kafka`` as confluent-kafka takes them."""
+    properties = {"bootstrap.servers": kafka.bootstrap_servers, "security.protocol": kafka.security_protocol}
+    if kafka.security_protocol.startswith("SASL_"):
+        assert kafka.sasl_username is not None and kafka.sasl_password is not None  # the configuration checks it
+        properties |= {
+            "sasl.mechanism": kafka.sasl_mechanism,
+            "sasl.username": kafka.sasl_username,
+            "sasl.password": kafka.sasl_password.get_secret_value(),
+        }
+    if kafka.security_protocol.endswith("SSL"):
+        tls = kafka.tls
+        properties["ssl.endpoint.identification.algorithm"] = "https" if tls.verify == "hostname" else "none"
+        if tls.ca_file:
+            properties["ssl.ca.location"] = tls.ca_file
+        if tls.certificate_file and tls.key_file:
+            properties |= {"ssl.certificate.location": tls.certificate_file, "ssl.key.location": tls.key_file}
+        if tls.key_password:
+            properties["ssl.key.password"] = tls.key_password.get_secret_value()
+    return properties

@@ -1,0 +1,145 @@
+"""What Redis holds about courses and contents, and a cache of answers in the worker's memory.
+
+Redis is only read, many keys in one round trip. There are three kinds of outcome: the value; :class:`BadValue` where a
+key holds something else than it should, a fault of the data that concerns only the events which need this key;
+WorldFault or TaskFault where the server does not answer or does not let us in.
+
+Everything here lives in one event loop and never awaits between looking and changing, so it needs no locks.
+"""
+
+import asyncio
+from collections.abc import Collection, Hashable
+from typing import Any, TypeVar
+
+import msgspec
+import redis.asyncio
+from redis.asyncio.client import Pipeline
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+
+from common.config.model import RedisConfig
+from common.domain.events import BadValue
+from common.domain.faults import TaskFault, WorldFault
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+Struct = TypeVar("Struct")
+
+
+class RedisClient:
+    """One database of the server. Created, used and closed in one event loop."""
+
+    def __init__(self, config: RedisConfig, database: int) -> None:
+        """Connects to nothing yet."""
+        self._name = f"Redis {config.host}:{config.port}, database {database}"
+        self._timeout_ms = config.connect_timeout_ms + config.request_timeout_ms
+        tls = config.tls
+        self._client = redis.asyncio.Redis(
+            host=config.host,
+            port=config.port,
+            db=database,
+            username=config.username,
+            password=config.password.get_secret_value() if config.password else None,
+            socket_connect_timeout=config.connect_timeout_ms / 1000,
+            socket_timeout=config.request_timeout_ms / 1000,
+            ssl=tls.enabled,
+            ssl_ca_certs=tls.ca_file,
+            ssl_certfile=tls.certificate_file,
+            ssl_keyfile=tls.key_file,
+            ssl_cert_reqs="none" if tls.verify == "none" else "required",
+            ssl_check_hostname=tls.verify == "hostname",
+        )
+
+    async def open(self) -> None:
+        """Connects. Raises WorldFault if the server does not answer, TaskFault if it refuses login or database."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.ping()
+            await self._execute(pipeline)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._client.aclose()
+
+    async def sets(self, keys: Collection[str]) -> dict[str, frozenset[str] | BadValue]:
+        """The members of the set at each key, none where the key is missing. Raises WorldFault and TaskFault."""
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.smembers(key)
+            answers = await self._execute(pipeline)
+        return {key: self._to_set(key, answer) for key, answer in zip(keys, answers, strict=True)}
+
+    async def hashes(self, keys: Collection[str]) -> dict[str, dict[str, str] | BadValue]:
+        """The fields of the hash at each key, none where the key is missing; bytes that are no UTF-8 as U+FFFD.
+
+        Raises WorldFault and TaskFault.
+        """
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.hgetall(key)
+            answers = await self._execute(pipeline)
+        return {key: self._to_hash(key, answer) for key, answer in zip(keys, answers, strict=True)}
+
+    async def structs(
+        self, keys: Collection[str], decoder: msgspec.json.Decoder[Struct]
+    ) -> dict[str, Struct | BadValue | None]:
+        """What ``decoder`` reads in the text at each key, None where the key is missing.
+
+        Raises WorldFault and TaskFault.
+        """
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                # Not one MGET: it answers null for a key of another type, as if there were none.
+                pipeline.get(key)
+            answers = await self._execute(pipeline)
+        structs: dict[str, Struct | BadValue | None] = {}
+        for key, answer in zip(keys, answers, strict=True):
+            struct = self._to_struct(key, answer, decoder)
+            structs[key] = struct
+        return structs
+
+    async def _execute(self, pipeline: Pipeline) -> list[Any]:
+        """The answers, among them errors where a key is of another type."""
+        try:
+            # The client's timeout is that of one key's answer.
+            async with asyncio.timeout(self._timeout_ms / 1000):
+                answers = await pipeline.execute(raise_on_error=False)
+        except TimeoutError as error:
+            raise WorldFault(f"{self._name} did not answer within {self._timeout_ms} ms") from error
+        except (AuthenticationError, ResponseError) as error:
+            raise TaskFault(f"{self._name} refuses the connection: {error}") from error
+        except (RedisError, OSError) as error:
+            raise WorldFault(f"{self._name}: {error}") from error
+        for answer in answers:
+            if isinstance(answer, NoPermissionError):
+                raise TaskFault(f"{self._name} does not permit a read: {answer}") from answer
+            if isinstance(answer, ResponseError) and not _is_wrong_type(answer):
+                raise WorldFault(f"{self._name}: {answer}") from answer
+        return answers
+
+    def _to_set(self, key: str, answer: set[bytes] | ResponseError) -> frozenset[str] | BadValue:
+        if isinstance(answer, ResponseError):
+            return BadValue(f"{self._name} holds no set at key {key}")
+        try:
+            return frozenset(member.decode() for member in answer)
+        except UnicodeDecodeError:
+            return BadValue(f"{self._name} holds a set at key {key} with a member that is not UTF-8")
+
+    def _to_hash(self, key: str, answer: dict[bytes, bytes] | ResponseError) -> dict[str, str] | BadValue:
+        if isinstance(answer, ResponseError):
+            return BadValue(f"{self._name} holds no hash at key {key}")
+        return {field.decode(errors="replace"): value.decode(errors="replace") for field, value in answer.items()}
+
+    def _to_struct(
+        self, key: str, answer: bytes | ResponseError | None, decoder: msgspec.json.Decoder[Struct]
+    ) -> Struct | BadValue | None:
+        if answer is None:
+            return None
+        if isinstance(answer, ResponseError):
+            return BadValue(f"{self._name} holds no text at key {key}")
+        try:
+            return decoder.decode(answer)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return BadValue(f"{self._name} holds no JSON that can be used at key {key}: {error}")
+
+
+def _is_wrong_type(error: ResponseError) -> bool:
+    return str(error).startswith("WRONGTYPE")

@@ -1,0 +1,93 @@
+"""A job for tests of the stage: `python -m tests.support.gated_job GATE`. Applies nothing until there is a file GATE.
+
+Every event is answered by what the test wants to know about it: in which subtask and as which of its events it was
+applied, and how many events were in flight there when it came.
+"""
+
+import asyncio
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pyflink.common import Configuration
+from pyflink.datastream import StreamExecutionEnvironment
+
+from common.config.loader import load
+from common.config.model import BatchConfig, RetryConfig
+from common.domain.messages import Message
+from common.flink import source_sink, stage
+from common.flink.job import Job, Outcome
+from common.metrics import Metrics
+from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
+
+INPUT, OUTPUT = "input", "output"
+MAX_BUFFERED_REQUESTS = 50
+
+
+class Event(msgspec.Struct):
+    userId: str  # noqa: N815
+    number: int
+    in_flight: int = 0
+
+
+class Gated(Job[Event]):
+    name = "Gated"
+    user_id_path = ("userId",)
+    batch = BatchConfig(max_batch_size=7, max_in_flight_requests=1, max_buffered_requests=MAX_BUFFERED_REQUESTS)
+    retry = RetryConfig()
+
+    def __init__(self, gate: Path, failed_topic: str, output_topic: str) -> None:
+        self._gate = gate
+        self.failed_topic = failed_topic
+        self._output_topic = output_topic
+        self._in_flight = 0
+        self._applied = 0
+
+    def decode(self, value: bytes, timestamp_ms: int) -> Event:
+        self._in_flight += 1
+        event = msgspec.json.decode(value, type=Event)
+        event.in_flight = self._in_flight
+        return event
+
+    async def open(self, metrics: Metrics) -> None:
+        self._subtask = str(uuid.uuid4())
+
+    async def apply(self, events: Sequence[Event]) -> Sequence[Outcome]:
+        while not self._gate.exists():  # noqa: ASYNC110 - what it waits for is done by another process
+            await asyncio.sleep(0.01)
+        return [self._answer(event) for event in events]
+
+    def _answer(self, event: Event) -> Outcome:
+        self._in_flight -= 1
+        self._applied += 1
+        answer: dict[str, Any] = {
+            "user": event.userId,
+            "number": event.number,
+            "in_flight": event.in_flight,
+            "subtask": self._subtask,
+            "applied": self._applied,
+        }
+        return [Message(self._output_topic, msgspec.json.encode(answer))]
+
+    async def close(self) -> None:
+        pass
+
+
+def main(gate: str) -> None:
+    config = load(AssessmentAggregatorConfig)
+    options = Configuration()
+    # A bundle that ends waits for what is in flight, however little that is: here none ends before the gate is open.
+    options.set_string("python.fn-execution.bundle.time", "600000")
+    options.set_string("execution.buffer-timeout.interval", "1 s")
+    environment = StreamExecutionEnvironment.get_execution_environment(options)
+    source = source_sink.source(config, config.kafka.topic(INPUT), Gated.user_id_path)
+    job = Gated(Path(gate), config.kafka.topic("failed"), config.kafka.topic(OUTPUT))
+    stage.build(environment, source, source_sink.sink(config), job)
+    environment.execute("gated")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

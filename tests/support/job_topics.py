@@ -1,0 +1,122 @@
+"""The topics of one job under test: filled, and read as the job's messages arrive."""
+
+import uuid
+from collections.abc import Callable, Iterable
+
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
+
+from local.world import World
+from tests.support.waiting import wait_until
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""Of what the producer sends; a topic takes a megabyte unless it is configured otherwise."""
+
+
+class Inbox:
+    """What a topic holds, from its beginning on, read as it arrives."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self._topic = topic
+        self._consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "inbox", "log_level": 0})
+        partitions = self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        self._messages: list[Message] = []
+
+    def all(self) -> list[Message]:
+        """Everything that the topic holds now."""
+        while self._poll():
+            pass
+        return self._messages
+
+    def _poll(self) -> bool:
+        """Reads what has arrived; whether that was anything."""
+        messages = self._consumer.consume(1000, timeout=0.05)
+        for message in messages:
+            assert message.error() is None, message.error()
+        self._messages += messages
+        return bool(messages)
+
+    def wait_for(
+        self, count: int, matches: Callable[[Message], bool] = lambda _: True, timeout_seconds: float = 60.0
+    ) -> list[Message]:
+        """Those that match, as soon as there are at least `count` of them."""
+        found: list[Message] = []
+        seen = 0
+
+        def are_there() -> bool:
+            nonlocal seen
+            self._poll()
+            found.extend(filter(matches, self._messages[seen:]))
+            seen = len(self._messages)
+            return len(found) >= count
+
+        wait_until(are_there, f"{count} such messages in {self._topic}", timeout_seconds)
+        return found
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class JobTopics:
+    """Topics with an environment prefix of their own. Each has one partition, so messages stay in their order."""
+
+    def __init__(self, world: World, names: Iterable[str]) -> None:
+        self.env = f"test-{uuid.uuid4().hex[:8]}"
+        self._kafka = world.kafka
+        self._producer = Producer(
+            {
+                "bootstrap.servers": world.kafka.bootstrap_servers,
+                "linger.ms": 5,
+                "log_level": 0,
+                "message.max.bytes": MAX_MESSAGE_BYTES,
+            }
+        )
+        self._inboxes: dict[str, Inbox] = {}
+        self.create(*names)
+
+    def create(self, *names: str) -> None:
+        """New ones, or deleted ones anew."""
+        topics = {name: self.topic(name) for name in names}
+        self._kafka.create_topics(topics.values(), 1)
+        self._inboxes |= {name: Inbox(self._kafka.bootstrap_servers, topic) for name, topic in topics.items()}
+
+    def delete(self, name: str) -> None:
+        """Returns when the broker does not know it any more."""
+        self._inboxes.pop(name).close()
+        topic, admin = self.topic(name), self._kafka.admin()
+        admin.delete_topics([topic])[topic].result()
+        wait_until(lambda: topic not in admin.list_topics(timeout=30).topics, f"{topic} is deleted")
+
+    def configure(self, name: str, key: str, value: int) -> None:
+        """Changes a setting of a topic."""
+        entry = ConfigEntry(key, str(value), incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, self.topic(name), incremental_configs=[entry])
+        # Without a name it would be gone, and the request with it, before the answer is there.
+        admin = self._kafka.admin()
+        admin.incremental_alter_configs([resource])[resource].result()
+
+    def topic(self, name: str) -> str:
+        """Its name in the broker."""
+        return f"{self.env}.{name}"
+
+    def produce(self, name: str, values: Iterable[bytes | None], timestamp_ms: int = 0) -> None:
+        """Returns when the broker has all `values`; None is a tombstone. 0 is the time of this call."""
+        refused: list[str] = []
+
+        def check(error: object, _: Message) -> None:
+            if error is not None:
+                refused.append(str(error))
+
+        for value in values:
+            self._producer.produce(self.topic(name), value, timestamp=timestamp_ms, on_delivery=check)
+            self._producer.poll(0)
+        assert self._producer.flush(60) == 0
+        assert not refused
+
+    def inbox(self, name: str) -> Inbox:
+        return self._inboxes[name]
+
+    def close(self) -> None:
+        for inbox in self._inboxes.values():
+            inbox.close()

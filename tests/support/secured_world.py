@@ -1,0 +1,196 @@
+"""Kafka, Cassandra and Redis with security switched on, and a Flink cluster: passwords everywhere, TLS towards Kafka.
+
+The listener of Kafka's tests and admin clients stays as it is, without a login; the job only knows the other one.
+"""
+
+import asyncio
+import datetime
+import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import redis
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import Cluster, NoHostAvailable, Session
+from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from pydantic import SecretStr
+
+from common.config.model import CassandraConfig
+from local.config import Config
+from local.process import Launch
+from local.servers import Cassandra, Kafka, Redis
+from local.world import World
+from schema.apply import apply_schema
+
+MARK = "Geheimnis"
+"""In every password, so that none of them can be anywhere unseen."""
+
+USER = "aggregates"
+KAFKA_PASSWORD = f'Kafka "{MARK}" \\ 1; é'
+CASSANDRA_PASSWORD = f"Cassandra '{MARK}' 2"
+REDIS_PASSWORD = f"Redis {MARK} 3"
+
+_CASSANDRA_ADMIN = ("cassandra", "cassandra")
+"""The role that a fresh cluster comes with."""
+
+
+class SecuredKafka(Kafka):
+    """A broker with a second listener: SASL/SCRAM-SHA-512 over TLS."""
+
+    def __init__(self, world: World, secured_port: int) -> None:
+        super().__init__(world.config, world.java)
+        self._ports = f"{world.config.kafka.port}", f"{secured_port}", f"{world.config.kafka.controller_port}"
+        self.secured_bootstrap_servers = f"127.0.0.1:{secured_port}"
+        self.ca_file = self.state_folder / "certificate.pem"
+
+    def prepare(self) -> Launch:
+        launch = super().prepare()
+        key, certificate = make_certificate()
+        self.ca_file.write_bytes(certificate)
+        keystore = self.state_folder / "keystore.pem"
+        keystore.write_bytes(key + certificate)
+        port, secured_port, controller_port = self._ports
+        clients = f"PLAINTEXT://127.0.0.1:{port},SECURED://127.0.0.1:{secured_port}"
+        # Of a property that is there twice, the last one counts.
+        lines = f"""
+listeners={clients},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners={clients}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SECURED:SASL_SSL,CONTROLLER:PLAINTEXT
+listener.name.secured.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.secured.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secured.ssl.keystore.type=PEM
+listener.name.secured.ssl.keystore.location={keystore}
+"""
+        with (self.state_folder / "server.properties").open("a") as properties:
+            properties.write(lines)
+        return launch
+
+    def create_user(self) -> None:
+        scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        upsertion = UserScramCredentialUpsertion(USER, scram, KAFKA_PASSWORD.encode())
+        admin = self.admin()
+        admin.alter_user_scram_credentials([upsertion])[USER].result()
+
+
+class SecuredCassandra(Cassandra):
+    """A node that asks for a password and for permissions."""
+
+    def prepare(self) -> Launch:
+        launch = super().prepare()
+        yaml_file = self.state_folder / "cassandra.yaml"
+        text = yaml_file.read_text()
+        for kind, secured in (("authenticator", "PasswordAuthenticator"), ("authorizer", "CassandraAuthorizer")):
+            text = text.replace(f"\n{kind}: AllowAll{kind.capitalize()}\n", f"\n{kind}: {secured}\n")
+        yaml_file.write_text(text)
+        # The first role, for which a cluster of several nodes waits 10 s.
+        java, *arguments = launch.command
+        return replace(launch, command=[java, "-Dcassandra.superuser_setup_delay_ms=0", *arguments])
+
+    def is_ready(self) -> bool:
+        """The first role is made when the port is open already."""
+        if not super().is_ready():
+            return False
+        try:
+            with self.admin():
+                return True
+        except NoHostAvailable:
+            return False
+
+    @contextmanager
+    def admin(self, keyspace: str | None = None) -> Iterator[Session]:
+        login = PlainTextAuthProvider(*_CASSANDRA_ADMIN)
+        with Cluster(self.contact_points, port=self.port, protocol_version=5, auth_provider=login) as cluster:
+            session = cluster.connect(keyspace)
+            session.default_timeout = 60
+            yield session
+
+    def create_role(self) -> None:
+        """That may do what a job does, and no more."""
+        with self.admin() as session:
+            session.execute(f"CREATE ROLE {USER} WITH LOGIN = true AND PASSWORD = %s", [CASSANDRA_PASSWORD])
+            for permission in ("SELECT", "MODIFY"):
+                session.execute(f"GRANT {permission} ON KEYSPACE sunbird_courses TO {USER}")
+
+
+class SecuredRedis(Redis):
+    """A server that asks for a password."""
+
+    def client(self, **options: Any) -> "redis.Redis":
+        return super().client(password=REDIS_PASSWORD, **options)
+
+    def prepare(self) -> Launch:
+        launch = super().prepare()
+        return Launch([*launch.command, "--requirepass", REDIS_PASSWORD], launch.environment, launch.ports)
+
+
+class SecuredWorld(World):
+    """All servers; those that are in it find the passwords in the job's environment."""
+
+    kafka: SecuredKafka
+    cassandra: SecuredCassandra
+    redis: SecuredRedis
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        # Free, as all of the configuration's ports are, and of a server that is not started.
+        self.kafka = SecuredKafka(self, config.postgres.port)
+        self.cassandra = SecuredCassandra(config, self.java)
+        self.redis = SecuredRedis(config)
+
+    def start(self) -> None:
+        super().start()
+        self.kafka.create_user()
+        self.cassandra.create_role()
+
+    def apply_schema(self) -> None:
+        user, password = _CASSANDRA_ADMIN
+        config = CassandraConfig(
+            contact_points=tuple(self.cassandra.contact_points),
+            port=self.cassandra.port,
+            username=user,
+            password=SecretStr(password),
+        )
+        asyncio.run(apply_schema(config, lambda _: None))
+
+    def job_environment(self) -> dict[str, str]:
+        return super().job_environment() | {
+            "AGGREGATES__KAFKA__BOOTSTRAP_SERVERS": self.kafka.secured_bootstrap_servers,
+            "AGGREGATES__KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
+            "AGGREGATES__KAFKA__SASL_USERNAME": USER,
+            "AGGREGATES__KAFKA__SASL_PASSWORD": KAFKA_PASSWORD,
+            "AGGREGATES__KAFKA__TLS__CA_FILE": str(self.kafka.ca_file),
+            "AGGREGATES__CASSANDRA__USERNAME": USER,
+            "AGGREGATES__CASSANDRA__PASSWORD": CASSANDRA_PASSWORD,
+            "AGGREGATES__REDIS__PASSWORD": REDIS_PASSWORD,
+        }
+
+
+def make_certificate() -> tuple[bytes, bytes]:
+    """Key and certificate in PEM, of 127.0.0.1 and signed by itself, so that it is its own authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "learner aggregates tests")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return (
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        certificate.public_bytes(Encoding.PEM),
+    )
