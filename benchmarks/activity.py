@@ -9,11 +9,12 @@ from itertools import accumulate, islice
 
 from benchmarks.load import Event, Load, PlainDriver
 from benchmarks.rows import open_cassandra, write_rows
+from common.domain.enrolments import EnrolmentKey
 from common.domain.events import to_datetime
 from common.metrics import Metrics
 from common.servers.cassandra import Write
 from jobs.activity_aggregate_updater import rules
-from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
+from jobs.activity_aggregate_updater.events import ContentsCompleted
 from jobs.activity_aggregate_updater.relations import Relations, units_of
 from jobs.activity_aggregate_updater.rules import (
     Content,
@@ -74,7 +75,7 @@ class ActivityLoad(Load):
     def __init__(self, users: int = 2_000) -> None:
         """Works out how many messages the events of the first seed send."""
         self._users = users
-        contents_left = dict[Enrolment, int]()
+        contents_left = dict[EnrolmentKey, int]()
         messages = []
         for event in self._completions(SEEDS[0]):
             left = contents_left.get(event.enrolment, len(COURSES[event.enrolment.course_id].contents))
@@ -104,11 +105,11 @@ class ActivityLoad(Load):
         store = Store(driver, "sunbird_courses", Metrics())
         await store.prepare()
         settings = Settings(audit_topic="", certificate_topic="")
-        rows: dict[Enrolment, _Row] = {}
+        rows: dict[EnrolmentKey, _Row] = {}
         completions = self._completions(seed)
         while True:
             driver.record()
-            of_each: dict[Enrolment, list[ContentsCompleted]] = {}
+            of_each: dict[EnrolmentKey, list[ContentsCompleted]] = {}
             for event in islice(completions, batch_size):
                 of_each.setdefault(event.enrolment, []).append(event)
             read = await store.read(list(of_each))
@@ -127,7 +128,7 @@ class ActivityLoad(Load):
         source = random.Random(seed)
         left = [
             (
-                Enrolment(f"user-{seed}-{user}", course.course_id, course.batch_id),
+                EnrolmentKey(f"user-{seed}-{user}", course.course_id, course.batch_id),
                 list(course.contents),
             )
             for user in range(self._users)

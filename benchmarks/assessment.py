@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks.load import Event, Load, PlainDriver
 from benchmarks.rows import open_cassandra
-from common.domain.attempts import AssessmentEvent, Enrolment, decode
+from common.domain.attempts import AssessmentEvent, decode
+from common.domain.enrolments import EnrolmentKey
 from common.domain.events import to_datetime
 from jobs.assessment_aggregator import rules
 from jobs.assessment_aggregator.rules import Attempt, Settings
@@ -81,11 +82,11 @@ class AssessmentLoad(Load):
         """One read per enrolment, then the attempts, then the aggregates, as the job does it."""
         store = Store(driver, "sunbird_courses")
         await store.prepare()
-        stored: dict[Enrolment, list[Attempt]] = {}
+        stored: dict[EnrolmentKey, list[Attempt]] = {}
         events = self.events(seed)
         while True:
             driver.record()
-            of_each: dict[Enrolment, list[AssessmentEvent]] = {}
+            of_each: dict[EnrolmentKey, list[AssessmentEvent]] = {}
             for event in islice(events, batch_size):
                 decoded = decode(event.value, 0)
                 of_each.setdefault(decoded.enrolment, []).append(decoded)

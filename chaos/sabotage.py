@@ -31,8 +31,8 @@ SABOTAGES = {
         [
             Edit(
                 "jobs/activity_aggregate_updater/rules.py",
-                "        return Effect.REPLAY\n",
-                "        return Effect.NEW\n",
+                "        return Effect.REPLAYED\n",
+                "        return Effect.WRITTEN\n",
             )
         ],
         ["kill -9 Python worker", "kill -9 TaskManager"],

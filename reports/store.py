@@ -14,7 +14,7 @@ import acsylla
 
 from common.config.model import CassandraConfig
 from common.domain.aggregates import ACTIVITY_TYPE, context_id, merge
-from common.domain.events import BadValue
+from common.domain.events import Refused
 from common.domain.relations import optional_nodes_key
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, Row
@@ -130,7 +130,7 @@ class Store:
         """Contents that do not count for a course's progress. Raises ReportError if the key holds no set."""
         key = optional_nodes_key(course_id, course_id)
         contents = (await self._relations.sets([key]))[key]
-        if isinstance(contents, BadValue):
+        if isinstance(contents, Refused):
             raise ReportError(contents.reason)
         return contents
 
@@ -158,7 +158,7 @@ class Store:
         found: dict[str, Learner] = {}
         for user_id in user_ids:
             learner = hashes[f"user:{user_id}"]
-            if isinstance(learner, BadValue):
+            if isinstance(learner, Refused):
                 _logger.warning("a learner is not in the report: %s", learner.reason)
             elif learner:
                 found[user_id] = learner

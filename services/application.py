@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from common.domain.events import BadValue
+from common.domain.events import Refused
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.relations import leaf_nodes_key
 from common.metrics import Metrics
@@ -263,7 +263,7 @@ class _Services:
             # A cache that is down makes answers slower, not wrong.
             self._cache_failed(error)
             return None
-        return None if cached is None or isinstance(cached, BadValue) else cached.result
+        return None if cached is None or isinstance(cached, Refused) else cached.result
 
     async def _cache_group(self, key: str, path: str, answer: group_activity.GroupActivity) -> None:
         body, _ = self._course_envelope.success(path, None, _now_ms(), answer)

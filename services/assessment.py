@@ -17,7 +17,7 @@ from common.domain.events import BadEvent
 from services.envelope import ApiError, invalid_fields
 
 if TYPE_CHECKING:
-    from common.domain.events import BadValue
+    from common.domain.events import Refused
 
 NO_USER = {"request.userId": "Invalid User-authenticated-Token Header"}
 EMPTY = "Field cannot be empty"
@@ -185,7 +185,7 @@ def _raw(value: Any) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
-def check_content(attempt: Attempt, leaf_nodes: "Collection[str] | BadValue") -> Attempt | Invalid:
+def check_content(attempt: Attempt, leaf_nodes: "Collection[str] | Refused") -> Attempt | Invalid:
     """The attempt, Invalid if its content is none of the collection's ``leaf_nodes``; no leaf nodes prove nothing.
 
     Invalid, too, where the leaf nodes cannot be used: the aggregator would refuse the attempt.

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
 from math import fsum
-from typing import NamedTuple
 
 import msgspec
 
 from common.domain import events
+from common.domain.enrolments import EnrolmentKey
 from common.domain.events import BadEvent, check_key_length, require_text, require_time_ms, shown, to_number
 from common.domain.questions import Item, Question, Responses, TextMaps, to_item, to_responses
 
@@ -24,14 +24,6 @@ MAX_CACHED_RESPONSES = 16_384
 MAX_CACHED_RESPONSES_BYTES = 512
 """Responses that are converted once and kept, and the JSON of the largest: some 1 KB in memory each, 16 MB in all. Of
 a choice there are few; what a learner writes is seldom seen again, and costs 1 us."""
-
-
-class Enrolment(NamedTuple):
-    """A learner in a batch of a course."""
-
-    user_id: str
-    course_id: str
-    batch_id: str
 
 
 class SubmittedAttempt(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +41,7 @@ class AssessmentEvent(msgspec.Struct, frozen=True, gc=False):
     A recompute request needs no ``assessmentTs``: without one its time is the Kafka timestamp.
     """
 
-    enrolment: Enrolment
+    enrolment: EnrolmentKey
     content_id: str
     time_ms: int
     attempt: SubmittedAttempt | None
@@ -100,7 +92,7 @@ def decode(value: bytes, timestamp_ms: int) -> AssessmentEvent:
     Raises BadEvent ``not_json``, ``not_an_object``, ``missing_field``, ``wrong_type`` or ``too_large``.
     """
     event = events.decode(_EVENT, value)
-    enrolment = Enrolment(
+    enrolment = EnrolmentKey(
         require_text("userId", event.user_id),
         require_text("courseId", event.course_id),
         require_text("batchId", event.batch_id),
@@ -117,7 +109,7 @@ def decode(value: bytes, timestamp_ms: int) -> AssessmentEvent:
     return AssessmentEvent(enrolment, content_id, time_ms, _attempt(attempt_id, event.events))
 
 
-def _check_key_lengths(enrolment: Enrolment, content_id: str, attempt_id: str) -> None:
+def _check_key_lengths(enrolment: EnrolmentKey, content_id: str, attempt_id: str) -> None:
     user_id, course_id, batch_id = enrolment
     check_key_length("userId and courseId", user_id, course_id)
     check_key_length("batchId, contentId and attemptId", batch_id, content_id, attempt_id)

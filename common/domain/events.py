@@ -6,6 +6,7 @@ while it skips them, but not their encoding, hence the explicit check in :func:`
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isfinite
@@ -59,17 +60,31 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
-class BadValue:
-    """What a Redis key holds cannot be used; ``reason`` is a sentence with the key in it."""
+class Refused:
+    """Why an event goes to the failed topic: BadEvent as a plain value.
 
+    It also stands for what events need and cannot have, such as an answer of an API, so that it can be cached and
+    refuse many events. With ``user_id`` it is only about that user's part of an event.
+    """
+
+    kind: str
     reason: str
+    user_id: str | None = None
 
 
-def usable(value: Value | BadValue) -> Value:
-    """The value, or BadEvent ``bad_cache_value`` for the event that needs it."""
-    if isinstance(value, BadValue):
-        raise BadEvent("bad_cache_value", value.reason)
+def usable(value: Value | Refused) -> Value:
+    """The value. Raises BadEvent for the event that needs it if there is none."""
+    if isinstance(value, Refused):
+        raise BadEvent(value.kind, value.reason)
     return value
+
+
+def value_or_refused(read: Callable[[], Value]) -> Value | Refused:
+    """What ``read`` returns, or the BadEvent that it raises as a plain value."""
+    try:
+        return read()
+    except BadEvent as bad:
+        return Refused(bad.kind, bad.reason)
 
 
 def decode(decoder: msgspec.json.Decoder[Event], value: bytes, path: str = "") -> Event:

@@ -157,15 +157,15 @@ class _Wrapped(msgspec.Struct):
     """msgspec reads and writes bytes as base64."""
 
 
-def failed(topic: str, job: str, value: bytes, error: BadEvent, user_id: str | None = None) -> Message:
+def failed(topic: str, job: str, value: bytes, reason: str, user_id: str | None = None) -> Message:
     """The failed-topic message of an event.
 
-    ``value`` is the Kafka value as received; ``user_id`` becomes the Kafka key, read from the event where it is None.
-    The event's members are passed on with ``metadata`` added to them or, where it exists, extended. Metadata that
-    cannot be extended without loss (no object, an empty one, one with our keys) is kept whole under ``original``. A
-    value that is no JSON object is wrapped in base64.
+    ``value`` is the Kafka value as received. ``reason`` is one sentence for whoever reads the topic. ``user_id``
+    becomes the Kafka key; if it is None, the event is searched for one. The event's members are kept, with ``metadata``
+    added or, where it exists, extended. Metadata that cannot be extended without loss (not an object, an empty one, one
+    that has our keys) is kept whole under ``original``. A value that is not a JSON object is wrapped in base64.
     """
-    ours = {"validation_error": error.reason, "src": job}
+    ours = {"validation_error": reason, "src": job}
     try:
         value.decode()
         members = _MEMBERS.decode(value)

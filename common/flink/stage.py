@@ -18,8 +18,7 @@ from pyflink.datastream.connectors import Sink, Source
 from pyflink.datastream.functions import AsyncFunction
 from pyflink.java_gateway import get_gateway
 
-from common.domain import messages
-from common.domain.events import BadEvent, Skip
+from common.domain.events import BadEvent, Refused, Skip
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.messages import Message
 from common.flink import worker_watch
@@ -55,7 +54,7 @@ class Stage(AsyncFunction):
     the world is retried in :class:`~common.flink.group_commit.GroupCommit`.
     """
 
-    def __init__(self, job: Job[Any]) -> None:
+    def __init__(self, job: Job[Any, Any]) -> None:
         """``job`` is pickled; it connects in the worker."""
         self._job = job
         self._is_open = False
@@ -93,11 +92,10 @@ class Stage(AsyncFunction):
         counts["events_in"] += 1
         try:
             event = self._job.decode(value, timestamp_ms)
-        except BadEvent as bad:
-            return self._to_rows(self._failed(key, value, bad))
         except Exception as error:
-            logger.exception("an event could not be decoded")
-            return self._to_rows(self._failed(key, value, _internal(error)))
+            if not isinstance(error, BadEvent):
+                logger.exception("an event could not be decoded")
+            return self._to_rows([self._failed(key, value, _to_refused(error))])
         if isinstance(event, Skip):
             counts["skipped", "reason", event.kind] += 1
             return []
@@ -107,9 +105,12 @@ class Stage(AsyncFunction):
         async with self._opening:
             if not self._is_open:
                 await self._open_job()
-        outcomes = await self._job.apply([received.event for received in batch])
+        outcomes = await self._job.apply_batch([received.event for received in batch])
         return [
-            self._failed(received.key, received.value, outcome) if isinstance(outcome, BadEvent) else outcome
+            [
+                part if isinstance(part, Message) else self._failed(received.key, received.value, part)
+                for part in outcome
+            ]
             for received, outcome in zip(batch, outcomes, strict=True)
         ]
 
@@ -125,13 +126,12 @@ class Stage(AsyncFunction):
         self._is_open = True
 
     def _refuse(self, received: Received[Any], error: Exception) -> Sequence[Message]:
-        return self._failed(received.key, received.value, _internal(error))
+        return [self._failed(received.key, received.value, _to_refused(error))]
 
-    def _failed(self, key: str, value: bytes, bad: BadEvent) -> Sequence[Message]:
-        self._metrics.counts["failed", "reason", bad.kind] += 1
+    def _failed(self, key: str, value: bytes, refused: Refused) -> Message:
+        self._metrics.counts["failed", "reason", refused.kind] += 1
         # A key that begins with a zero character stands for "no user id": see UserKeySchema.
-        user_id = None if key.startswith("\0") else key
-        return [messages.failed(self._job.failed_topic, self._job.name, value, bad, user_id)]
+        return self._job.failed_message(value, refused, None if key.startswith("\0") else key)
 
     def _to_rows(self, to_send: Sequence[Message]) -> list[Row]:
         for message in to_send:
@@ -150,13 +150,13 @@ class Stage(AsyncFunction):
         self._metrics.report(self._metric_group)
 
 
-def _internal(error: Exception) -> BadEvent:
+def _to_refused(error: Exception) -> Refused:
     if isinstance(error, BadEvent):
-        return error
-    return BadEvent("internal_error", f"internal error: {type(error).__name__}: {error}")
+        return Refused(error.kind, error.reason)
+    return Refused("internal_error", f"internal error: {type(error).__name__}: {error}")
 
 
-def build(environment: StreamExecutionEnvironment, source: Source, sink: Sink, job: Job[Any]) -> None:
+def build(environment: StreamExecutionEnvironment, source: Source, sink: Sink, job: Job[Any, Any]) -> None:
     """Adds a job's operators to the environment. Their names and uids are those that savepoints hold.
 
     ``source`` gives Rows of :data:`RECEIVED`, ``sink`` takes those of :data:`TO_SEND`.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from common.flink.job import Job
 
 
-def check(config: JobConfig, job: "Job[Any]") -> None:
+def check(config: JobConfig, job: "Job[Any, Any]") -> None:
     """Logs in to Kafka, and to Cassandra and Redis as ``job`` does, which itself stays as it is.
 
     To be called where the job is submitted. Ends the program with code 1 and a line on stderr if a server refuses: a
@@ -31,13 +31,13 @@ def check(config: JobConfig, job: "Job[Any]") -> None:
         sys.exit(f"{job.name} cannot start: {fault}")
 
 
-async def _check(config: JobConfig, job: "Job[Any]") -> None:
+async def _check(config: JobConfig, job: "Job[Any, Any]") -> None:
     await verify_access(asyncio.to_thread(kafka.check_login, config.kafka))
     # A copy, because an opened job holds what cannot be pickled.
     await verify_access(_open(copy.copy(job)))
 
 
-async def _open(job: "Job[Any]") -> None:
+async def _open(job: "Job[Any, Any]") -> None:
     try:
         await job.open(Metrics())
     finally:

@@ -14,7 +14,7 @@ from common.flink.job import Job
 Config = TypeVar("Config", bound=JobConfig)
 
 
-def submit(job_class: Callable[[Config], Job[Any]], config_class: type[Config]) -> None:
+def submit(job_class: Callable[[Config], Job[Any, Any]], config_class: type[Config]) -> None:
     """Reads the configuration from the command line, logs in to the servers once, and hands the job to Flink.
 
     The job is named after its package: ``assessment-aggregator``. Returns once Flink has the job, or in a client that

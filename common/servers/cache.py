@@ -13,7 +13,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from common.config.model import CacheConfig
-from common.domain.events import BadEvent, BadValue
+from common.domain.events import Refused
 from common.domain.faults import WorldFault
 from common.metrics import Metrics
 
@@ -32,7 +32,7 @@ class TimedCache(Generic[Key, Value]):
     """Answers in memory, each for a time, of a bounded number; one load per key however many ask at once.
 
     Not more than ``max_entries`` are kept: the one whose last use is longest ago goes first. An answer's age counts
-    from the start of its load. An empty one (None, no members, BadValue, BadEvent) is kept only for ``empty_ttl_ms``, a
+    from the start of its load. An empty one (None, no members, Refused) is kept only for ``empty_ttl_ms``, a
     failure not at all.
     """
 
@@ -106,6 +106,8 @@ class TimedCache(Generic[Key, Value]):
         keys: Sequence[Key], load_many: Callable[[Sequence[Key]], Awaitable[Mapping[Key, Value]]]
     ) -> Mapping[Key, Value]:
         loaded = await load_many(keys)
+        if any(isinstance(value, BaseException) for value in loaded.values()):
+            raise TypeError("an exception cannot be cached: each time it is raised it would keep more stack frames")
         return {key: loaded[key] for key in keys}
 
     def _finish(self, keys: Sequence[Key], started_ms: float, task: asyncio.Task[Mapping[Key, Value]]) -> None:
@@ -115,7 +117,7 @@ class TimedCache(Generic[Key, Value]):
         if task.cancelled() or task.exception() is not None:
             return
         for key, value in task.result().items():
-            is_empty = isinstance(value, BadValue | BadEvent) or not value
+            is_empty = isinstance(value, Refused) or not value
             ttl_ms = self._config.empty_ttl_ms if is_empty else self._config.ttl_ms
             self._entries[key] = _Entry(value, started_ms, ttl_ms)
             self._entries.move_to_end(key)

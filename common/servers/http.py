@@ -118,7 +118,8 @@ class ApiClient:
         try:
             status, body = await self._exchange(method, url, content)
             return self._to_answer(status, body)
-        except WorldFault:
+        except (WorldFault, asyncio.CancelledError):
+            # A call that is cut off when its time is over has no answer either.
             self._counts[self._failures] += 1
             raise
 

@@ -1,14 +1,12 @@
-"""What Redis holds about courses and contents, and a cache of answers in the worker's memory.
+"""Reads of Redis: what it holds about courses and contents, many keys in one round trip.
 
-Redis is only read, many keys in one round trip. There are three kinds of outcome: the value; :class:`BadValue` where a
-key holds something else than it should, a fault of the data that concerns only the events which need this key;
-WorldFault or TaskFault where the server does not answer or does not let us in.
-
-Everything here lives in one event loop and never awaits between looking and changing, so it needs no locks.
+A read has one of three results: the value; Refused if a key holds something other than it should, which is a fault of
+the data and concerns only the events that need this key; WorldFault or TaskFault if the server does not answer or
+refuses the login.
 """
 
 import asyncio
-from collections.abc import Collection, Hashable
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,12 +15,13 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from common.config.model import RedisConfig
-from common.domain.events import BadValue
+from common.domain.events import Refused
 from common.domain.faults import TaskFault, WorldFault
 
-Key = TypeVar("Key", bound=Hashable)
-Value = TypeVar("Value")
 Struct = TypeVar("Struct")
+
+BAD_CACHE_VALUE = "bad_cache_value"
+"""The kind of a refusal because a key holds a value that cannot be used."""
 
 
 class RedisClient:
@@ -59,7 +58,7 @@ class RedisClient:
         """Closes the connections."""
         await self._client.aclose()
 
-    async def sets(self, keys: Collection[str]) -> dict[str, frozenset[str] | BadValue]:
+    async def sets(self, keys: Collection[str]) -> dict[str, frozenset[str] | Refused]:
         """The members of the set at each key, none where the key is missing. Raises WorldFault and TaskFault."""
         async with self._client.pipeline(transaction=False) as pipeline:
             for key in keys:
@@ -67,7 +66,7 @@ class RedisClient:
             answers = await self._execute(pipeline)
         return {key: self._to_set(key, answer) for key, answer in zip(keys, answers, strict=True)}
 
-    async def hashes(self, keys: Collection[str]) -> dict[str, dict[str, str] | BadValue]:
+    async def hashes(self, keys: Collection[str]) -> dict[str, dict[str, str] | Refused]:
         """The fields of the hash at each key, none where the key is missing; bytes that are no UTF-8 as U+FFFD.
 
         Raises WorldFault and TaskFault.
@@ -80,7 +79,7 @@ class RedisClient:
 
     async def structs(
         self, keys: Collection[str], decoder: msgspec.json.Decoder[Struct]
-    ) -> dict[str, Struct | BadValue | None]:
+    ) -> dict[str, Struct | Refused | None]:
         """What ``decoder`` reads in the text at each key, None where the key is missing.
 
         Raises WorldFault and TaskFault.
@@ -90,7 +89,7 @@ class RedisClient:
                 # Not one MGET: it answers null for a key of another type, as if there were none.
                 pipeline.get(key)
             answers = await self._execute(pipeline)
-        structs: dict[str, Struct | BadValue | None] = {}
+        structs: dict[str, Struct | Refused | None] = {}
         for key, answer in zip(keys, answers, strict=True):
             struct = self._to_struct(key, answer, decoder)
             structs[key] = struct
@@ -115,30 +114,30 @@ class RedisClient:
                 raise WorldFault(f"{self._name}: {answer}") from answer
         return answers
 
-    def _to_set(self, key: str, answer: set[bytes] | ResponseError) -> frozenset[str] | BadValue:
+    def _to_set(self, key: str, answer: set[bytes] | ResponseError) -> frozenset[str] | Refused:
         if isinstance(answer, ResponseError):
-            return BadValue(f"{self._name} holds no set at key {key}")
+            return Refused(BAD_CACHE_VALUE, f"{self._name} holds no set at key {key}")
         try:
             return frozenset(member.decode() for member in answer)
         except UnicodeDecodeError:
-            return BadValue(f"{self._name} holds a set at key {key} with a member that is not UTF-8")
+            return Refused(BAD_CACHE_VALUE, f"{self._name} holds a set at key {key} with a member that is not UTF-8")
 
-    def _to_hash(self, key: str, answer: dict[bytes, bytes] | ResponseError) -> dict[str, str] | BadValue:
+    def _to_hash(self, key: str, answer: dict[bytes, bytes] | ResponseError) -> dict[str, str] | Refused:
         if isinstance(answer, ResponseError):
-            return BadValue(f"{self._name} holds no hash at key {key}")
+            return Refused(BAD_CACHE_VALUE, f"{self._name} holds no hash at key {key}")
         return {field.decode(errors="replace"): value.decode(errors="replace") for field, value in answer.items()}
 
     def _to_struct(
         self, key: str, answer: bytes | ResponseError | None, decoder: msgspec.json.Decoder[Struct]
-    ) -> Struct | BadValue | None:
+    ) -> Struct | Refused | None:
         if answer is None:
             return None
         if isinstance(answer, ResponseError):
-            return BadValue(f"{self._name} holds no text at key {key}")
+            return Refused(BAD_CACHE_VALUE, f"{self._name} holds no text at key {key}")
         try:
             return decoder.decode(answer)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return BadValue(f"{self._name} holds no JSON that can be used at key {key}: {error}")
+            return Refused(BAD_CACHE_VALUE, f"{self._name} holds no JSON that can be used at key {key}: {error}")
 
 
 def _is_wrong_type(error: ResponseError) -> bool:

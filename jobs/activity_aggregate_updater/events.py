@@ -1,10 +1,11 @@
 """The events that say which contents a learner has completed (topic ``coursebatch.job.request``). Pure."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from common.domain import events
+from common.domain.enrolments import EnrolmentKey
 from common.domain.events import BadEvent, Skip, check_key_length, require_text, require_time_ms
 
 JOB = "ActivityAggregateUpdater"
@@ -13,18 +14,10 @@ COMPLETED = 2
 """``status`` of a content, and of an enrolment, that is completed."""
 
 
-class Enrolment(NamedTuple):
-    """A learner in a batch of a course: what events are grouped by."""
-
-    user_id: str
-    course_id: str
-    batch_id: str
-
-
 class ContentsCompleted(msgspec.Struct, frozen=True, gc=False):
     """One valid event at ``time_ms``; ``content_ids`` holds at least one id, none of them blank or twice."""
 
-    enrolment: Enrolment
+    enrolment: EnrolmentKey
     content_ids: tuple[str, ...]
     time_ms: int
 
@@ -62,7 +55,7 @@ def decode(value: bytes, timestamp_ms: int) -> ContentsCompleted | Skip:
     edata = event.edata
     if _text("edata.action", edata.action).lower() != ACTION:
         return Skip("other_action")
-    enrolment = Enrolment(
+    enrolment = EnrolmentKey(
         user_id=_text("edata.userId", edata.user_id),
         course_id=_text("edata.courseId", edata.course_id),
         batch_id=_text("edata.batchId", edata.batch_id),
@@ -109,7 +102,7 @@ def _completed_content(entry: object) -> str | None:
     return content_id
 
 
-def _check_key_lengths(enrolment: Enrolment, content_ids: tuple[str, ...]) -> None:
+def _check_key_lengths(enrolment: EnrolmentKey, content_ids: tuple[str, ...]) -> None:
     user_id, course_id, batch_id = enrolment
     longest = max(content_ids, key=lambda content_id: len(content_id.encode()))
     check_key_length("userId and courseId", user_id, course_id)

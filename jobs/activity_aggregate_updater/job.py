@@ -1,10 +1,11 @@
 """The activity aggregate updater: what it fetches for a batch of events, and how it writes what the rules decide."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, repeat
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
-from common.domain.events import BadEvent, to_datetime
+from common.domain.enrolments import EnrolmentKey
+from common.domain.events import Refused, to_datetime
 from common.flink.job import Job, Outcome
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra
@@ -12,14 +13,14 @@ from common.servers.http import ApiClient
 from common.servers.redis import RedisClient
 from jobs.activity_aggregate_updater import events, rules
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
-from jobs.activity_aggregate_updater.events import JOB, ContentsCompleted, Enrolment
+from jobs.activity_aggregate_updater.events import JOB, ContentsCompleted
 from jobs.activity_aggregate_updater.relation_cache import RelationCache
 from jobs.activity_aggregate_updater.relations import LeafNodes
 from jobs.activity_aggregate_updater.rules import Decision, Effect, Settings
 from jobs.activity_aggregate_updater.store import Store
 
 
-class ActivityAggregateUpdater(Job[ContentsCompleted]):
+class ActivityAggregateUpdater(Job[ContentsCompleted, EnrolmentKey]):
     """Completed contents in; counts of contents, units and courses, and completed enrolments out."""
 
     name = JOB
@@ -55,51 +56,52 @@ class ActivityAggregateUpdater(Job[ContentsCompleted]):
         for resource in (self._cassandra, self._redis, self._search_api):
             await resource.close()
 
-    async def apply(self, batch: Sequence[ContentsCompleted]) -> Sequence[Outcome]:
+    def group_of(self, event: ContentsCompleted) -> EnrolmentKey:
+        return event.enrolment
+
+    async def apply(
+        self, events_by_enrolment: Mapping[EnrolmentKey, Sequence[ContentsCompleted]]
+    ) -> Mapping[EnrolmentKey, Sequence[Outcome]]:
         """Decides per enrolment, writes all decisions together, and gives each event its part of them."""
-        events_of: dict[Enrolment, list[ContentsCompleted]] = {}
-        for event in batch:
-            events_of.setdefault(event.enrolment, []).append(event)
-        decisions = await self._decide(events_of)
+        decisions = await self._decide(events_by_enrolment)
         to_write = {enrolment: decision for enrolment, decision in decisions.items() if isinstance(decision, Decision)}
         await self._store.write(to_write, to_datetime(time.time_ns() // 1_000_000))
-        outcomes = {enrolment: self._outcomes(decision) for enrolment, decision in decisions.items()}
-        return [next(outcomes[event.enrolment]) for event in batch]
+        return {
+            enrolment: self._outcomes(events, decisions[enrolment]) for enrolment, events in events_by_enrolment.items()
+        }
 
     async def _decide(
-        self, events_of: Mapping[Enrolment, Sequence[ContentsCompleted]]
-    ) -> dict[Enrolment, Decision | BadEvent]:
-        """The decision about each enrolment, or why all its events fail: its course or its units cannot be used."""
-        courses = await self._relations.courses(chain.from_iterable(events_of.values()))
-        decisions: dict[Enrolment, Decision | BadEvent] = {}
-        usable: dict[Enrolment, LeafNodes] = {}
-        for enrolment in events_of:
+        self, events_by_enrolment: Mapping[EnrolmentKey, Sequence[ContentsCompleted]]
+    ) -> dict[EnrolmentKey, Decision | Refused]:
+        """The decision about each enrolment, or why all its events are refused: its course or units cannot be used."""
+        courses = await self._relations.courses(chain.from_iterable(events_by_enrolment.values()))
+        decisions: dict[EnrolmentKey, Decision | Refused] = {}
+        leaf_nodes: dict[EnrolmentKey, LeafNodes] = {}
+        for enrolment in events_by_enrolment:
             course = courses[enrolment.course_id]
-            if isinstance(course, BadEvent):
+            if isinstance(course, Refused):
                 decisions[enrolment] = course
             else:
-                usable[enrolment] = course
-        stored = await self._store.read(list(usable))
+                leaf_nodes[enrolment] = course
+        stored = await self._store.read(list(leaf_nodes))
         contents = {
-            enrolment: rules.contents_to_locate(stored[enrolment], events_of[enrolment], self._settings)
-            for enrolment in usable
+            enrolment: rules.contents_to_locate(stored[enrolment], events_by_enrolment[enrolment], self._settings)
+            for enrolment in leaf_nodes
         }
-        relations = await self._relations.relations(contents, usable)
+        relations = await self._relations.relations(contents, leaf_nodes)
         for enrolment, found in relations.items():
-            if isinstance(found, BadEvent):
+            if isinstance(found, Refused):
                 decisions[enrolment] = found
             else:
                 decisions[enrolment] = rules.decide(
-                    enrolment, events_of[enrolment], stored[enrolment], found, self._settings
+                    enrolment, events_by_enrolment[enrolment], stored[enrolment], found, self._settings
                 )
         return decisions
 
-    def _outcomes(self, decision: Decision | BadEvent) -> Iterator[Outcome]:
-        """Those of an enrolment's events in their order."""
-        if isinstance(decision, BadEvent):
-            yield from repeat(decision)
-            return
+    def _outcomes(self, events: Sequence[ContentsCompleted], decision: Decision | Refused) -> Sequence[Outcome]:
+        if isinstance(decision, Refused):
+            return [(decision,)] * len(events)
         for result in decision.results:
             self._counts["events_applied", "effect", result.effect] += 1
             self._counts["duplicates"] += result.effects.count(Effect.DUPLICATE)
-            yield result.messages
+        return [result.messages for result in decision.results]

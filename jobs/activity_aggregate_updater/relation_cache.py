@@ -2,9 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from common.domain.events import BadEvent, BadValue, usable
+from common.domain.enrolments import EnrolmentKey
+from common.domain.events import Refused, usable, value_or_refused
 from common.domain.relations import ancestors_key, leaf_nodes_key, optional_nodes_key
 from common.metrics import Metrics
 from common.servers.cache import TimedCache
@@ -12,7 +14,7 @@ from common.servers.concurrency import gather_all
 from common.servers.http import ApiClient
 from common.servers.redis import RedisClient
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
-from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
+from jobs.activity_aggregate_updater.events import ContentsCompleted
 from jobs.activity_aggregate_updater.relations import (
     CourseStatus,
     LeafNodes,
@@ -41,11 +43,11 @@ class RelationCache:
         """Asks nobody yet."""
         self._redis = redis
         self._search_api = search_api
-        self._leaf_nodes = TimedCache[Node, LeafNodes | BadValue | None]("leaf_nodes", config.relation_cache, metrics)
-        self._ancestors = TimedCache[Node, frozenset[str] | BadValue]("ancestors", config.relation_cache, metrics)
-        self._statuses = TimedCache[str, CourseStatus | BadEvent]("course_status", config.search_cache, metrics)
+        self._leaf_nodes = TimedCache[Node, LeafNodes | Refused | None]("leaf_nodes", config.relation_cache, metrics)
+        self._ancestors = TimedCache[Node, frozenset[str] | Refused]("ancestors", config.relation_cache, metrics)
+        self._statuses = TimedCache[str, CourseStatus | Refused]("course_status", config.search_cache, metrics)
 
-    async def courses(self, events: Iterable[ContentsCompleted]) -> dict[str, LeafNodes | BadEvent]:
+    async def courses(self, events: Iterable[ContentsCompleted]) -> dict[str, LeafNodes | Refused]:
         """The leaf nodes of each event's course, or why the events of that course fail."""
         contents = defaultdict[Node, set[str]](set)
         for event in events:
@@ -54,17 +56,14 @@ class RelationCache:
         found = await self._leaf_nodes_with(contents)
         empty = [course.course_id for course, nodes in found.items() if nodes is None]
         statuses = await self._statuses.get_many(empty, self._search)
-        courses: dict[str, LeafNodes | BadEvent] = {}
+        courses: dict[str, LeafNodes | Refused] = {}
         for (course_id, _), nodes in found.items():
-            try:
-                courses[course_id] = usable(nodes) or _why_no_leaf_nodes(course_id, statuses[course_id])
-            except BadEvent as bad:
-                courses[course_id] = bad
+            courses[course_id] = nodes or _why_no_leaf_nodes(course_id, statuses[course_id])
         return courses
 
     async def relations(
-        self, contents: Mapping[Enrolment, Collection[str]], courses: Mapping[Enrolment, LeafNodes]
-    ) -> dict[Enrolment, Relations | BadEvent]:
+        self, contents: Mapping[EnrolmentKey, Collection[str]], courses: Mapping[EnrolmentKey, LeafNodes]
+    ) -> dict[EnrolmentKey, Relations | Refused]:
         """The relations of each enrolment in ``contents``, or why its events fail.
 
         ``contents`` are those whose units are wanted; ``courses`` are the leaf nodes of the enrolments' courses.
@@ -73,23 +72,20 @@ class RelationCache:
         ancestors = await self._ancestors.get_many(located, self._load_ancestors)
         in_units = defaultdict[Node, set[str]](set)
         for (course_id, content_id), collections in ancestors.items():
-            if not isinstance(collections, BadValue):
+            if not isinstance(collections, Refused):
                 for unit_id in units_of(course_id, {content_id: collections}):
                     in_units[Node(course_id, unit_id)].add(content_id)
         units = await self._leaf_nodes_with(in_units)
-        relations: dict[Enrolment, Relations | BadEvent] = {}
-        for enrolment, content_ids in contents.items():
-            try:
-                relations[enrolment] = _relations(
-                    enrolment.course_id, courses[enrolment].required, content_ids, ancestors, units
-                )
-            except BadEvent as bad:
-                relations[enrolment] = bad
-        return relations
+        return {
+            enrolment: value_or_refused(
+                partial(_relations, enrolment.course_id, courses[enrolment].required, content_ids, ancestors, units)
+            )
+            for enrolment, content_ids in contents.items()
+        }
 
     async def _leaf_nodes_with(
         self, contents: Mapping[Node, Collection[str]]
-    ) -> dict[Node, LeafNodes | BadValue | None]:
+    ) -> dict[Node, LeafNodes | Refused | None]:
         """The leaf nodes of collections in which learners have completed these contents.
 
         A collection that lacks one of them is looked up anew: it may have got it after it was cached.
@@ -102,45 +98,45 @@ class RelationCache:
         ]
         return found | await self._leaf_nodes.get_many(outdated, self._load_leaf_nodes, recent=True)
 
-    async def _load_leaf_nodes(self, collections: Sequence[Node]) -> dict[Node, LeafNodes | BadValue | None]:
+    async def _load_leaf_nodes(self, collections: Sequence[Node]) -> dict[Node, LeafNodes | Refused | None]:
         all_keys = [leaf_nodes_key(*collection) for collection in collections]
         optional_keys = [optional_nodes_key(*collection) for collection in collections]
         sets = await self._redis.sets([*all_keys, *optional_keys])
-        loaded: dict[Node, LeafNodes | BadValue | None] = {}
+        loaded: dict[Node, LeafNodes | Refused | None] = {}
         for collection, all_key, optional_key in zip(collections, all_keys, optional_keys, strict=True):
             all_nodes, optional_nodes = sets[all_key], sets[optional_key]
-            if isinstance(all_nodes, BadValue):
+            if isinstance(all_nodes, Refused):
                 loaded[collection] = all_nodes
-            elif isinstance(optional_nodes, BadValue):
+            elif isinstance(optional_nodes, Refused):
                 loaded[collection] = optional_nodes
             else:
                 loaded[collection] = leaf_nodes(all_nodes, optional_nodes)
         return loaded
 
-    async def _load_ancestors(self, contents: Sequence[Node]) -> dict[Node, frozenset[str] | BadValue]:
+    async def _load_ancestors(self, contents: Sequence[Node]) -> dict[Node, frozenset[str] | Refused]:
         keys = [ancestors_key(*content) for content in contents]
         sets = await self._redis.sets(keys)
         return {content: sets[key] for content, key in zip(contents, keys, strict=True)}
 
-    async def _search(self, course_ids: Sequence[str]) -> dict[str, CourseStatus | BadEvent]:
+    async def _search(self, course_ids: Sequence[str]) -> dict[str, CourseStatus | Refused]:
         answers = await gather_all(self._search_api.post(search_request(course_id)) for course_id in course_ids)
         return {
             course_id: course_status(course_id, answer) for course_id, answer in zip(course_ids, answers, strict=True)
         }
 
 
-def _why_no_leaf_nodes(course_id: str, found: CourseStatus | BadEvent) -> BadEvent:
-    return found if isinstance(found, BadEvent) else no_leaf_nodes(course_id, found)
+def _why_no_leaf_nodes(course_id: str, found: CourseStatus | Refused) -> Refused:
+    return found if isinstance(found, Refused) else no_leaf_nodes(course_id, found)
 
 
 def _relations(
     course_id: str,
     required: frozenset[str],
     content_ids: Collection[str],
-    ancestors: Mapping[Node, frozenset[str] | BadValue],
-    units: Mapping[Node, LeafNodes | BadValue | None],
+    ancestors: Mapping[Node, frozenset[str] | Refused],
+    units: Mapping[Node, LeafNodes | Refused | None],
 ) -> Relations:
-    """Raises BadEvent where one of the sets is none."""
+    """Raises BadEvent if one of the sets cannot be used."""
     of_contents = {content_id: usable(ancestors[Node(course_id, content_id)]) for content_id in content_ids}
     of_units = {
         unit_id: nodes.required if (nodes := usable(units[Node(course_id, unit_id)])) else None

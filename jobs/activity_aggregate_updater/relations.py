@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from common.domain.events import BadEvent, shown
+from common.domain.events import Refused, shown
 
 if TYPE_CHECKING:
     from common.servers.http import Answer
@@ -58,7 +58,7 @@ def search_request(course_id: str) -> Mapping[str, Any]:
     return {"request": {"filters": filters, "fields": ["status"]}}
 
 
-def course_status(course_id: str, answer: "Answer") -> CourseStatus | BadEvent:
+def course_status(course_id: str, answer: "Answer") -> CourseStatus | Refused:
     """The status of the course in the search API's answer, or why its events fail if the API refuses to answer.
 
     The API puts what it found into a list of ``result`` that is named after the type of object, ``content`` or
@@ -66,7 +66,7 @@ def course_status(course_id: str, answer: "Answer") -> CourseStatus | BadEvent:
     """
     code = answer.at("responseCode")
     if not answer.is_success or code not in (None, "OK"):
-        return BadEvent("search_api", f"search API answered {answer.status} {shown(code)} about course {course_id}")
+        return Refused("search_api", f"search API answered {answer.status} {shown(code)} about course {course_id}")
     result = answer.at("result")
     lists = [found for found in result.values() if isinstance(found, list)] if isinstance(result, dict) else []
     for entry in (entry for entries in lists for entry in entries if isinstance(entry, dict)):
@@ -77,17 +77,17 @@ def course_status(course_id: str, answer: "Answer") -> CourseStatus | BadEvent:
     return CourseStatus(None)
 
 
-def no_leaf_nodes(course_id: str, course: CourseStatus) -> BadEvent:
+def no_leaf_nodes(course_id: str, course: CourseStatus) -> Refused:
     """Why events of a course without leaf nodes fail.
 
     The kinds are ``course_retired``, ``course_unknown`` and, for a published course whose leaf nodes the relation cache
     lacks, ``course_without_leaf_nodes``.
     """
     if course.status == RETIRED:
-        return BadEvent("course_retired", f"course {course_id} is retired and has no leaf nodes")
+        return Refused("course_retired", f"course {course_id} is retired and has no leaf nodes")
     if course.status is None:
-        return BadEvent("course_unknown", f"course {course_id} has no leaf nodes and is neither published nor retired")
-    return BadEvent(
+        return Refused("course_unknown", f"course {course_id} has no leaf nodes and is neither published nor retired")
+    return Refused(
         "course_without_leaf_nodes",
         f"course {course_id} is published ({course.status}) but its leaf nodes are not in the cache",
     )

@@ -19,8 +19,9 @@ from enum import StrEnum
 import msgspec
 
 from common.domain import messages
+from common.domain.enrolments import EnrolmentKey
 from common.domain.messages import Message
-from jobs.activity_aggregate_updater.events import COMPLETED, JOB, ContentsCompleted, Enrolment
+from jobs.activity_aggregate_updater.events import COMPLETED, JOB, ContentsCompleted
 from jobs.activity_aggregate_updater.relations import Relations, units_of
 
 IN_PROGRESS = 1
@@ -122,8 +123,8 @@ class ContentCounts(msgspec.Struct, frozen=True):
 class Effect(StrEnum):
     """What one content of an event came to, as the metrics name it."""
 
-    NEW = "written"
-    REPLAY = "replayed"
+    WRITTEN = "written"
+    REPLAYED = "replayed"
     DUPLICATE = "duplicate"
 
 
@@ -167,7 +168,11 @@ def contents_to_locate(stored: Stored, events: Sequence[ContentsCompleted], sett
 
 
 def decide(
-    enrolment: Enrolment, events: Sequence[ContentsCompleted], stored: Stored, relations: Relations, settings: Settings
+    enrolment: EnrolmentKey,
+    events: Sequence[ContentsCompleted],
+    stored: Stored,
+    relations: Relations,
+    settings: Settings,
 ) -> Decision:
     """Applies the events of one enrolment to its stored rows, in the order in which they arrived."""
     contents = {content.content_id: content for content in stored.contents}
@@ -185,14 +190,14 @@ def decide(
             effects.append(effect)
             if effect is Effect.DUPLICATE:
                 continue
-            if effect is Effect.NEW:
+            if effect is Effect.WRITTEN:
                 counts = _count(content, event.time_ms)
                 counted[content_id] = counts
                 contents[content_id] = content = counts.applied_to(content)
                 statuses[content_id] = _status(content)
                 completed.add(content_id)
             to_send += _content_audits(event, content, settings)
-        if Effect.NEW in effects:
+        if Effect.WRITTEN in effects:
             learner.advance(event.time_ms, relations.required, completed, statuses)
         if learner.was_completed_at(event.time_ms):
             to_send += _completion_messages(event, settings)
@@ -220,11 +225,11 @@ def _status(content: Content) -> int:
 def _effect(content: Content, time_ms: int, settings: Settings) -> Effect:
     counted_us = content.completed_time_us
     if not content.completed_count or counted_us is None:
-        return Effect.NEW
+        return Effect.WRITTEN
     time_us = time_ms * 1000
     if time_us == counted_us or (time_us < counted_us and content.view_time_us == counted_us + _mark_us(time_ms)):
-        return Effect.REPLAY
-    return Effect.NEW if time_us >= counted_us + settings.recount_after_ms * 1000 else Effect.DUPLICATE
+        return Effect.REPLAYED
+    return Effect.WRITTEN if time_us >= counted_us + settings.recount_after_ms * 1000 else Effect.DUPLICATE
 
 
 def _count(content: Content, time_ms: int) -> ContentCounts:
@@ -255,7 +260,7 @@ def _mark_us(time_ms: int) -> int:
 
 
 def _unit_counts(
-    enrolment: Enrolment, content_ids: Iterable[str], relations: Relations, completed: set[str]
+    enrolment: EnrolmentKey, content_ids: Iterable[str], relations: Relations, completed: set[str]
 ) -> tuple[CompletedCount, ...]:
     """One for each unit that holds any of the contents, apart from units of which no leaf nodes are known."""
     ancestors = {content_id: relations.ancestors[content_id] for content_id in content_ids}

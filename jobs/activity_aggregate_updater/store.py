@@ -6,11 +6,11 @@ from datetime import datetime
 from itertools import chain, zip_longest
 
 from common.domain.aggregates import ACTIVITY_TYPE, COMPLETED_COUNT, context_id
+from common.domain.enrolments import EnrolmentKey
 from common.domain.events import to_datetime, to_time_ms
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, Row, Write
 from common.servers.concurrency import gather_all
-from jobs.activity_aggregate_updater.events import Enrolment
 from jobs.activity_aggregate_updater.rules import (
     CompletedCount,
     Content,
@@ -44,7 +44,7 @@ class Store:
         self._counts = metrics.counts
         # What is known stays known: nobody removes a completedCount. So a process that has seen it once, or has had its
         # own write acknowledged, need not look again; one that has not, as after a restart, looks.
-        self._known: OrderedDict[Enrolment, None] = OrderedDict()
+        self._known: OrderedDict[EnrolmentKey, None] = OrderedDict()
 
     async def prepare(self) -> None:
         """Raises WorldFault, or TaskFault where a table or a column is missing."""
@@ -85,7 +85,7 @@ class Store:
             f"UPDATE {contents} USING TIMESTAMP ? SET completedcount = ? WHERE {of_content}"
         )
 
-    async def read(self, enrolments: Sequence[Enrolment]) -> dict[Enrolment, Stored]:
+    async def read(self, enrolments: Sequence[EnrolmentKey]) -> dict[EnrolmentKey, Stored]:
         """The stored rows of each enrolment."""
         unknown = [enrolment for enrolment in enrolments if enrolment not in self._known]
         self._counts["cache_hits", "cache", "known_enrolments"] += len(enrolments) - len(unknown)
@@ -114,36 +114,36 @@ class Store:
             for enrolment, contents, rows in zip(enrolments, content_rows, enrolment_rows, strict=True)
         }
 
-    async def write(self, decisions: Mapping[Enrolment, Decision], now: datetime) -> None:
+    async def write(self, decisions: Mapping[EnrolmentKey, Decision], now: datetime) -> None:
         """Writes in the order that the decisions demand; ``now`` is for ``datetime`` and ``agg_last_updated``."""
         stages = (self._stages(enrolment, decision, now) for enrolment, decision in decisions.items())
         for batches in zip_longest(*stages, fillvalue=()):
             await self._cassandra.write(chain.from_iterable(batches))
         self._remember(enrolment for enrolment, decision in decisions.items() if decision.aggregates)
 
-    def _stages(self, enrolment: Enrolment, decision: Decision, now: datetime) -> Iterator[Sequence[Batch]]:
+    def _stages(self, enrolment: EnrolmentKey, decision: Decision, now: datetime) -> Iterator[Sequence[Batch]]:
         for stage in decision.aggregates:
             yield [[self._completed_count(enrolment, count, now)] for count in stage]
         rows = (self._learner_row(enrolment, write, now) for write in decision.learner)
         # One after the other: where there are several, what is in a later one must not be there first.
         yield from ([batch] for batch in _batches(rows))
 
-    def _completed_count(self, enrolment: Enrolment, count: CompletedCount, now: datetime) -> Write:
+    def _completed_count(self, enrolment: EnrolmentKey, count: CompletedCount, now: datetime) -> Write:
         row = _row_of(enrolment, count.activity_id)
         return Write(self._add_completed_count, ({COMPLETED_COUNT: count.value}, {COMPLETED_COUNT: now}, *row))
 
-    def _learner_row(self, enrolment: Enrolment, write: EnrolmentChange | ContentCounts, now: datetime) -> Batch:
+    def _learner_row(self, enrolment: EnrolmentKey, write: EnrolmentChange | ContentCounts, now: datetime) -> Batch:
         if isinstance(write, EnrolmentChange):
             return [self._enrolment(enrolment, write, now)]
         return self._content(enrolment, write)
 
-    def _enrolment(self, enrolment: Enrolment, change: EnrolmentChange, now: datetime) -> Write:
+    def _enrolment(self, enrolment: EnrolmentKey, change: EnrolmentChange, now: datetime) -> Write:
         values = (change.status, change.progress, change.content_status, now)
         if change.completed_on_ms is None:
             return Write(self._advance_enrolment, (*values, *enrolment))
         return Write(self._complete_enrolment, (*values, to_datetime(change.completed_on_ms), *enrolment))
 
-    def _content(self, enrolment: Enrolment, counts: ContentCounts) -> Batch:
+    def _content(self, enrolment: EnrolmentKey, counts: ContentCounts) -> Batch:
         row = (*enrolment, counts.content_id)
         if counts.view_time_us == counts.completed_time_us:
             times = (counts.completed_time_us, counts.view_count, counts.completed_count)
@@ -153,7 +153,7 @@ class Store:
             Write(self._write_completed_count, (counts.completed_time_us, counts.completed_count, *row)),
         ]
 
-    def _remember(self, enrolments: Iterable[Enrolment]) -> None:
+    def _remember(self, enrolments: Iterable[EnrolmentKey]) -> None:
         for enrolment in enrolments:
             self._known[enrolment] = None
             self._known.move_to_end(enrolment)
@@ -161,7 +161,7 @@ class Store:
             self._known.popitem(last=False)
 
 
-def _row_of(enrolment: Enrolment, activity_id: str) -> tuple[str, str, str, str]:
+def _row_of(enrolment: EnrolmentKey, activity_id: str) -> tuple[str, str, str, str]:
     return ACTIVITY_TYPE, activity_id, enrolment.user_id, context_id(enrolment.batch_id)
 
 

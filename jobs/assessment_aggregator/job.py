@@ -1,12 +1,15 @@
 """The assessment aggregator: what it fetches for a batch of events, and how it writes what the rules decide."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain, islice
 from zoneinfo import ZoneInfo
 
 from common.domain import attempts
-from common.domain.attempts import AssessmentEvent, Enrolment
-from common.domain.events import BadEvent, BadValue, to_datetime, usable
+from common.domain.attempts import AssessmentEvent
+from common.domain.enrolments import EnrolmentKey
+from common.domain.events import Refused, to_datetime, usable, value_or_refused
 from common.domain.relations import leaf_nodes_key
 from common.flink.job import Job, Outcome
 from common.metrics import Metrics
@@ -17,14 +20,17 @@ from common.servers.http import ApiClient
 from common.servers.redis import RedisClient
 from jobs.assessment_aggregator import rules
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
-from jobs.assessment_aggregator.rules import CONTENT_METADATA, JOB, Decision, Settings
+from jobs.assessment_aggregator.rules import CONTENT_METADATA, JOB, Decision, Effect, Settings
 from jobs.assessment_aggregator.store import Store
 
-TotalQuestions = float | BadEvent | None
-"""The number of questions of a content, why its events have to fail, or None where nobody knows it."""
+TotalQuestions = float | Refused | None
+"""The number of questions of a content, why its attempts are refused, or None where nobody knows it."""
+
+Checked = AssessmentEvent | Refused
+"""An event that may be applied, or why not."""
 
 
-class AssessmentAggregator(Job[AssessmentEvent]):
+class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
     """Assessment attempts in, best scores in ``user_activity_agg`` and certificate requests out."""
 
     name = JOB
@@ -48,7 +54,7 @@ class AssessmentAggregator(Job[AssessmentEvent]):
         self._relations = RedisClient(config.redis, config.redis.relation_database)
         self._contents = RedisClient(config.redis, config.redis.content_database)
         self._content_api = ApiClient("content_read", config.content_read_api, config.http, metrics)
-        self._leaf_nodes = TimedCache[str, frozenset[str] | BadValue]("leaf_nodes", config.relation_cache, metrics)
+        self._leaf_nodes = TimedCache[str, frozenset[str] | Refused]("leaf_nodes", config.relation_cache, metrics)
         self._totals = TimedCache[str, TotalQuestions]("total_questions", config.content_cache, metrics)
         await self._cassandra.open()
         self._store = Store(self._cassandra, config.cassandra.keyspace)
@@ -60,52 +66,68 @@ class AssessmentAggregator(Job[AssessmentEvent]):
         for resource in (self._cassandra, self._relations, self._contents, self._content_api):
             await resource.close()
 
-    async def apply(self, batch: Sequence[AssessmentEvent]) -> Sequence[Outcome]:
+    async def apply(
+        self, events_by_enrolment: Mapping[EnrolmentKey, Sequence[AssessmentEvent]]
+    ) -> Mapping[EnrolmentKey, Sequence[Outcome]]:
         """Checks the events, decides per enrolment, writes the attempts and then the aggregates."""
-        faults = await self._check(batch)
-        enrolments: dict[Enrolment, list[int]] = {}
-        for index, event in enumerate(batch):
-            if index not in faults:
-                enrolments.setdefault(event.enrolment, []).append(index)
+        checked = await self._check(events_by_enrolment)
         now_ms = time.time_ns() // 1_000_000
-        decisions = await self._decide(batch, enrolments, now_ms)
+        decisions = await self._decide(checked, now_ms)
         await self._store.write_attempts({enrolment: decision.attempts for enrolment, decision in decisions.items()})
         await self._store.write_aggregates(
             {enrolment: decision.aggregates for enrolment, decision in decisions.items() if decision.aggregates},
             to_datetime(now_ms),
         )
-        outcomes: dict[int, Outcome] = dict(faults)
-        for enrolment, decision in decisions.items():
-            for index, outcome in zip(enrolments[enrolment], decision.outcomes, strict=True):
-                self._counts["events_applied", "effect", outcome.effect] += 1
-                outcomes[index] = outcome.messages
-        return [outcomes[index] for index in range(len(batch))]
+        return {
+            enrolment: list(self._outcomes(events, decisions.get(enrolment))) for enrolment, events in checked.items()
+        }
 
-    async def _check(self, batch: Sequence[AssessmentEvent]) -> dict[int, BadEvent]:
-        """The events at fault, by their index in the batch."""
-        faults = await self._find_faults(dict(enumerate(batch)))
-        # A course or a content may have been published anew since it was cached.
-        return await self._find_faults({index: batch[index] for index in faults}, recent=True) if faults else faults
+    def group_of(self, event: AssessmentEvent) -> EnrolmentKey:
+        return event.enrolment
 
-    async def _find_faults(self, events: Mapping[int, AssessmentEvent], recent: bool = False) -> dict[int, BadEvent]:
-        """Steps 1 and 3."""
-        keys = [leaf_nodes_key(event.enrolment.course_id, event.enrolment.course_id) for event in events.values()]
+    def _outcomes(self, checked: Sequence[Checked], decision: Decision | None) -> Iterator[Outcome]:
+        """Those of an enrolment's events; ``decision`` is about the ones that are not refused."""
+        results = iter(decision.results if decision else ())
+        for event in checked:
+            if isinstance(event, Refused):
+                yield (event,)
+                continue
+            result = next(results)
+            if result.effect is Effect.STALE:
+                self._counts["skipped", "reason", result.effect] += 1
+            else:
+                self._counts["events_applied", "effect", result.effect] += 1
+            yield result.messages
+
+    async def _check(
+        self, events_by_enrolment: Mapping[EnrolmentKey, Sequence[AssessmentEvent]]
+    ) -> dict[EnrolmentKey, list[Checked]]:
+        """Each event, or why it is refused."""
+        events = list(chain.from_iterable(events_by_enrolment.values()))
+        checked = await self._check_with_caches(events)
+        refused = [index for index, event in enumerate(checked) if isinstance(event, Refused)]
+        if refused:
+            # A course or a content may have been published anew since it was cached.
+            again = await self._check_with_caches([events[index] for index in refused], recent=True)
+            for index, event in zip(refused, again, strict=True):
+                checked[index] = event
+        remaining = iter(checked)
+        return {enrolment: list(islice(remaining, len(those))) for enrolment, those in events_by_enrolment.items()}
+
+    async def _check_with_caches(self, events: Sequence[AssessmentEvent], recent: bool = False) -> list[Checked]:
+        keys = [leaf_nodes_key(event.enrolment.course_id, event.enrolment.course_id) for event in events]
         leaf_nodes = await self._leaf_nodes.get_many(keys, self._relations.sets, recent=recent)
         totals: Mapping[str, TotalQuestions] = {}
         if self._config.skip_missing_records:
-            contents = [event.content_id for event in events.values() if event.attempt]
+            contents = [event.content_id for event in events if event.attempt]
             totals = await self._totals.get_many(contents, self._load_total_questions, recent=recent)
-        faults = {}
-        for (index, event), key in zip(events.items(), keys, strict=True):
-            try:
-                rules.check_content(event, usable(leaf_nodes[key]))
-                total = totals.get(event.content_id)
-                if isinstance(total, BadEvent):
-                    raise total
-                rules.check_number_of_questions(event, total)
-            except BadEvent as bad:
-                faults[index] = bad
-        return faults
+
+        def check(event: AssessmentEvent, key: str) -> AssessmentEvent:
+            rules.check_content(event, usable(leaf_nodes[key]))
+            rules.check_number_of_questions(event, usable(totals.get(event.content_id)))
+            return event
+
+        return [value_or_refused(partial(check, event, key)) for event, key in zip(events, keys, strict=True)]
 
     async def _load_total_questions(self, content_ids: Sequence[str]) -> Mapping[str, TotalQuestions]:
         """From the content cache, else from the content read API."""
@@ -119,20 +141,22 @@ class AssessmentAggregator(Job[AssessmentEvent]):
 
     async def _ask_total_questions(self, content_id: str) -> TotalQuestions:
         answer = await self._content_api.get(content_id)
-        try:
-            return rules.total_questions(content_id, answer)
-        except BadEvent as bad:
-            return bad
+        return value_or_refused(lambda: rules.total_questions(content_id, answer))
 
     async def _decide(
-        self, batch: Sequence[AssessmentEvent], enrolments: Mapping[Enrolment, Sequence[int]], now_ms: int
-    ) -> dict[Enrolment, Decision]:
-        """Steps 5 to 7 for every enrolment."""
-        of_each = {enrolment: [batch[index] for index in indexes] for enrolment, indexes in enrolments.items()}
-        recomputed = [enrolment for enrolment, of_one in of_each.items() if rules.needs_aggregate_keys(of_one)]
-        attempts = await self._store.attempts(of_each)
-        aggregate_keys = await self._store.aggregate_keys(recomputed)
+        self, checked: Mapping[EnrolmentKey, Sequence[Checked]], now_ms: int
+    ) -> dict[EnrolmentKey, Decision]:
+        """A decision for every enrolment with an event that is not refused."""
+        events_by_enrolment = {
+            enrolment: accepted
+            for enrolment, events in checked.items()
+            if (accepted := [event for event in events if not isinstance(event, Refused)])
+        }
+        attempts = await self._store.attempts(events_by_enrolment)
+        aggregate_keys = await self._store.aggregate_keys(
+            [enrolment for enrolment, events in events_by_enrolment.items() if rules.needs_aggregate_keys(events)]
+        )
         return {
-            enrolment: rules.decide(stored, of_one, aggregate_keys.get(enrolment, ()), self._settings, now_ms)
-            for (enrolment, of_one), stored in zip(of_each.items(), attempts, strict=True)
+            enrolment: rules.decide(stored, events, aggregate_keys.get(enrolment, ()), self._settings, now_ms)
+            for (enrolment, events), stored in zip(events_by_enrolment.items(), attempts, strict=True)
         }

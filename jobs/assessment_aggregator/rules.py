@@ -79,7 +79,7 @@ class Effect(StrEnum):
     RECOMPUTED = "recomputed"
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Result(msgspec.Struct, frozen=True):
     """What one event came to, and the messages to send for it once all rows are written."""
 
     effect: Effect
@@ -90,12 +90,12 @@ class Decision(msgspec.Struct, frozen=True):
     """All that the events of one enrolment change.
 
     ``attempts`` are written before ``aggregates``: after a crash in between the replay finds the attempts and adds
-    what is missing. ``aggregates`` is None if every event was stale. ``outcomes`` are in the order of the events.
+    what is missing. ``aggregates`` is None if every event was stale. ``results`` are in the order of the events.
     """
 
     attempts: Sequence[AttemptRow]
     aggregates: AggregateChanges | None
-    outcomes: Sequence[Outcome]
+    results: Sequence[Result]
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -200,7 +200,7 @@ def decide(
     rows: dict[tuple[str, str], AttemptRow] = {}
     effects = [_apply(event, attempts, rows, now) for event in events]
     if all(effect is Effect.STALE for effect in effects):
-        return Decision((), None, [Outcome(effect, ()) for effect in effects])
+        return Decision((), None, [Result(effect, ()) for effect in effects])
     # Clustering order: Cassandra compares UTF-8 bytes, which order texts as Python's code points do.
     scored = [attempts[key] for key in sorted(attempts) if attempts[key].total_score is not None]
     latest_attempt_id = _latest_attempt_id(scored)
@@ -211,8 +211,8 @@ def decide(
             agg_details=[_detail(attempt, settings.time_zone) for attempt in scored],
             removed_keys=_removed_keys(aggregate_keys, scored) if Effect.RECOMPUTED in effects else (),
         ),
-        outcomes=[
-            Outcome(effect, () if effect is Effect.STALE else (_request(event, latest_attempt_id, settings),))
+        results=[
+            Result(effect, () if effect is Effect.STALE else (_request(event, latest_attempt_id, settings),))
             for event, effect in zip(events, effects, strict=True)
         ],
     )

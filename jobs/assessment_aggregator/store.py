@@ -6,7 +6,7 @@ from typing import Any
 
 from common.domain import questions
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
-from common.domain.attempts import Enrolment
+from common.domain.enrolments import EnrolmentKey
 from common.servers.cassandra import DOUBLE, TEXT, Cassandra, Unprepared, Write, timestamp
 from jobs.assessment_aggregator.rules import AggregateChanges, Attempt, AttemptRow
 
@@ -47,33 +47,33 @@ class Store:
             encoders=(*[TEXT] * 5, *[timestamp] * 3, DOUBLE, DOUBLE, TEXT, questions.encode),
         )
 
-    async def attempts(self, enrolments: Collection[Enrolment]) -> list[list[Attempt]]:
+    async def attempts(self, enrolments: Collection[EnrolmentKey]) -> list[list[Attempt]]:
         """All attempts of each enrolment, without their questions."""
         rows = await self._cassandra.read(self._read_attempts, list(enrolments))
-        return [[Attempt(*row) for row in rows_of_one] for rows_of_one in rows]
+        return [[Attempt(*row) for row in attempt_rows] for attempt_rows in rows]
 
-    async def aggregate_keys(self, enrolments: Sequence[Enrolment]) -> dict[Enrolment, Collection[str]]:
+    async def aggregate_keys(self, enrolments: Sequence[EnrolmentKey]) -> dict[EnrolmentKey, Collection[str]]:
         """The keys of each enrolment's ``aggregates``."""
         rows = await self._cassandra.read(self._read_aggregates, [_row_of(enrolment) for enrolment in enrolments])
         return {
-            enrolment: (rows_of_one[0][0] or {}).keys() if rows_of_one else ()
-            for enrolment, rows_of_one in zip(enrolments, rows, strict=True)
+            enrolment: (aggregate_rows[0][0] or {}).keys() if aggregate_rows else ()
+            for enrolment, aggregate_rows in zip(enrolments, rows, strict=True)
         }
 
-    async def write_attempts(self, rows: Mapping[Enrolment, Sequence[AttemptRow]]) -> None:
+    async def write_attempts(self, rows: Mapping[EnrolmentKey, Sequence[AttemptRow]]) -> None:
         """Writes attempts, those of one enrolment together."""
         await self._cassandra.write(
-            [Write(self._write_attempt, _attempt_values(enrolment, row)) for row in of_one]
-            for enrolment, of_one in rows.items()
+            [Write(self._write_attempt, _attempt_values(enrolment, row)) for row in attempt_rows]
+            for enrolment, attempt_rows in rows.items()
         )
 
-    async def write_aggregates(self, changes: Mapping[Enrolment, AggregateChanges], now: datetime) -> None:
+    async def write_aggregates(self, changes: Mapping[EnrolmentKey, AggregateChanges], now: datetime) -> None:
         """Adds to and removes from the rows of ``user_activity_agg``; ``now`` is their ``agg_last_updated``."""
         await self._cassandra.write(
             self._aggregate_writes(enrolment, change, now) for enrolment, change in changes.items()
         )
 
-    def _aggregate_writes(self, enrolment: Enrolment, change: AggregateChanges, now: datetime) -> list[Write]:
+    def _aggregate_writes(self, enrolment: EnrolmentKey, change: AggregateChanges, now: datetime) -> list[Write]:
         row = _row_of(enrolment)
         times = dict.fromkeys(change.aggregates, now)
         writes = [Write(self._add_aggregates, (change.aggregates, times, change.agg_details, *row))]
@@ -83,11 +83,11 @@ class Store:
         return writes
 
 
-def _row_of(enrolment: Enrolment) -> tuple[str, str, str, str]:
+def _row_of(enrolment: EnrolmentKey) -> tuple[str, str, str, str]:
     return ACTIVITY_TYPE, enrolment.course_id, enrolment.user_id, context_id(enrolment.batch_id)
 
 
-def _attempt_values(enrolment: Enrolment, row: AttemptRow) -> Sequence[Any]:
+def _attempt_values(enrolment: EnrolmentKey, row: AttemptRow) -> Sequence[Any]:
     return (
         *enrolment,
         row.content_id,

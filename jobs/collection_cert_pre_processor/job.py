@@ -5,11 +5,13 @@ Steps are numbered as in the job's description.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from itertools import islice
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from common.domain.aggregates import SCORE, contents_of
-from common.domain.events import BadEvent, BadValue, Skip
+from common.domain.enrolments import EnrolmentKey
+from common.domain.events import Refused, Skip, value_or_refused
 from common.domain.messages import Message
 from common.flink.job import Job, Outcome
 from common.metrics import Metrics
@@ -24,7 +26,7 @@ from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessor
 from jobs.collection_cert_pre_processor.events import JOB, CertificateRequest
 from jobs.collection_cert_pre_processor.rules import Decisions
 from jobs.collection_cert_pre_processor.settings import Settings
-from jobs.collection_cert_pre_processor.store import BatchKey, EnrolmentKey, Store
+from jobs.collection_cert_pre_processor.store import BatchKey, Store
 from jobs.collection_cert_pre_processor.templates import Templates
 
 USER_FIELDS = "?organisations,roles,locations,declarations,externalIds"
@@ -32,18 +34,10 @@ USER_FIELDS = "?organisations,roles,locations,declarations,externalIds"
 Known = TypeVar("Known")
 
 
-class ReceivedRequest(NamedTuple):
-    """A request with the Kafka value that it was decoded from: what fails for one learner is sent as it came."""
-
-    request: CertificateRequest
-    value: bytes
-
-
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """One learner of one request: what a decision is about. ``index`` is that of the request in its batch."""
+    """One learner of one request: what a decision is about."""
 
-    index: int
     request: CertificateRequest
     user_id: str
     templates: Templates
@@ -54,21 +48,21 @@ class Learner:
         return EnrolmentKey(self.user_id, self.request.course_id, self.request.batch_id)
 
 
-class CollectionCertPreProcessor(Job[ReceivedRequest]):
+class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
     """Requests to check for a certificate in, requests to generate one out. Writes no rows."""
 
     name = JOB
     user_id_path = ("edata", "userIds")
+    decode = staticmethod(events.decode)
+    part_of = staticmethod(events.narrowed)
 
     def __init__(self, config: CollectionCertPreProcessorConfig) -> None:
         """Connects to nothing."""
         super().__init__(config)
         self._config = config
 
-    def decode(self, value: bytes, timestamp_ms: int) -> ReceivedRequest | Skip:
-        """The request of a Kafka value, together with that value. Raises BadEvent."""
-        request = events.decode(value, timestamp_ms)
-        return request if isinstance(request, Skip) else ReceivedRequest(request, value)
+    def group_of(self, event: CertificateRequest) -> BatchKey:
+        return BatchKey(event.course_id, event.batch_id)
 
     async def open(self, metrics: Metrics) -> None:
         """Connects to Cassandra and Redis."""
@@ -76,7 +70,6 @@ class CollectionCertPreProcessor(Job[ReceivedRequest]):
         self._counts = metrics.counts
         self._settings = Settings(
             topic=config.kafka.topic("generate.certificate.request"),
-            failed_topic=self.failed_topic,
             cert_domain_url=config.cert_domain_url,
             cloud_storage_base_url=config.cloud_storage_base_url,
             content_cloud_storage_container=config.content_cloud_storage_container,
@@ -95,8 +88,8 @@ class CollectionCertPreProcessor(Job[ReceivedRequest]):
             "content_read", f"{config.content_base_url}/content/v3/read/", config.http, metrics
         )
         self._templates = TimedCache[BatchKey, Templates]("templates", config.batch_cache, metrics)
-        self._content_types = TimedCache[str, str | BadValue | None]("content_types", config.content_cache, metrics)
-        self._course_names = TimedCache[str, str | BadValue]("course_names", config.course_cache, metrics)
+        self._content_types = TimedCache[str, str | Refused | None]("content_types", config.content_cache, metrics)
+        self._course_names = TimedCache[str, str | Refused]("course_names", config.course_cache, metrics)
         await self._cassandra.open()
         self._store = Store(self._cassandra, config.cassandra.keyspace)
         await self._store.prepare()
@@ -108,27 +101,34 @@ class CollectionCertPreProcessor(Job[ReceivedRequest]):
         for resource in (self._cassandra, self._contents, self._collections, self._user_api, self._content_api):
             await resource.close()
 
-    async def apply(self, batch: Sequence[ReceivedRequest]) -> Sequence[Outcome]:
+    async def apply(
+        self, requests_by_batch: Mapping[BatchKey, Sequence[CertificateRequest]]
+    ) -> Mapping[BatchKey, Sequence[Outcome]]:
         """Decides about every learner of every request: first by the rows, then by the answers of the APIs."""
-        keys = [BatchKey(request.course_id, request.batch_id) for request, _ in batch]
-        templates = await self._templates.get_many(keys, self._store.templates)
+        templates = await self._templates.get_many(requests_by_batch, self._store.templates)
         learners = [
-            Learner(index, request, user_id, templates[key])
-            for index, ((request, _), key) in enumerate(zip(batch, keys, strict=True))
+            Learner(request, user_id, templates[batch])
+            for batch, requests in requests_by_batch.items()
+            for request in requests
             for user_id in request.user_ids
         ]
-        decisions = await self._issue(learners, await self._select(learners))
-        messages: list[list[Message]] = [[] for _ in batch]
-        of_each: list[list[Decisions]] = [[] for _ in batch]
-        for learner, decision in zip(learners, decisions, strict=True):
-            of_each[learner.index].append(decision)
-            messages[learner.index] += decision.messages
+        decisions = iter(await self._issue(learners, await self._select(learners)))
+        return {
+            batch: [self._outcome(request, list(islice(decisions, len(request.user_ids)))) for request in requests]
+            for batch, requests in requests_by_batch.items()
+        }
+
+    def _outcome(self, request: CertificateRequest, decisions: Sequence[Decisions]) -> Outcome:
+        """That of a request, by what is decided about each of its learners."""
+        self._counts["events_applied", "effect", rules.effect(decisions)] += 1
+        outcome: list[Message | Refused] = []
+        for user_id, decision in zip(request.user_ids, decisions, strict=True):
+            for kind in decision.skipped:
+                self._counts["skipped", "reason", kind] += 1
+            outcome += decision.messages
             if decision.failed:
-                value = batch[learner.index].value
-                failed = rules.failed_message(value, learner.user_id, decision.failed, self._settings)
-                messages[learner.index].append(failed)
-        self._count(of_each)
-        return messages
+                outcome.append(rules.refused(user_id, decision.failed))
+        return outcome
 
     async def _select(self, learners: Sequence[Learner]) -> list[Decisions]:
         """Steps 1 to 3: what each learner has earned as far as the rows tell."""
@@ -143,14 +143,13 @@ class CollectionCertPreProcessor(Job[ReceivedRequest]):
         # Learners of a course have the same contents: the keys of all of them are few.
         metrics = dict.fromkeys(set().union(*aggregates.values()), 0.0)
         content_types = await self._content_types.get_many(contents_of(SCORE, metrics), self._load_content_types)
-        known_types = {content_id: _or_fault(content_type) for content_id, content_type in content_types.items()}
         return [
             rules.select(
                 learner.request,
                 learner.templates,
                 enrolment=enrolments.get(learner.enrolment),
                 aggregates=aggregates.get(learner.enrolment, {}),
-                content_types=known_types,
+                content_types=content_types,
                 settings=self._settings,
             )
             for learner in learners
@@ -170,7 +169,7 @@ class CollectionCertPreProcessor(Job[ReceivedRequest]):
                 learner.user_id,
                 decision,
                 user=users[learner.user_id],
-                course_name=_or_fault(course_names[learner.request.course_id]),
+                course_name=course_names[learner.request.course_id],
                 settings=self._settings,
             )
             if decision.earned
@@ -178,29 +177,17 @@ class CollectionCertPreProcessor(Job[ReceivedRequest]):
             for learner, decision in zip(learners, selected, strict=True)
         ]
 
-    def _count(self, of_each: Sequence[Sequence[Decisions]]) -> None:
-        for of_one in of_each:
-            self._counts["events_applied", "effect", rules.effect(of_one)] += 1
-            for decision in of_one:
-                for kind in decision.skipped:
-                    self._counts["skipped", "reason", kind] += 1
-                for fault in decision.failed:
-                    self._counts["failed", "reason", fault.kind] += 1
-
-    async def _ask_user(self, user_id: str) -> User | Skip | BadEvent:
+    async def _ask_user(self, user_id: str) -> User | Skip | Refused:
         answer = await self._user_api.get(user_id, USER_FIELDS)
-        try:
-            return answers.user(user_id, answer)
-        except BadEvent as bad:
-            return bad
+        return value_or_refused(lambda: answers.user(user_id, answer))
 
-    async def _load_content_types(self, content_ids: Sequence[str]) -> Mapping[str, str | BadValue | None]:
+    async def _load_content_types(self, content_ids: Sequence[str]) -> Mapping[str, str | Refused | None]:
         """From the content cache, else from the content read API."""
         cached = await self._contents.structs(content_ids, CONTENT_METADATA)
         known = {content_id: answers.cached_content_type(cached[content_id]) for content_id in content_ids}
         return await self._ask_for_missing(known, "", answers.content_type)
 
-    async def _load_course_names(self, course_ids: Sequence[str]) -> Mapping[str, str | BadValue]:
+    async def _load_course_names(self, course_ids: Sequence[str]) -> Mapping[str, str | Refused]:
         """From the collection cache, else from the content read API."""
         cached = await self._collections.structs(course_ids, CONTENT_METADATA)
         known = {course_id: answers.cached_course_name(cached[course_id]) for course_id in course_ids}
@@ -208,22 +195,14 @@ class CollectionCertPreProcessor(Job[ReceivedRequest]):
 
     async def _ask_for_missing(
         self, known: Mapping[str, Known | None], query: str, read: Callable[[str, Answer], Known]
-    ) -> dict[str, Known | BadValue]:
+    ) -> dict[str, Known | Refused]:
         """``known`` with what the content read API says where it has None."""
 
-        async def ask(identifier: str) -> Known | BadValue:
+        async def ask(identifier: str) -> Known | Refused:
             answer = await self._content_api.get(identifier, query)
-            try:
-                return read(identifier, answer)
-            except BadEvent as bad:
-                # In this form the cache forgets it soon, and no exception gathers the frames of all who raise it.
-                return BadValue(bad.reason)
+            return value_or_refused(lambda: read(identifier, answer))
 
-        found: dict[str, Known | BadValue] = {key: value for key, value in known.items() if value is not None}
+        found: dict[str, Known | Refused] = {key: value for key, value in known.items() if value is not None}
         missing = [identifier for identifier, value in known.items() if value is None]
         found.update(zip(missing, await gather_all(map(ask, missing)), strict=True))
         return found
-
-
-def _or_fault(value: Known | BadValue) -> Known | BadEvent:
-    return BadEvent("content_api", value.reason) if isinstance(value, BadValue) else value

@@ -3,7 +3,7 @@
 A learner and a template are one decision: issued, skipped or failed, and no decision depends on another one. It is
 taken in two steps, since only who passes :func:`select`, by the rows, is worth the calls that :func:`issue` needs::
 
-    templates.parse ─▶ select(enrolment, aggregates, content types) ─▶ issue(user, course name) ─▶ failed_message
+    templates.parse ─▶ select(enrolment, aggregates, content types) ─▶ issue(user, course name)
 """
 
 import math
@@ -11,21 +11,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
-from common.domain import messages
 from common.domain.aggregates import MAX_SCORE, SCORE, contents_of, overall_best_score, percent
-from common.domain.events import BadEvent, Skip, shown
+from common.domain.events import BadEvent, Refused, Skip, shown, usable, value_or_refused
 from common.domain.messages import Message
 from jobs.collection_cert_pre_processor.answers import User
-from jobs.collection_cert_pre_processor.events import JOB, CertificateRequest, narrowed
+from jobs.collection_cert_pre_processor.events import CertificateRequest
 from jobs.collection_cert_pre_processor.message import Earned, certificate
 from jobs.collection_cert_pre_processor.settings import Settings
 from jobs.collection_cert_pre_processor.templates import Template, Templates
 
 
 @dataclass(frozen=True, slots=True)
-class Enrolment:
+class EnrolmentRow:
     """A row of ``user_enrolments``; None stands for an unset column.
 
     ``completed_on`` is aware of its zone. ``columns`` holds, by name, those of :attr:`Templates.enrolment_columns`
@@ -43,14 +43,14 @@ class Enrolment:
 class Decisions:
     """What is decided about one learner of a request.
 
-    ``earned`` is what is left to :func:`issue`; ``skipped`` has a label (for the metrics) for each template that is not
-    for this learner; ``failed`` has a fault for each that could not be decided.
+    ``earned`` is what is left to :func:`issue`. ``skipped`` has a label (for the metrics) for each template that is not
+    for this learner, ``failed`` the reason for each that could not be decided.
     """
 
     earned: tuple[Earned, ...] = ()
     messages: tuple[Message, ...] = ()
     skipped: tuple[str, ...] = ()
-    failed: tuple[BadEvent, ...] = ()
+    failed: tuple[Refused, ...] = ()
 
 
 class Effect(StrEnum):
@@ -62,47 +62,41 @@ class Effect(StrEnum):
     NOT_EARNED = "not_earned"
 
 
-def effect(of_each: Iterable[Decisions]) -> Effect:
+def effect(decisions: Sequence[Decisions]) -> Effect:
     """What a request came to, by what is decided about each of its learners."""
-    decisions = list(of_each)
     if any(decision.messages for decision in decisions):
         return Effect.ISSUED
     return Effect.FAILED if any(decision.failed for decision in decisions) else Effect.NOT_EARNED
+
+
+def refused(user_id: str, failed: Sequence[Refused]) -> Refused:
+    """The one refusal for a learner with faults, however many templates they are about: one message, all reasons."""
+    return Refused(failed[0].kind, "; ".join(dict.fromkeys(fault.reason for fault in failed)), user_id)
 
 
 def select(
     request: CertificateRequest,
     templates: Templates,
     *,
-    enrolment: Enrolment | None,
+    enrolment: EnrolmentRow | None,
     aggregates: Mapping[str, float],
-    content_types: Mapping[str, str | BadEvent | None],
+    content_types: Mapping[str, str | Refused | None],
     settings: Settings,
 ) -> Decisions:
     """Checks a learner's rows against the enrolment and assessment criteria of every template; gives no messages yet.
 
     ``enrolment`` is None if there is no such row. ``aggregates`` is both columns merged. ``content_types``
-    holds the type of every content with a score: ``""`` if it has none, None if nobody knows the content, the BadEvent
-    if that could not be found out.
+    holds the type of every content with a score: ``""`` if it has none, None if nobody knows the content, Refused if
+    that could not be found out.
 
     Skips are ``no_template``, ``not_enrolled``, ``not_active``, ``other_status``, ``already_issued``, ``other_score``.
     """
-    earned: list[Earned] = []
-    skipped = [] if templates.usable or templates.faults else ["no_template"]
-    failed = list(templates.faults)
-    for template in templates.usable:
-        try:
-            decision = _by_enrolment(request, template, enrolment)
-            if isinstance(decision, Earned) and template.criteria.score:
-                decision = _by_score(decision, percents(aggregates, content_types, settings))
-        except BadEvent as error:
-            failed.append(error)
-        else:
-            if isinstance(decision, Skip):
-                skipped.append(decision.kind)
-            else:
-                earned.append(decision)
-    return Decisions(earned=tuple(earned), skipped=tuple(skipped), failed=tuple(failed))
+    skipped = () if templates.usable or templates.faults else (Skip("no_template"),)
+    results = (
+        value_or_refused(partial(_by_rows, request, template, enrolment, aggregates, content_types, settings))
+        for template in templates.usable
+    )
+    return _decisions((*skipped, *templates.faults, *results))
 
 
 def issue(
@@ -110,44 +104,36 @@ def issue(
     user_id: str,
     selected: Decisions,
     *,
-    user: User | Skip | BadEvent,
-    course_name: str | BadEvent,
+    user: User | Skip | Refused,
+    course_name: str | Refused,
     settings: Settings,
 ) -> Decisions:
     """Checks a learner against the user criteria of what the rows left, and writes the messages.
 
-    ``user`` and ``course_name`` are the BadEvent if they could not be had. A course without a name fails only those
+    ``user`` and ``course_name`` are Refused if they could not be had. A course without a name fails only those
     who would have got a certificate.
 
     Further skips are ``blocked_user`` and ``other_user`` (the user criteria are not met).
     """
-    issued: list[Message] = []
-    skipped, failed = list(selected.skipped), list(selected.failed)
-    for earned in selected.earned:
-        try:
-            decision = _by_user(request, user_id, earned, user=user, course_name=course_name, settings=settings)
-        except BadEvent as error:
-            failed.append(error)
-        else:
-            if isinstance(decision, Skip):
-                skipped.append(decision.kind)
-            else:
-                issued.append(decision)
-    return Decisions(messages=tuple(issued), skipped=tuple(skipped), failed=tuple(failed))
+    decide = partial(_by_user, request, user_id, user=user, course_name=course_name, settings=settings)
+    issued = _decisions(value_or_refused(partial(decide, earned)) for earned in selected.earned)
+    return replace(issued, skipped=selected.skipped + issued.skipped, failed=selected.failed + issued.failed)
 
 
-def failed_message(value: bytes, user_id: str, failed: Sequence[BadEvent], settings: Settings) -> Message:
-    """The one failed-topic message for a learner with faults, however many templates they are about.
-
-    ``value`` is the Kafka value that the request was decoded from. Of its learners the message names this one alone.
-    """
-    reasons = "; ".join(dict.fromkeys(error.reason for error in failed))
-    alone = narrowed(value, user_id)
-    return messages.failed(settings.failed_topic, JOB, alone, BadEvent(failed[0].kind, reasons), user_id)
+def _decisions(results: Iterable[Earned | Message | Skip | Refused]) -> Decisions:
+    by_type: dict[type, list[Any]] = {Earned: [], Message: [], Skip: [], Refused: []}
+    for result in results:
+        by_type[type(result)].append(result)
+    return Decisions(
+        earned=tuple(by_type[Earned]),
+        messages=tuple(by_type[Message]),
+        skipped=tuple(skip.kind for skip in by_type[Skip]),
+        failed=tuple(by_type[Refused]),
+    )
 
 
 def percents(
-    aggregates: Mapping[str, float], content_types: Mapping[str, str | BadEvent | None], settings: Settings
+    aggregates: Mapping[str, float], content_types: Mapping[str, str | Refused | None], settings: Settings
 ) -> dict[str, float]:
     """The best score in percent of each content of a supported type, by content id.
 
@@ -157,9 +143,7 @@ def percents(
     maxima = contents_of(MAX_SCORE, aggregates)
     found = {}
     for content_id, score in contents_of(SCORE, aggregates).items():
-        content_type = content_types[content_id]
-        if isinstance(content_type, BadEvent):
-            raise content_type
+        content_type = usable(content_types[content_id])
         if content_type is None and not settings.enable_suppress_exception:
             raise BadEvent("no_metadata", f"content {content_id} has no metadata in the cache or the content read API")
         if content_type in settings.supported_content_types:
@@ -171,7 +155,21 @@ def percents(
     return found
 
 
-def _by_enrolment(request: CertificateRequest, template: Template, enrolment: Enrolment | None) -> Earned | Skip:
+def _by_rows(
+    request: CertificateRequest,
+    template: Template,
+    enrolment: EnrolmentRow | None,
+    aggregates: Mapping[str, float],
+    content_types: Mapping[str, str | Refused | None],
+    settings: Settings,
+) -> Earned | Skip:
+    decision = _by_enrolment(request, template, enrolment)
+    if isinstance(decision, Earned) and template.criteria.score:
+        return _by_score(decision, percents(aggregates, content_types, settings))
+    return decision
+
+
+def _by_enrolment(request: CertificateRequest, template: Template, enrolment: EnrolmentRow | None) -> Earned | Skip:
     status = template.criteria.enrolment_status
     if status is None:
         return Earned(template)
@@ -193,7 +191,7 @@ def _by_enrolment(request: CertificateRequest, template: Template, enrolment: En
     )
 
 
-def _wanted_columns(request: CertificateRequest, template: Template, enrolment: Enrolment) -> dict[str, Any]:
+def _wanted_columns(request: CertificateRequest, template: Template, enrolment: EnrolmentRow) -> dict[str, Any]:
     wanted = {}
     for name in template.additional_props.enrollment or ():
         if name.lower() not in enrolment.columns:
@@ -214,16 +212,13 @@ def _by_user(
     user_id: str,
     earned: Earned,
     *,
-    user: User | Skip | BadEvent,
-    course_name: str | BadEvent,
+    user: User | Skip | Refused,
+    course_name: str | Refused,
     settings: Settings,
 ) -> Message | Skip:
-    if isinstance(user, BadEvent):
-        raise user
     if isinstance(user, Skip):
         return user
-    if not earned.template.criteria.met_by_user(user):
+    fields = usable(user)
+    if not earned.template.criteria.met_by_user(fields):
         return Skip("other_user")
-    if isinstance(course_name, BadEvent):
-        raise course_name
-    return certificate(request, user_id, earned, user=user, course_name=course_name, settings=settings)
+    return certificate(request, user_id, earned, user=fields, course_name=usable(course_name), settings=settings)

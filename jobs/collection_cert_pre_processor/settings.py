@@ -13,7 +13,6 @@ class Settings:
     """
 
     topic: str
-    failed_topic: str
     cert_domain_url: str
     cloud_storage_base_url: str
     content_cloud_storage_container: str

@@ -4,10 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from common.domain.aggregates import ACTIVITY_TYPE, context_id, merge
+from common.domain.enrolments import EnrolmentKey
 from common.servers.cassandra import Cassandra
 from common.servers.concurrency import gather_all
 from jobs.collection_cert_pre_processor import templates
-from jobs.collection_cert_pre_processor.rules import Enrolment
+from jobs.collection_cert_pre_processor.rules import EnrolmentRow
 from jobs.collection_cert_pre_processor.templates import Templates
 
 _ENROLMENT_COLUMNS = "active, status, completedon, issued_certificates"
@@ -16,14 +17,6 @@ _ENROLMENT_COLUMNS = "active, status, completedon, issued_certificates"
 class BatchKey(NamedTuple):
     """The key of a row of ``course_batch``."""
 
-    course_id: str
-    batch_id: str
-
-
-class EnrolmentKey(NamedTuple):
-    """The key of a row of ``user_enrolments``, and of a course's row of ``user_activity_agg``."""
-
-    user_id: str
     course_id: str
     batch_id: str
 
@@ -65,13 +58,13 @@ class Store:
         """The certificate templates of each batch; none where there is no such batch."""
         rows = await self._cassandra.read(self._read_batch, batches)
         return {
-            batch: templates.parse(batch.batch_id, rows_of_one[0][0] if rows_of_one else None)
-            for batch, rows_of_one in zip(batches, rows, strict=True)
+            batch: templates.parse(batch.batch_id, batch_rows[0][0] if batch_rows else None)
+            for batch, batch_rows in zip(batches, rows, strict=True)
         }
 
     async def enrolments_and_aggregates(
         self, enrolments: Mapping[EnrolmentKey, bool], aggregates: Collection[EnrolmentKey]
-    ) -> tuple[dict[EnrolmentKey, Enrolment], dict[EnrolmentKey, dict[str, float]]]:
+    ) -> tuple[dict[EnrolmentKey, EnrolmentRow], dict[EnrolmentKey, dict[str, float]]]:
         """The enrolments that there are, and the aggregates of each key, empty where there are none.
 
         The value of a key in ``enrolments`` is whether all columns are wanted.
@@ -86,15 +79,10 @@ class Store:
                 self._cassandra.read(self._read_aggregates, of_course),
             )
         )
-        found = {
-            key: Enrolment(*rows_of_one[0]) for key, rows_of_one in zip(narrow, narrow_rows, strict=True) if rows_of_one
-        }
-        for key, rows_of_one in zip(whole, whole_rows, strict=True):
-            for active, status, completed_on, issued_certificates, *columns in rows_of_one:
+        found = {key: EnrolmentRow(*rows[0]) for key, rows in zip(narrow, narrow_rows, strict=True) if rows}
+        for key, rows in zip(whole, whole_rows, strict=True):
+            for active, status, completed_on, issued_certificates, *columns in rows:
                 all_columns = dict(zip(self._columns, columns, strict=True))
-                found[key] = Enrolment(active, status, completed_on, issued_certificates, all_columns)
-        merged = {
-            key: merge(*rows_of_one[0]) if rows_of_one else {}
-            for key, rows_of_one in zip(aggregates, aggregate_rows, strict=True)
-        }
+                found[key] = EnrolmentRow(active, status, completed_on, issued_certificates, all_columns)
+        merged = {key: merge(*rows[0]) if rows else {} for key, rows in zip(aggregates, aggregate_rows, strict=True)}
         return found, merged

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from common.domain.events import BadEvent
+from common.domain.events import BadEvent, Refused
 from jobs.collection_cert_pre_processor import criteria
 from jobs.collection_cert_pre_processor.criteria import Criteria, Value, read_json
 
@@ -49,7 +49,7 @@ class Templates:
     """
 
     usable: tuple[Template, ...]
-    faults: tuple[BadEvent, ...]
+    faults: tuple[Refused, ...]
 
     def __bool__(self) -> bool:
         """False where there is none, or one that waits for its repair: a cache keeps what is false only shortly."""
@@ -92,7 +92,7 @@ _SIGNATORY_LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw]] | None)
 def parse(batch_id: str, cert_templates: Mapping[str, Mapping[str, str]] | None) -> Templates:
     """The templates of a batch that apply: those whose ``url`` contains ``.svg``. Null and empty are the same.
 
-    A fault is a BadEvent ``bad_template`` ("Invalid template for batch : …"): there are no usable criteria, there is
+    A fault is a Refused ``bad_template`` ("Invalid template for batch : …"): there are no usable criteria, there is
     no name (the generator refuses such a request), or one of the JSON texts is none.
     """
     usable, faults = [], []
@@ -103,7 +103,7 @@ def parse(batch_id: str, cert_templates: Mapping[str, Mapping[str, str]] | None)
             usable.append(_template(key, fields))
         except BadEvent as error:
             reason = f"Invalid template for batch : {batch_id}: template {key}: {error.reason}"
-            faults.append(BadEvent("bad_template", reason))
+            faults.append(Refused("bad_template", reason))
     return Templates(tuple(usable), tuple(faults))
 
 

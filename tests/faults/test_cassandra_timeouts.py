@@ -11,9 +11,8 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, S
 from cassandra.policies import RetryPolicy, RoundRobinPolicy
 
 from common.config.model import BatchConfig, RetryConfig
-from common.domain.events import BadEvent
-from common.domain.messages import Message
 from common.flink.group_commit import GroupCommit, Observer
+from common.flink.job import Outcome
 from jobs.activity_aggregate_updater.events import ContentsCompleted
 from local.config import load_config
 from local.process import Launch
@@ -79,10 +78,10 @@ def test_events_count_once(world: World, slow_session: Session, caplog: pytest.L
     async def test() -> None:
         async with Running(config) as process:
 
-            async def apply(batch: Sequence[ContentsCompleted]) -> Sequence[list[Message] | BadEvent]:
+            async def apply(batch: Sequence[ContentsCompleted]) -> Sequence[Outcome]:
                 return await process.apply(*batch)
 
-            def refuse(event: ContentsCompleted, error: Exception) -> BadEvent:
+            def refuse(event: ContentsCompleted, error: Exception) -> Outcome:
                 raise AssertionError(f"{event} is refused") from error
 
             observer = Observer(batch_applied=lambda size, _: batch_sizes.append(size))

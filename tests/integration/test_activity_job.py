@@ -13,8 +13,9 @@ import pytest
 from cassandra.cluster import Session
 from confluent_kafka import Message
 
+from common.domain.enrolments import EnrolmentKey
 from common.domain.relations import leaf_nodes_key
-from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
+from jobs.activity_aggregate_updater.events import ContentsCompleted
 from jobs.activity_aggregate_updater.rules import Content, Settings
 from jobs.replay import main
 from local.config import load_config
@@ -89,7 +90,7 @@ class Learner:
     """In a batch of a published course of two units, with an enrolment row."""
 
     def __init__(
-        self, job: Job, optional: Sequence[str] = (), *, ids: Ids | None = None, like: Enrolment = ASHA
+        self, job: Job, optional: Sequence[str] = (), *, ids: Ids | None = None, like: EnrolmentKey = ASHA
     ) -> None:
         """`like` is who it is among those with the same `ids`."""
         ids = ids or Ids()
@@ -237,7 +238,7 @@ class TestWhatIsLostToday:
         ids = Ids()
         asha, ravi, again = (
             Learner(job, ids=ids, like=like)
-            for like in (ASHA, Enrolment("ravi", COURSE, "b1"), Enrolment("asha", COURSE, "b2"))
+            for like in (ASHA, EnrolmentKey("ravi", COURSE, "b1"), EnrolmentKey("asha", COURSE, "b2"))
         )
         job.send(
             asha.completed("A", "B"),
@@ -347,7 +348,7 @@ class TestMessages:
             changed(lambda edata: edata.update(contents=[{"contentId": "A", "status": 1}])),
             changed(
                 lambda edata: edata.update(
-                    action="Batch-Enrolment-Update", contents=[{"contentId": "B", "status": 2.0}]
+                    action="Batch-EnrolmentKey-Update", contents=[{"contentId": "B", "status": 2.0}]
                 )
             ),
         )
@@ -391,7 +392,7 @@ class TestReplay:
     ) -> None:
         ids, tables = Ids(), Tables()
         course = ids.course(RelationCache({"do_unit_1": ["A", "B"], "do_unit_2": ["C", "D"]}))
-        learners = [ids.enrolment(Enrolment(f"learner-{number}", COURSE, "b1")) for number in range(250)]
+        learners = [ids.enrolment(EnrolmentKey(f"learner-{number}", COURSE, "b1")) for number in range(250)]
         for learner in learners:
             tables.enrol(learner)
         job.servers.put(tables)

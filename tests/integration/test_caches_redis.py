@@ -15,7 +15,7 @@ import redis
 from pydantic import SecretStr
 
 from common.config.model import CacheConfig, RedisConfig, RedisTlsConfig
-from common.domain.events import BadValue
+from common.domain.events import Refused
 from common.domain.faults import TaskFault, WorldFault
 from common.metrics import Metrics
 from common.servers.cache import TimedCache
@@ -148,17 +148,17 @@ def test_a_broken_value_concerns_its_key_alone(server: Redis, admin: "redis.Redi
     async def test() -> None:
         async with database(server) as values:
             assert await values.sets(["text", "set", "list", "latin"]) == {
-                "text": BadValue(f"{name} holds no set at key text"),
+                "text": Refused("bad_cache_value", f"{name} holds no set at key text"),
                 "set": frozenset({"a"}),
-                "list": BadValue(f"{name} holds no set at key list"),
-                "latin": BadValue(f"{name} holds a set at key latin with a member that is not UTF-8"),
+                "list": Refused("bad_cache_value", f"{name} holds no set at key list"),
+                "latin": Refused("bad_cache_value", f"{name} holds a set at key latin with a member that is not UTF-8"),
             }
             structs = await values.structs(["set", "text", "broken", "number", "type", "deep", "list"], CONTENT)
             assert structs.pop("text") == Content(1)
-            assert structs.pop("set") == BadValue(f"{name} holds no text at key set")
-            assert structs.pop("list") == BadValue(f"{name} holds no text at key list")
+            assert structs.pop("set") == Refused("bad_cache_value", f"{name} holds no text at key set")
+            assert structs.pop("list") == Refused("bad_cache_value", f"{name} holds no text at key list")
             for key, value in structs.items():
-                assert isinstance(value, BadValue)
+                assert isinstance(value, Refused)
                 assert value.reason.startswith(f"{name} holds no JSON that can be used at key {key}: ")
 
     run(test())
@@ -363,7 +363,7 @@ def test_a_cache_in_front_asks_redis_once(server: Redis, admin: "redis.Redis") -
         async with database(server) as relations:
             await relations.open()
             metrics = Metrics()
-            cache: TimedCache[str, frozenset[str] | BadValue] = TimedCache("relation", CacheConfig(), metrics)
+            cache: TimedCache[str, frozenset[str] | Refused] = TimedCache("relation", CacheConfig(), metrics)
             admin.config_resetstat()
             found = await asyncio.gather(*(cache.get_many(["a", "b"], relations.sets) for _ in range(50)))
             assert all(answer == {"a": {"1"}, "b": {"2"}} for answer in found)

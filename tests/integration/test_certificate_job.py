@@ -14,14 +14,15 @@ from cassandra.cluster import Session
 
 from common.config.loader import load
 from common.config.model import BatchConfig, CacheConfig, HttpConfig, RetryConfig
-from common.domain.events import BadEvent, Skip
+from common.domain.events import Skip
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.messages import Message, repaired
 from common.flink.group_commit import GroupCommit, Observer
 from common.flink.job import Outcome
 from common.metrics import Metrics
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
-from jobs.collection_cert_pre_processor.job import CollectionCertPreProcessor, ReceivedRequest
+from jobs.collection_cert_pre_processor.events import CertificateRequest
+from jobs.collection_cert_pre_processor.job import CollectionCertPreProcessor
 from local.flink import FlinkCluster
 from local.http_services import CONTENT, USER, HttpServices, Switch
 from local.world import World
@@ -149,23 +150,25 @@ class Running:
         self.counts = metrics.counts
         self.retries = 0
         self._job = job
-        self._commit = GroupCommit(job.apply, self._refuse, job.batch, job.retry, Observer(retried=self._retried))
+        self._commit = GroupCommit(job.apply_batch, self._refuse, job.batch, job.retry, Observer(retried=self._retried))
 
     async def apply(self, *values: bytes) -> list[list[Message]]:
         """The messages of each Kafka value; all go as one batch."""
 
         async def messages_of(index: int, value: bytes) -> list[Message]:
-            received = self._job.decode(value, 0)
-            assert not isinstance(received, Skip)
-            outcome = await self._commit.submit(index, received)
-            assert not isinstance(outcome, BadEvent), outcome
-            return list(outcome)
+            request = self._job.decode(value, 0)
+            assert not isinstance(request, Skip)
+            outcome = await self._commit.submit(index, request)
+            return [
+                part if isinstance(part, Message) else self._job.failed_message(value, part, part.user_id)
+                for part in outcome
+            ]
 
         return await asyncio.gather(*itertools.starmap(messages_of, enumerate(values)))
 
     @staticmethod
-    def _refuse(request: ReceivedRequest, error: Exception) -> Outcome:
-        return BadEvent("internal_error", f"{error!r}")
+    def _refuse(request: CertificateRequest, error: Exception) -> Outcome:
+        raise AssertionError(f"{request} is refused") from error
 
     def _retried(self) -> None:
         self.retries += 1
@@ -203,8 +206,8 @@ def applied(config: CollectionCertPreProcessorConfig, *values: bytes) -> tuple[l
 
     async def test() -> None:
         async with running(config) as job:
-            of_each = await job.apply(*values)
-            result.append(([message for of_one in of_each for message in of_one], job))
+            messages_by_request = await job.apply(*values)
+            result.append(([message for messages in messages_by_request for message in messages], job))
 
     run(test())
     return result[0]
@@ -355,8 +358,8 @@ class TestWhatMustWaitAndThenWork:
                 await until(lambda: services.requests[USER] >= len(learners) + 3)
                 assert time.monotonic() - started >= 0.2
                 services.switch(USER, Switch())
-                of_each = await waiting
-                assert [edata(messages)["userId"] for messages in of_each] == learners
+                messages_by_request = await waiting
+                assert [edata(messages)["userId"] for messages in messages_by_request] == learners
 
         run(test())
 
@@ -670,8 +673,8 @@ class TestFetching:
         async def test() -> None:
             async with running(in_two_batches) as job:
                 before = job.counts["rows_read"]
-                of_each = await job.apply(*(course.request(learner) for learner in learners * 20))
-                assert [len(messages) for messages in of_each] == [2] * 100
+                messages_by_request = await job.apply(*(course.request(learner) for learner in learners * 20))
+                assert [len(messages) for messages in messages_by_request] == [2] * 100
                 # The name of the course and the type of the content; of each learner one answer in each batch.
                 assert services.requests == {CONTENT: 2, USER: 10}
                 # The row of the course's batch, and two of each learner in each batch.

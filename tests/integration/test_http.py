@@ -233,7 +233,7 @@ class TestWorldFaults:
     )
     def test_say_what_was_wrong_when_the_time_is_over(self, answer: bytes, said: str) -> None:
         async def test() -> None:
-            async with canned(answer) as url, client(url, request_timeout_ms=200, call_timeout_ms=400) as api:
+            async with canned(answer) as url, client(url, request_timeout_ms=400, call_timeout_ms=800) as api:
                 with pytest.raises(WorldFault, match=f"^{url}.*({said})"):
                     await api.get("id")
                 calls, failures = api.counts

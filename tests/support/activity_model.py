@@ -6,9 +6,10 @@ from itertools import chain
 from random import Random
 from typing import Any
 
+from common.domain.enrolments import EnrolmentKey
 from common.domain.messages import Message
 from common.domain.relations import ancestors_key, leaf_nodes_key, optional_nodes_key
-from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
+from jobs.activity_aggregate_updater.events import ContentsCompleted
 from jobs.activity_aggregate_updater.relations import Relations, leaf_nodes, units_of
 from jobs.activity_aggregate_updater.rules import (
     CompletedCount,
@@ -24,9 +25,9 @@ from jobs.activity_aggregate_updater.rules import (
 )
 
 COURSE = "do_course"
-ASHA = Enrolment("asha", COURSE, "b1")
-AGAIN = Enrolment("asha", COURSE, "b2")
-LEARNERS = [ASHA, Enrolment("ravi", COURSE, "b1"), AGAIN]
+ASHA = EnrolmentKey("asha", COURSE, "b1")
+AGAIN = EnrolmentKey("asha", COURSE, "b2")
+LEARNERS = [ASHA, EnrolmentKey("ravi", COURSE, "b1"), AGAIN]
 SETTINGS = Settings(audit_topic="audit", certificate_topic="certificate")
 
 SECOND = 1_000
@@ -36,7 +37,7 @@ T0 = 1_715_657_560_123
 """An event time."""
 
 
-def completed(*content_ids: str, at: int = T0, by: Enrolment = ASHA) -> ContentsCompleted:
+def completed(*content_ids: str, at: int = T0, by: EnrolmentKey = ASHA) -> ContentsCompleted:
     return ContentsCompleted(by, content_ids, at)
 
 
@@ -105,7 +106,7 @@ class Tables:
         if cell not in self.cells or self.cells[cell] < written:
             self.cells[cell] = written
 
-    def put_content(self, enrolment: Enrolment, content: Content) -> None:
+    def put_content(self, enrolment: EnrolmentKey, content: Content) -> None:
         """A row of other writers: the API's status, the Scala job's counts."""
         key = ("consumption", enrolment, content.content_id)
         if content.status is not None:
@@ -115,11 +116,11 @@ class Tables:
         if content.completed_count is not None:
             self.put(*key, "completedcount", value=content.completed_count, time_us=content.completed_time_us)
 
-    def enrol(self, enrolment: Enrolment, **columns: Any) -> None:
+    def enrol(self, enrolment: EnrolmentKey, **columns: Any) -> None:
         for column, value in (columns or {"active": True, "status": 0}).items():
             self.put("enrolments", enrolment, column, value=value)
 
-    def stored(self, enrolment: Enrolment) -> Stored:
+    def stored(self, enrolment: EnrolmentKey) -> Stored:
         ids = dict.fromkeys(cell[2] for cell in self.cells if cell[:2] == ("consumption", enrolment))
         return Stored(
             contents=[self.content(enrolment, content_id) for content_id in ids],
@@ -127,14 +128,14 @@ class Tables:
             is_known=("aggregates", enrolment, enrolment.course_id) in self.cells,
         )
 
-    def content(self, enrolment: Enrolment, content_id: str) -> Content:
+    def content(self, enrolment: EnrolmentKey, content_id: str) -> Content:
         def cell(column: str) -> tuple[int | None, Any]:
             return self.cells.get(("consumption", enrolment, content_id, column), (None, None))
 
         (view_us, views), (completed_us, completions) = cell("viewcount"), cell("completedcount")
         return Content(content_id, cell("status")[1], views, completions, view_us, completed_us)
 
-    def _enrolment(self, enrolment: Enrolment) -> EnrolmentRow | None:
+    def _enrolment(self, enrolment: EnrolmentKey) -> EnrolmentRow | None:
         row = {cell[2:]: value for cell, (_, value) in self.cells.items() if cell[:2] == ("enrolments", enrolment)}
         if not row:
             return None
@@ -142,7 +143,7 @@ class Tables:
         active, status, completed_on = (row.get((column,)) for column in ("active", "status", "completedon"))
         return EnrolmentRow(active, status, completed_on, entries or None)
 
-    def write(self, enrolment: Enrolment, write: CompletedCount | EnrolmentChange | ContentCounts) -> None:
+    def write(self, enrolment: EnrolmentKey, write: CompletedCount | EnrolmentChange | ContentCounts) -> None:
         if isinstance(write, CompletedCount):
             self.put("aggregates", enrolment, write.activity_id, value=write.value)
         elif isinstance(write, EnrolmentChange):
@@ -157,10 +158,10 @@ class Tables:
             self.put(*key, "viewcount", value=write.view_count, time_us=write.view_time_us)
             self.put(*key, "completedcount", value=write.completed_count, time_us=write.completed_time_us)
 
-    def completed_counts(self, enrolment: Enrolment = ASHA) -> dict[str, float]:
+    def completed_counts(self, enrolment: EnrolmentKey = ASHA) -> dict[str, float]:
         return {cell[2]: value for cell, (_, value) in self.cells.items() if cell[:2] == ("aggregates", enrolment)}
 
-    def rows(self, *enrolments: Enrolment) -> dict[tuple[Any, ...], Any]:
+    def rows(self, *enrolments: EnrolmentKey) -> dict[tuple[Any, ...], Any]:
         """All values, with their write time where that is an event time; of these enrolments, or of all."""
         return {
             cell: (value, time_us) if cell[-1] in ("viewcount", "completedcount") else value
@@ -206,7 +207,7 @@ class Updater:
         return results
 
     def _apply(self, batch: Sequence[ContentsCompleted]) -> list[Result]:
-        groups: dict[Enrolment, list[int]] = {}
+        groups: dict[EnrolmentKey, list[int]] = {}
         for index, event in enumerate(batch):
             groups.setdefault(event.enrolment, []).append(index)
         results: dict[int, Result] = {}

@@ -18,13 +18,15 @@ from cassandra.cluster import Session
 from common.config.loader import load
 from common.config.model import CassandraConfig
 from common.domain.aggregates import ACTIVITY_TYPE, COMPLETED_COUNT, context_id
-from common.domain.events import BadEvent, to_time_ms
+from common.domain.enrolments import EnrolmentKey
+from common.domain.events import Refused, to_time_ms
 from common.domain.messages import Message
+from common.flink.job import Outcome
 from common.metrics import Key, Metrics
 from common.servers.cassandra import Cassandra, Write
 from jobs.activity_aggregate_updater import job as job_module
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
-from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
+from jobs.activity_aggregate_updater.events import ContentsCompleted
 from jobs.activity_aggregate_updater.job import ActivityAggregateUpdater
 from jobs.activity_aggregate_updater.rules import Settings
 from local import generator
@@ -45,8 +47,8 @@ class Ids:
 
     prefix: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
 
-    def enrolment(self, enrolment: Enrolment) -> Enrolment:
-        return Enrolment(*(f"{self.prefix}-{part}" for part in enrolment))
+    def enrolment(self, enrolment: EnrolmentKey) -> EnrolmentKey:
+        return EnrolmentKey(*(f"{self.prefix}-{part}" for part in enrolment))
 
     def event(self, event: ContentsCompleted) -> ContentsCompleted:
         return ContentsCompleted(self.enrolment(event.enrolment), event.content_ids, event.time_ms)
@@ -105,7 +107,7 @@ class Servers:
                 f"UPDATE {TABLES[table]} USING TIMESTAMP {time_us} SET {change} WHERE {where}", [*entry, value, *keys]
             )
 
-    def rows(self, enrolments: Iterable[Enrolment], course: RelationCache) -> Rows:
+    def rows(self, enrolments: Iterable[EnrolmentKey], course: RelationCache) -> Rows:
         """What is there of these enrolments, but for columns that hold clock times."""
         rows: Rows = {}
         for enrolment in enrolments:
@@ -116,7 +118,7 @@ class Servers:
                     rows[AGGREGATES, enrolment, activity_id] = aggregates[COMPLETED_COUNT]
         return rows
 
-    def _contents(self, enrolment: Enrolment) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    def _contents(self, enrolment: EnrolmentKey) -> Iterator[tuple[tuple[Any, ...], Any]]:
         found = self._session.execute(
             "SELECT contentid, status, viewcount, completedcount, WRITETIME(viewcount) AS view_us, "
             "WRITETIME(completedcount) AS completed_us FROM user_content_consumption "
@@ -132,13 +134,13 @@ class Servers:
             if row.completedcount is not None:
                 yield (*key, "completedcount"), (row.completedcount, row.completed_us)
 
-    def enrolment(self, enrolment: Enrolment) -> Any:
+    def enrolment(self, enrolment: EnrolmentKey) -> Any:
         """The row of `user_enrolments`, None if there is none."""
         return self._session.execute(
             "SELECT * FROM user_enrolments WHERE userid = %s AND courseid = %s AND batchid = %s", enrolment
         ).one()
 
-    def _enrolment(self, enrolment: Enrolment) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    def _enrolment(self, enrolment: EnrolmentKey) -> Iterator[tuple[tuple[Any, ...], Any]]:
         row = self.enrolment(enrolment)
         if row is None:
             return
@@ -151,7 +153,7 @@ class Servers:
         for content_id, status in (row.contentstatus or {}).items():
             yield (*key, "contentstatus", content_id), status
 
-    def aggregates_row(self, enrolment: Enrolment, activity_id: str) -> Any:
+    def aggregates_row(self, enrolment: EnrolmentKey, activity_id: str) -> Any:
         """The row of `user_activity_agg`, None if there is none."""
         return self._session.execute(
             "SELECT * FROM user_activity_agg "
@@ -159,7 +161,7 @@ class Servers:
             [ACTIVITY_TYPE, activity_id, enrolment.user_id, context_id(enrolment.batch_id)],
         ).one()
 
-    def aggregates(self, enrolment: Enrolment, activity_id: str) -> dict[str, float]:
+    def aggregates(self, enrolment: EnrolmentKey, activity_id: str) -> dict[str, float]:
         row = self.aggregates_row(enrolment, activity_id)
         return dict(row.aggregates or {}) if row else {}
 
@@ -198,7 +200,7 @@ class Arrivals:
     """Completions of some learners at random, stored and published what they refer to, and what must come of them."""
 
     course: RelationCache
-    learners: list[Enrolment]
+    learners: list[EnrolmentKey]
     events: list[ContentsCompleted]
     expected: list[list[Message]]
     """The messages of each event."""
@@ -234,6 +236,13 @@ class Arrivals:
         return cls(course, learners, events, [list(result.messages) for result in results], tables)
 
 
+def refusal(outcome: Outcome) -> Refused:
+    """Why the event was refused, as a whole."""
+    (refused,) = outcome
+    assert isinstance(refused, Refused)
+    return refused
+
+
 class Running:
     """One process of the job, as far as it concerns its servers; killed after so many writes."""
 
@@ -267,16 +276,16 @@ class Running:
         """To Cassandra, so far; a batch is one."""
         return self._cassandra.requests
 
-    async def apply(self, *events: ContentsCompleted) -> list[list[Message] | BadEvent]:
+    async def apply(self, *events: ContentsCompleted) -> list[list[Message | Refused]]:
         """What becomes of each event of one batch."""
-        outcomes = await self._job.apply(events)
-        return [outcome if isinstance(outcome, BadEvent) else list(outcome) for outcome in outcomes]
+        return list(map(list, await self._job.apply_batch(events)))
 
     async def run(self, events: Sequence[ContentsCompleted], sizes: Iterable[int] = ()) -> list[list[Message]]:
-        """The messages of each event, in batches of these sizes and then one by one."""
+        """The messages of each event, in batches of these sizes and then one by one; none may be refused."""
         sent = []
         for batch in batches(events, sizes):
             for outcome in await self.apply(*batch):
-                assert not isinstance(outcome, BadEvent), outcome
-                sent.append(outcome)
+                messages = [part for part in outcome if isinstance(part, Message)]
+                assert messages == outcome
+                sent.append(messages)
         return sent

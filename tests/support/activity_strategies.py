@@ -2,7 +2,8 @@
 
 from hypothesis import strategies as st
 
-from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
+from common.domain.enrolments import EnrolmentKey
+from jobs.activity_aggregate_updater.events import ContentsCompleted
 from jobs.activity_aggregate_updater.rules import Content
 from tests.support.activity_model import ASHA, DAY, T0, RelationCache, Tables, completed
 
@@ -22,7 +23,7 @@ def times(span: int) -> st.SearchStrategy[int]:
     return st.one_of(st.integers(0, 3), st.integers(0, span), st.sampled_from([0, span // 2, span])).map(T0.__add__)
 
 
-def events(span: int = 20 * DAY, by: Enrolment = ASHA) -> st.SearchStrategy[ContentsCompleted]:
+def events(span: int = 20 * DAY, by: EnrolmentKey = ASHA) -> st.SearchStrategy[ContentsCompleted]:
     return st.builds(lambda contents, at: completed(*contents, at=at, by=by), some_contents, times(span))
 
 
@@ -43,7 +44,7 @@ def old_contents(draw: st.DrawFn, content_id: str) -> Content:
 
 
 @st.composite
-def old_tables(draw: st.DrawFn, enrolments: list[Enrolment]) -> Tables:
+def old_tables(draw: st.DrawFn, enrolments: list[EnrolmentKey]) -> Tables:
     """Tables before the job has seen the enrolments, which may be there, be completed, be phantoms or not be."""
     tables = Tables()
     for enrolment in enrolments:

@@ -7,7 +7,7 @@ applied, and how many events were in flight there when it came.
 import asyncio
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Event(msgspec.Struct):
     in_flight: int = 0
 
 
-class Gated(Job[Event]):
+class Gated(Job[Event, str]):
     name = "Gated"
     user_id_path = ("userId",)
     batch = BatchConfig(max_batch_size=7, max_in_flight_requests=1, max_buffered_requests=MAX_BUFFERED_REQUESTS)
@@ -55,10 +55,13 @@ class Gated(Job[Event]):
     async def open(self, metrics: Metrics) -> None:
         self._subtask = str(uuid.uuid4())
 
-    async def apply(self, events: Sequence[Event]) -> Sequence[Outcome]:
+    def group_of(self, event: Event) -> str:
+        return event.userId
+
+    async def apply(self, events_by_group: Mapping[str, Sequence[Event]]) -> Mapping[str, Sequence[Outcome]]:
         while not self._gate.exists():  # noqa: ASYNC110 - what it waits for is done by another process
             await asyncio.sleep(0.01)
-        return [self._answer(event) for event in events]
+        return {user_id: [self._answer(event) for event in events] for user_id, events in events_by_group.items()}
 
     def _answer(self, event: Event) -> Outcome:
         self._in_flight -= 1

@@ -6,7 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from common.domain.attempts import AssessmentEvent, Enrolment, SubmittedAttempt
+from common.domain.attempts import AssessmentEvent, SubmittedAttempt
+from common.domain.enrolments import EnrolmentKey
 from common.domain.events import MAX_TIME_MS, to_datetime
 from common.domain.questions import Question, to_item, to_responses
 from jobs.assessment_aggregator.rules import Attempt
@@ -132,8 +133,8 @@ def with_odd_value(draw: st.DrawFn, value: JsonObject) -> JsonObject:
 
 # Few of everything, so that events meet.
 
-ASHA = Enrolment("asha", "course", "batch")
-enrolments = st.sampled_from([ASHA, ASHA._replace(batch_id="other batch"), Enrolment("binod", "course", "batch")])
+ASHA = EnrolmentKey("asha", "course", "batch")
+enrolments = st.sampled_from([ASHA, ASHA._replace(batch_id="other batch"), EnrolmentKey("binod", "course", "batch")])
 content_ids = st.sampled_from(["do_1", "do_11", "do_\U0001f600", "do_\uffee"])
 attempt_ids = st.sampled_from(["a", "b", "c"])
 times_after_t0 = st.integers(0, 5).map(T0.__add__)
@@ -142,7 +143,7 @@ scores = st.sampled_from([0.0, 0.1, 0.30000000000000004, 6.0, 7.5, 10.0, 1e308])
 
 @st.composite
 def assessment_events(
-    draw: st.DrawFn, of: st.SearchStrategy[Enrolment] = enrolments, recomputes: bool = True
+    draw: st.DrawFn, of: st.SearchStrategy[EnrolmentKey] = enrolments, recomputes: bool = True
 ) -> AssessmentEvent:
     """Submitted attempts, and among them some recompute requests."""
     attempt = None

@@ -5,8 +5,8 @@ The connector has to be on the classpath.
 {module: [[name, uid or null], ...]} from source to sink, as Flink would run them. The jobs are not run.
 """
 
-import importlib
 import json
+import runpy
 import sys
 from typing import Any
 
@@ -26,7 +26,7 @@ def main(modules: list[str]) -> None:
     for module in modules:
         operators = []
         sys.argv = [module]
-        importlib.import_module(f"{module}.__main__").main()
+        runpy.run_module(module, run_name="__main__")
         graphs[module] = operators
     print(json.dumps(graphs))
 

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.domain.enrolments import EnrolmentKey
 from common.domain.messages import Message
-from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
+from jobs.activity_aggregate_updater.events import ContentsCompleted
 from jobs.activity_aggregate_updater.rules import Content, Result
 from tests.support.activity_model import (
     ASHA,
@@ -31,7 +32,7 @@ from tests.support.activity_model import (
 )
 from tests.support.activity_strategies import courses, events, old_tables
 
-RAVI = Enrolment("ravi", COURSE, "b1")
+RAVI = EnrolmentKey("ravi", COURSE, "b1")
 THREE_UNITS = RelationCache(
     {"do_unit_1": ["A", "B"], "do_unit_2": ["B", "C", "D"], "do_unit_3": ["F"]}, optional=["D", "F"]
 )
@@ -149,7 +150,7 @@ def test_what_remains(
     for message in lost:
         audit = json.loads(message.value)
         assert audit["edata"]["type"] in ("start", "complete")
-        learner = Enrolment(audit["actor"]["id"], COURSE, "b1")
+        learner = EnrolmentKey(audit["actor"]["id"], COURSE, "b1")
         assert (tables.content(learner, audit["object"]["id"]).completed_count or 0) > 1
     assert messages_of(again) <= messages_of(expected[checkpoint:])
 

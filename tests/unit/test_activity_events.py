@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from common.domain.enrolments import EnrolmentKey
 from common.domain.events import MAX_KEY_BYTES, BadEvent, Skip
-from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment, decode
+from jobs.activity_aggregate_updater.events import ContentsCompleted, decode
 
 KAFKA_TIME = 1_715_657_599_999
 
@@ -50,13 +51,13 @@ def content_ids(contents: Any) -> tuple[str, ...] | str:
 
 def test_an_event_as_the_api_sends_it() -> None:
     assert decoded(event()) == ContentsCompleted(
-        Enrolment("u-1", "do_1130928636168192001667", "0130929928739635200"),
+        EnrolmentKey("u-1", "do_1130928636168192001667", "0130929928739635200"),
         ("do_1128870328040161281204",),
         1715657560123,
     )
 
 
-@pytest.mark.parametrize("action", ["batch-enrolment-update", "BATCH-ENROLMENT-UPDATE", "Batch-Enrolment-Update"])
+@pytest.mark.parametrize("action", ["batch-enrolment-update", "BATCH-ENROLMENT-UPDATE", "Batch-EnrolmentKey-Update"])
 def test_the_action_counts_in_any_case(action: str) -> None:
     assert isinstance(decoded(event(action=action)), ContentsCompleted)
 

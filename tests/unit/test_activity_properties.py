@@ -5,7 +5,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
+from common.domain.enrolments import EnrolmentKey
+from jobs.activity_aggregate_updater.events import ContentsCompleted
 from jobs.activity_aggregate_updater.rules import Effect
 from tests.support.activity_model import ASHA, COURSE, DAY, RelationCache, Tables, Updater
 from tests.support.activity_strategies import CONTENTS, courses, events, old_tables
@@ -127,7 +128,7 @@ def test_counts_are_the_completions_at_least_seven_days_apart(
         assert row.completed_time_us == (apart[-1] * 1000 if apart else None)
 
 
-LEARNERS = [ASHA, Enrolment("asha", COURSE, "b2"), Enrolment("ravi", COURSE, "b1")]
+LEARNERS = [ASHA, EnrolmentKey("asha", COURSE, "b2"), EnrolmentKey("ravi", COURSE, "b1")]
 
 
 @given(
@@ -165,6 +166,6 @@ def test_a_message_is_sent_for_each_first_completion_and_for_no_other(
         content
         for event, result in zip(arrived, results, strict=True)
         for content, effect in zip(event.content_ids, result.effects, strict=True)
-        if effect is Effect.NEW and content in firsts
+        if effect is Effect.WRITTEN and content in firsts
     }
     assert len(sent) == len(first)

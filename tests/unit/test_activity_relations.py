@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from common.domain.events import BadEvent
+from common.domain.events import Refused
 from common.servers.http import Answer
 from jobs.activity_aggregate_updater.relations import (
     CourseStatus,
@@ -85,7 +85,7 @@ def test_a_course_that_is_not_in_the_answer_has_no_status(unknown: Answer) -> No
 )
 def test_a_refusal_says_nothing_about_the_course(refusal: Answer) -> None:
     found = course_status("do_course", refusal)
-    assert isinstance(found, BadEvent)
+    assert isinstance(found, Refused)
     assert found.kind == "search_api"
     assert "do_course" in found.reason
 

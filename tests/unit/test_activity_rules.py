@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from common.domain.enrolments import EnrolmentKey
 from common.domain.messages import Message
 from common.domain.relations import leaf_nodes_key
-from jobs.activity_aggregate_updater.events import ContentsCompleted, Enrolment
+from jobs.activity_aggregate_updater.events import ContentsCompleted
 from jobs.activity_aggregate_updater.rules import (
     CompletedCount,
     Content,
@@ -36,7 +37,7 @@ from tests.support.activity_model import (
 )
 
 UNITS = {"do_unit_1": ["A", "B"], "do_unit_2": ["C", "D"]}
-NEW, REPLAY, DUPLICATE = Effect.NEW, Effect.REPLAY, Effect.DUPLICATE
+WRITTEN, REPLAYED, DUPLICATE = Effect.WRITTEN, Effect.REPLAYED, Effect.DUPLICATE
 
 
 class World:
@@ -48,7 +49,7 @@ class World:
         self.tables.enrol(ASHA)
         self.settings = SETTINGS
 
-    def stored(self, *contents: Content, by: Enrolment = ASHA) -> "World":
+    def stored(self, *contents: Content, by: EnrolmentKey = ASHA) -> "World":
         for content in contents:
             self.tables.put_content(by, content)
         return self
@@ -64,14 +65,14 @@ class World:
         updater.run(events, [len(events)])
         return updater.sent
 
-    def content(self, content_id: str, by: Enrolment = ASHA) -> Content:
+    def content(self, content_id: str, by: EnrolmentKey = ASHA) -> Content:
         return self.tables.content(by, content_id)
 
-    def counts(self, content_id: str, by: Enrolment = ASHA) -> tuple[int | None, int | None]:
+    def counts(self, content_id: str, by: EnrolmentKey = ASHA) -> tuple[int | None, int | None]:
         content = self.content(content_id, by)
         return content.view_count, content.completed_count
 
-    def enrolment(self, by: Enrolment = ASHA) -> dict[Any, Any]:
+    def enrolment(self, by: EnrolmentKey = ASHA) -> dict[Any, Any]:
         return {cell[2:]: value for cell, (_, value) in self.tables.cells.items() if cell[:2] == ("enrolments", by)}
 
 
@@ -143,7 +144,7 @@ class TestWhatIsLostToday:
         assert ("issue-certificate", f"b1_{COURSE}") in kinds(sent)
 
     def test_two_learners_in_one_batch_share_nothing(self, world: World) -> None:
-        ravi = Enrolment("ravi", COURSE, "b1")
+        ravi = EnrolmentKey("ravi", COURSE, "b1")
         world.tables.enrol(ravi)
         world.apply(completed("A", "B"), completed("C", by=ravi), completed("C", at=T0 + 1))
         assert world.tables.completed_counts(ASHA) == {COURSE: 3.0, "do_unit_1": 2.0, "do_unit_2": 1.0}
@@ -152,7 +153,7 @@ class TestWhatIsLostToday:
         assert (world.enrolment(ASHA)["progress",], world.enrolment(ravi)["progress",]) == (3, 1)
 
     def test_one_learner_in_two_batches_of_a_course_is_not_mixed(self, world: World) -> None:
-        again = Enrolment("asha", COURSE, "b2")
+        again = EnrolmentKey("asha", COURSE, "b2")
         world.tables.enrol(again)
         world.apply(completed("A", "B", "C"), completed("D", by=again))
         assert world.tables.completed_counts(ASHA)[COURSE] == 3.0
@@ -160,7 +161,7 @@ class TestWhatIsLostToday:
         assert world.enrolment(ASHA)["status",] == world.enrolment(again)["status",] == 1
 
     def test_messages_belong_to_the_event_that_caused_them(self, world: World) -> None:
-        ravi = Enrolment("ravi", COURSE, "b1")
+        ravi = EnrolmentKey("ravi", COURSE, "b1")
         decisions = [world.decide(completed("A"), completed("B", at=T0 + 1)), world.decide(completed("C", by=ravi))]
         sent = [[kinds(list(result.messages)) for result in decision.results] for decision in decisions]
         assert sent == [
@@ -172,7 +173,7 @@ class TestWhatIsLostToday:
 class TestCountedAlready:
     def test_a_content_without_a_row_is_new(self, world: World) -> None:
         decision = world.decide(completed("A"))
-        assert effects(decision) == [(NEW,)]
+        assert effects(decision) == [(WRITTEN,)]
         assert counts_of(decision) == [ContentCounts("A", 1, 1, T0 * 1000, T0 * 1000)]
 
     @pytest.mark.parametrize("count", [None, 0])
@@ -185,14 +186,14 @@ class TestCountedAlready:
         first = world.apply(completed("A", "B"))
         rows = world.tables.rows()
         decision = world.decide(completed("A", "B"))
-        assert effects(decision) == [(REPLAY, REPLAY)]
+        assert effects(decision) == [(REPLAYED, REPLAYED)]
         assert (decision.aggregates, decision.learner) == ((), ())
         assert world.apply(completed("A", "B")) == first
         assert world.tables.rows() == rows
 
     def test_the_same_event_twice_in_a_batch_counts_once(self, world: World) -> None:
         decision = world.decide(completed("A"), completed("A"))
-        assert effects(decision) == [(NEW,), (REPLAY,)]
+        assert effects(decision) == [(WRITTEN,), (REPLAYED,)]
         assert decision.results[0].messages == decision.results[1].messages
         assert counts_of(decision) == [ContentCounts("A", 1, 1, T0 * 1000, T0 * 1000)]
 
@@ -217,20 +218,20 @@ class TestCountedAlready:
     def test_the_seven_days_start_at_what_was_counted_last(self, world: World) -> None:
         times = (0, 4 * DAY, 8 * DAY, 12 * DAY, 15 * DAY)
         decision = world.decide(*(completed("A", at=T0 + time) for time in times))
-        assert effects(decision) == [(NEW,), (DUPLICATE,), (NEW,), (DUPLICATE,), (NEW,)]
+        assert effects(decision) == [(WRITTEN,), (DUPLICATE,), (WRITTEN,), (DUPLICATE,), (WRITTEN,)]
         assert counts_of(decision) == [ContentCounts("A", 3, 3, (T0 + 15 * DAY) * 1000, (T0 + 15 * DAY) * 1000)]
 
     def test_the_time_is_a_setting(self, world: World) -> None:
         world.settings = Settings("audit", "certificate", recount_after_ms=SECOND)
         decision = world.decide(completed("A"), completed("A", at=T0 + SECOND - 1), completed("A", at=T0 + SECOND))
-        assert effects(decision) == [(NEW,), (DUPLICATE,), (NEW,)]
+        assert effects(decision) == [(WRITTEN,), (DUPLICATE,), (WRITTEN,)]
 
     def test_even_with_a_setting_of_0_a_replay_is_no_second_completion(self, world: World) -> None:
         world.settings = Settings("audit", "certificate", recount_after_ms=0)
         assert effects(world.decide(completed("A"), completed("A"), completed("A", at=T0 + 1))) == [
-            (NEW,),
-            (REPLAY,),
-            (NEW,),
+            (WRITTEN,),
+            (REPLAYED,),
+            (WRITTEN,),
         ]
 
     def test_what_the_scala_job_has_counted_is_not_counted_again(self, world: World) -> None:
@@ -243,14 +244,14 @@ class TestCountedAlready:
     def test_an_event_with_new_and_old_contents_counts_the_new_ones(self, world: World) -> None:
         world.stored(counted("A", at_us=T0 * 1000), counted("B", at_us=(T0 - HOUR) * 1000))
         decision = world.decide(completed("A", "B", "C"))
-        assert effects(decision) == [(REPLAY, DUPLICATE, NEW)]
+        assert effects(decision) == [(REPLAYED, DUPLICATE, WRITTEN)]
         assert [write.content_id for write in counts_of(decision)] == ["C"]
 
     @pytest.mark.parametrize(
         ("of_contents", "of_event"),
         [
-            ((DUPLICATE, REPLAY, NEW), NEW),
-            ((DUPLICATE, REPLAY, DUPLICATE), REPLAY),
+            ((DUPLICATE, REPLAYED, WRITTEN), WRITTEN),
+            ((DUPLICATE, REPLAYED, DUPLICATE), REPLAYED),
             ((DUPLICATE, DUPLICATE), DUPLICATE),
         ],
     )
@@ -285,7 +286,7 @@ class TestRowsOfTheScalaJobThatWereWrittenLater:
         world.stored(Content("A", 1, 0, 0, self.CLOCK_US, self.CLOCK_US))
         first = world.apply(completed("A"))
         assert kinds(first) == [("start", "A"), ("complete", "A")]
-        assert effects(world.decide(completed("A"))) == [(REPLAY,)]
+        assert effects(world.decide(completed("A"))) == [(REPLAYED,)]
         assert world.apply(completed("A")) == first
         assert world.counts("A") == (1, 1)
 
@@ -563,8 +564,8 @@ class TestMessages:
         events = [
             completed("A", "B"),
             completed("A", "B", at=T0 + 1),
-            completed("A", "B", by=Enrolment("ravi", COURSE, "b1")),
-            completed("A", "B", by=Enrolment("asha", COURSE, "b2")),
+            completed("A", "B", by=EnrolmentKey("ravi", COURSE, "b1")),
+            completed("A", "B", by=EnrolmentKey("asha", COURSE, "b2")),
         ]
         sent = []
         for event in events:

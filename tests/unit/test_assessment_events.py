@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.domain import attempts
-from common.domain.attempts import MAX_CACHED_ITEM_BYTES, Enrolment, decode
+from common.domain.attempts import MAX_CACHED_ITEM_BYTES, decode
+from common.domain.enrolments import EnrolmentKey
 from common.domain.events import MAX_KEY_BYTES, MAX_TIME_MS, BadEvent
 from common.domain.messages import failed, repaired
 from common.domain.questions import Question, encode
@@ -42,7 +43,7 @@ def refusal_of_answer(**edata: Any) -> BadEvent:
 def test_a_submitted_attempt() -> None:
     event = decode(SUBMISSION, KAFKA_TIME)
 
-    assert event.enrolment == Enrolment("u-1", "do_1130928636168192001667", "0130929928739635200")
+    assert event.enrolment == EnrolmentKey("u-1", "do_1130928636168192001667", "0130929928739635200")
     assert (event.content_id, event.time_ms) == ("do_1128870328040161281204", T0)
     assert event.attempt is not None
     assert event.attempt.attempt_id == "3bb2c1d6f7d1f4c3a2e5b9c0d8e7f6a5"

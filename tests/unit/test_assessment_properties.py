@@ -11,7 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from common.domain.aggregates import ATTEMPTS_COUNT, MAX_SCORE, SCORE, contents_of, merge
-from common.domain.attempts import AssessmentEvent, Enrolment, decode
+from common.domain.attempts import AssessmentEvent, decode
+from common.domain.enrolments import EnrolmentKey
 from common.domain.events import BadEvent
 from common.domain.messages import Message
 from jobs.assessment_aggregator.rules import Attempt, Decision, Settings, decide, needs_aggregate_keys
@@ -51,7 +52,7 @@ class Tables:
         """Holds what other writers have left of Asha's enrolment."""
         self.attempts = {ASHA: {(attempt.content_id, attempt.attempt_id): attempt for attempt in attempts}}
         self.aggregates = {ASHA: dict(aggregates or {})}
-        self.details: dict[Enrolment, list[str]] = {}
+        self.details: dict[EnrolmentKey, list[str]] = {}
         self.messages: list[Message] = []
 
     def apply(self, batches: Batches, now_ms: int = T0 + 60_000, is_killed_after_attempts: bool = False) -> "Tables":
@@ -63,7 +64,7 @@ class Tables:
         return self
 
     def _apply(
-        self, enrolment: Enrolment, events: Sequence[AssessmentEvent], now_ms: int, is_killed_after_attempts: bool
+        self, enrolment: EnrolmentKey, events: Sequence[AssessmentEvent], now_ms: int, is_killed_after_attempts: bool
     ) -> None:
         attempts = self.attempts.setdefault(enrolment, {})
         aggregates = self.aggregates.setdefault(enrolment, {})
@@ -78,7 +79,7 @@ class Tables:
             for key in decision.aggregates.removed_keys:
                 del aggregates[key]
             self.details[enrolment] = list(decision.aggregates.agg_details)
-        self.messages.extend(message for outcome in decision.outcomes for message in outcome.messages)
+        self.messages.extend(message for result in decision.results for message in result.messages)
 
     def rows(self) -> object:
         """All that readers see, but for users that have nothing."""
@@ -168,7 +169,7 @@ def last_requests(tables: Tables) -> dict[tuple[str, ...], bytes]:
 
 @given(st.data(), streams_of_asha)
 def test_the_order_of_other_users_events_is_irrelevant(data: st.DataObject, of_asha: list[AssessmentEvent]) -> None:
-    of_binod = data.draw(st.lists(assessment_events(st.just(Enrolment("binod", "course", "batch"))), max_size=6))
+    of_binod = data.draw(st.lists(assessment_events(st.just(EnrolmentKey("binod", "course", "batch"))), max_size=6))
     assume(of_asha and of_binod)
     turns = data.draw(st.permutations([True] * len(of_asha) + [False] * len(of_binod)))
     asha, binod = iter(of_asha), iter(of_binod)

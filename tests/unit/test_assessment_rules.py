@@ -81,7 +81,7 @@ def details(decision: Decision) -> list[JsonObject]:
 
 
 def effects(decision: Decision) -> list[Effect]:
-    return [outcome.effect for outcome in decision.outcomes]
+    return [result.effect for result in decision.results]
 
 
 class TestContentCheck:
@@ -278,14 +278,14 @@ class TestStoredAttempt:
         assert decision.attempts == ()
         assert effects(decision) == [Effect.REPLAYED]
         assert aggregates(decision)["score:do_1"] == 6.0
-        assert len(decision.outcomes[0].messages) == 1
+        assert len(decision.results[0].messages) == 1
 
     def test_an_earlier_time_is_stale_and_changes_nothing(self) -> None:
         decision = decided([submitted(time_ms=T0 - 1)], [stored(time_ms=T0)])
 
         assert (decision.attempts, decision.aggregates) == ((), None)
         assert effects(decision) == [Effect.STALE]
-        assert decision.outcomes[0].messages == ()
+        assert decision.results[0].messages == ()
 
     def test_events_of_one_attempt_in_one_batch_are_applied_one_after_another(self) -> None:
         events = [
@@ -441,18 +441,18 @@ class TestRecompute:
 
 class TestCertificateRequest:
     def requests(self, decision: Decision) -> list[JsonObject]:
-        return [json.loads(message.value) for outcome in decision.outcomes for message in outcome.messages]
+        return [json.loads(message.value) for result in decision.results for message in result.messages]
 
     def test_every_event_that_is_not_stale_asks_for_one(self) -> None:
         decision = decided(
             [submitted("a"), submitted("b", time_ms=T0 + 1), submitted("a", time_ms=T0 - 1), recompute()]
         )
 
-        assert [len(outcome.messages) for outcome in decision.outcomes] == [1, 1, 0, 1]
+        assert [len(result.messages) for result in decision.results] == [1, 1, 0, 1]
         requests = self.requests(decision)
         assert [request["ets"] for request in requests] == [T0, T0 + 1, T0]
         assert len({request["mid"] for request in requests}) == 3
-        assert {message.topic for outcome in decision.outcomes for message in outcome.messages} == {
+        assert {message.topic for result in decision.results for message in result.messages} == {
             "dev.issue.certificate.request"
         }
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config.model import CacheConfig
-from common.domain.events import BadEvent, BadValue, usable
+from common.domain.events import BadEvent, Refused, usable
 from common.domain.faults import WorldFault
 from common.metrics import Metrics
 from common.servers.cache import TimedCache
@@ -113,7 +113,7 @@ def test_an_answer_is_as_old_as_the_start_of_its_load() -> None:
     run(test())
 
 
-@pytest.mark.parametrize("empty", [None, frozenset(), {}, BadValue("broken")])
+@pytest.mark.parametrize("empty", [None, frozenset(), {}, Refused("bad_cache_value", "broken")])
 def test_an_empty_answer_is_remembered_briefly(empty: Any) -> None:
     async def test() -> None:
         setup = Setup()
@@ -315,5 +315,5 @@ def test_a_bad_value_is_the_fault_of_the_event_that_needs_it() -> None:
     assert usable(frozenset({"a"})) == {"a"}
     assert usable(None) is None
     with pytest.raises(BadEvent, match="broken") as caught:
-        usable(BadValue("broken"))
+        usable(Refused("bad_cache_value", "broken"))
     assert (caught.value.kind, caught.value.reason) == ("bad_cache_value", "broken")

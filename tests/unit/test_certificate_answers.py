@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from common.domain.events import BadEvent, BadValue, Skip
+from common.domain.events import BadEvent, Refused, Skip
 from common.servers.http import Answer
 from jobs.collection_cert_pre_processor.answers import (
     CONTENT_METADATA,
@@ -26,7 +26,7 @@ def error(status: int, code: str) -> Answer:
 
 
 REFUSALS = [Answer(401, {}), Answer(403, {}), Answer(414, {})]
-NO_ENTRY = [None, BadValue("Redis holds no JSON that can be used at key do_1")]
+NO_ENTRY = [None, Refused("bad_cache_value", "Redis holds no JSON that can be used at key do_1")]
 
 
 def test_the_user_is_result_response() -> None:

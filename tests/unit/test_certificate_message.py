@@ -17,7 +17,6 @@ from jobs.collection_cert_pre_processor.templates import Template, parse
 
 SETTINGS = Settings(
     topic="dev.generate.certificate.request",
-    failed_topic="dev.issue.certificate.failed",
     cert_domain_url="https://dev.sunbirded.org",
     cloud_storage_base_url="https://blob.example.org",
     cloud_storage_cname_url="https://obj.example.org",

@@ -1,4 +1,4 @@
-"""Whatever templates, rows and answers hold, a decision is a message, a skip or a BadEvent: nothing else is raised."""
+"""Whatever templates, rows and answers hold, a decision is a message, a skip or a Refused: nothing else is raised."""
 
 import json
 from datetime import UTC, datetime
@@ -8,15 +8,15 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.domain.events import BadEvent, Skip
+from common.domain.events import BadEvent, Refused, Skip
 from common.servers.http import Answer
 from jobs.collection_cert_pre_processor import answers, criteria, events, rules
 from jobs.collection_cert_pre_processor.events import CertificateRequest
-from jobs.collection_cert_pre_processor.rules import Decisions, Enrolment
+from jobs.collection_cert_pre_processor.rules import Decisions, EnrolmentRow
 from jobs.collection_cert_pre_processor.settings import Settings
 from jobs.collection_cert_pre_processor.templates import parse
 
-SETTINGS = Settings("out", "failed", "https://domain", "https://blob", "content")
+SETTINGS = Settings("out", "https://domain", "https://blob", "content")
 REQUEST = CertificateRequest(("u-1", "u-2"), "do_1", "b-1", True, 1_715_657_560_200)
 FIELDS = ["firstName", "rootOrgId", "userLocations", "status", "score", "name", "batchId"]
 
@@ -71,7 +71,7 @@ TEMPLATE = st.fixed_dictionaries(
     },
 )
 ENROLMENT = st.builds(
-    Enrolment,
+    EnrolmentRow,
     active=or_else(st.just(True), st.none() | st.just(False)),
     status=or_else(st.just(2), st.none() | st.integers(0, 1)),
     completed_on=st.none() | st.datetimes(timezones=st.just(UTC)),
@@ -85,7 +85,7 @@ AGGREGATES = st.dictionaries(
     st.sampled_from(["score:a", "score:b", "max_score:a", "max_score:b", "score:"]),
     or_else(st.floats(0, 10), st.floats()),
 )
-TYPES = or_else(st.sampled_from(["SelfAssess", "Resource", "", None]), st.just(BadEvent("content_api", "refused")))
+TYPES = or_else(st.sampled_from(["SelfAssess", "Resource", "", None]), st.just(Refused("content_api", "refused")))
 STATUS = or_else(st.just(200), st.sampled_from([400, 404, 403]))
 
 
@@ -118,9 +118,9 @@ CONTENT_ANSWER = answers_with("content", some(name=or_else(st.text(min_size=1)),
 )
 def test_every_template_ends_in_exactly_one_way(
     cert_templates: dict[str, dict[str, str]],
-    enrolment: Enrolment | None,
+    enrolment: EnrolmentRow | None,
     aggregates: dict[str, float],
-    content_types: dict[str, str | BadEvent | None],
+    content_types: dict[str, str | Refused | None],
     user_answer: Answer,
     course_answer: Answer,
 ) -> None:

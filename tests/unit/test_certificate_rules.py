@@ -9,23 +9,22 @@ from typing import Any
 import pytest
 
 from common.domain.aggregates import merge
-from common.domain.events import BadEvent, Skip
+from common.domain.events import Refused, Skip
 from jobs.collection_cert_pre_processor import answers, rules
-from jobs.collection_cert_pre_processor.events import CertificateRequest, decode
-from jobs.collection_cert_pre_processor.rules import Decisions, Enrolment
+from jobs.collection_cert_pre_processor.events import CertificateRequest, decode, narrowed
+from jobs.collection_cert_pre_processor.rules import Decisions, EnrolmentRow
 from jobs.collection_cert_pre_processor.settings import Settings
 from jobs.collection_cert_pre_processor.templates import parse
 
 SETTINGS = Settings(
     topic="dev.generate.certificate.request",
-    failed_topic="dev.issue.certificate.failed",
     cert_domain_url="https://dev.sunbirded.org",
     cloud_storage_base_url="https://blob",
     content_cloud_storage_container="content",
 )
 REQUEST = CertificateRequest(("u-1",), "do_1", "b-1", False, 1_715_657_560_200)
 COMPLETED_ON = datetime(2024, 5, 13, 20, 0, tzinfo=UTC)
-ENROLMENT = Enrolment(active=True, status=2, completed_on=COMPLETED_ON, issued_certificates=None)
+ENROLMENT = EnrolmentRow(active=True, status=2, completed_on=COMPLETED_ON, issued_certificates=None)
 USER = {"firstName": "Asha", "lastName": "Rao", "rootOrgId": "org-1"}
 
 COMPLETED = {"enrollment": {"status": 2}}
@@ -39,11 +38,11 @@ def template(criteria: object = COMPLETED, **fields: str) -> dict[str, str]:
 def decide(
     *templates: dict[str, str],
     request: CertificateRequest = REQUEST,
-    enrolment: Enrolment | None = ENROLMENT,
+    enrolment: EnrolmentRow | None = ENROLMENT,
     aggregates: Mapping[str, float] | None = None,
-    content_types: Mapping[str, str | BadEvent | None] | None = None,
-    user: Mapping[str, Any] | Skip | BadEvent = USER,
-    course_name: str | BadEvent = "Maths",
+    content_types: Mapping[str, str | Refused | None] | None = None,
+    user: Mapping[str, Any] | Skip | Refused = USER,
+    course_name: str | Refused = "Maths",
     settings: Settings = SETTINGS,
 ) -> Decisions:
     """What the job decides about u-1; the templates' keys are t-0, t-1, …; contents are of type SelfAssess."""
@@ -114,7 +113,7 @@ def test_a_template_without_usable_criteria_fails_alone(criteria: object) -> Non
 
 
 def test_a_user_who_cannot_be_read_fails_only_what_was_earned() -> None:
-    missing = BadEvent("user_api", "user read API answered 404 for user u-1")
+    missing = Refused("user_api", "user read API answered 404 for user u-1")
     decisions = decide(template(), template({"enrollment": {"status": 1}}), user=missing)
     assert (decisions.messages, decisions.skipped, decisions.failed) == ((), ("other_status",), (missing,))
 
@@ -133,7 +132,7 @@ def test_metadata_nowhere_with_suppression_off() -> None:
 
 
 def test_a_course_whose_name_cannot_be_had_fails_only_who_would_have_got_a_certificate() -> None:
-    missing = BadEvent("content_api", "content read API does not know course do_1")
+    missing = Refused("content_api", "content read API does not know course do_1")
     decisions = decide(template(), template({"user": {"rootOrgId": "org-2"}}), course_name=missing)
     assert (decisions.messages, decisions.skipped, decisions.failed) == ((), ("other_user",), (missing,))
 
@@ -141,18 +140,9 @@ def test_a_course_whose_name_cannot_be_had_fails_only_who_would_have_got_a_certi
 # The failed topic.
 
 
-def test_one_failed_message_for_all_faults_of_a_learner_with_the_event_as_it_came() -> None:
-    value = (
-        b'{"ets": 1, "edata": {"action": "issue-certificate", "batchId": "b-1", "courseId": "do_1",'
-        b' "userIds": ["u-1"]}}'
-    )
-    faults = [BadEvent("bad_template", "one"), BadEvent("user_api", "two"), BadEvent("user_api", "two")]
-    message = rules.failed_message(value, "u-1", faults, SETTINGS)
-    assert (message.topic, message.key) == ("dev.issue.certificate.failed", b"u-1")
-    assert json.loads(message.value) == {
-        **json.loads(value),
-        "metadata": {"validation_error": "one; two", "src": "CollectionCertPreProcessor"},
-    }
+def test_one_refusal_for_all_faults_of_a_learner() -> None:
+    faults = [Refused("bad_template", "one"), Refused("user_api", "two"), Refused("user_api", "two")]
+    assert rules.refused("u-1", faults) == Refused("bad_template", "one; two", "u-1")
 
 
 def test_of_several_learners_only_the_one_at_fault_is_to_be_replayed() -> None:
@@ -162,10 +152,7 @@ def test_of_several_learners_only_the_one_at_fault_is_to_be_replayed() -> None:
     )
     request = decode(value, 0)
     assert isinstance(request, CertificateRequest)
-    message = rules.failed_message(value, "u-2", [BadEvent("user_api", "no such user")], SETTINGS)
-    assert message.key == b"u-2"
-    replayed = decode(message.value, 0)
-    assert replayed == replace(request, user_ids=("u-2",))
+    assert decode(narrowed(value, "u-2"), 0) == replace(request, user_ids=("u-2",))
 
 
 # Enrolment criteria.
@@ -193,13 +180,13 @@ def test_a_template_that_wants_a_column_which_does_not_exist_fails_alone() -> No
     [
         (None, "not_enrolled"),
         (replace(ENROLMENT, active=False), "not_active"),
-        (Enrolment(None, None, None, None), "not_active"),  # a phantom row of the content state update
+        (EnrolmentRow(None, None, None, None), "not_active"),  # a phantom row of the content state update
         (replace(ENROLMENT, status=1), "other_status"),
         (replace(ENROLMENT, status=None), "other_status"),
         (replace(ENROLMENT, issued_certificates=[{"name": "COURSE", "identifier": "c-1"}]), "already_issued"),
     ],
 )
-def test_who_does_not_fulfil_the_enrolment_criteria_is_skipped(enrolment: Enrolment | None, skip: str) -> None:
+def test_who_does_not_fulfil_the_enrolment_criteria_is_skipped(enrolment: EnrolmentRow | None, skip: str) -> None:
     assert kinds(decide(template(), enrolment=enrolment)) == (0, [skip], [])
 
 
@@ -293,7 +280,7 @@ def test_contents_without_metadata_or_of_another_type_are_ignored(content_type: 
 
 
 def test_a_type_that_could_not_be_found_out_is_a_fault_even_with_suppression() -> None:
-    refused = BadEvent("content_api", "content read API answered 403 for a")
+    refused = Refused("content_api", "content read API answered 403 for a")
     decisions = decide(template(AT_LEAST_75), template(), aggregates={"score:a": 10.0}, content_types={"a": refused})
     assert (len(decisions.messages), decisions.failed) == (1, (refused,))
 
@@ -346,15 +333,17 @@ def test_every_template_is_decided_on_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("of_each", "expected"),
+    ("templates_by_learner", "expected"),
     [
         ([template(), template("criteria")], "issued"),
         ([template("criteria"), template({"enrollment": {"status": 1}})], "failed"),
         ([template({"enrollment": {"status": 1}})], "not_earned"),
     ],
 )
-def test_a_request_came_to_the_best_that_came_out_of_it(of_each: list[dict[str, str]], expected: str) -> None:
-    assert rules.effect(decide(of_one) for of_one in of_each) == expected
+def test_the_effect_of_a_request_is_the_best_of_its_learners(
+    templates_by_learner: list[dict[str, str]], expected: str
+) -> None:
+    assert rules.effect([decide(templates) for templates in templates_by_learner]) == expected
 
 
 def test_nothing_has_to_be_fetched_for_who_has_earned_nothing() -> None:

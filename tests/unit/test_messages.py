@@ -13,7 +13,7 @@ from common.domain.events import BadEvent
 from common.domain.messages import NAMESPACE, audit, certificate_request, deterministic_uuid, failed, repaired
 from tests.support.strategies import JsonObject, json_objects
 
-BAD = BadEvent("wrong_type", "event has a wrong userId: it is blue")
+BAD = "event has a wrong userId: it is blue"
 OURS = {"validation_error": "event has a wrong userId: it is blue", "src": "TheJob"}
 
 

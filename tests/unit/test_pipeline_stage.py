@@ -5,14 +5,14 @@ import gc
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 from pyflink.common import Row
 
 from common.config.model import BatchConfig, RetryConfig
-from common.domain.events import BadEvent, Skip
+from common.domain.events import BadEvent, Refused, Skip
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.messages import Message, failed
 from common.flink.group_commit import PatienceExhausted
@@ -24,7 +24,7 @@ from common.metrics import Metrics
 TIMESTAMP_MS = 1_715_677_960_002
 
 
-class Number(Job[int]):
+class Number(Job[int, str]):
     """Events are whole numbers in JSON; each is answered by a message, in the way that the test chooses."""
 
     name = "Number"
@@ -60,9 +60,13 @@ class Number(Job[int]):
         await asyncio.sleep(0)
         self.metrics = metrics
 
-    async def apply(self, events: Sequence[int]) -> Sequence[Outcome]:
+    def group_of(self, event: int) -> str:
+        return "all"
+
+    async def apply(self, events_by_group: Mapping[str, Sequence[int]]) -> Mapping[str, Sequence[Outcome]]:
+        (events,) = events_by_group.values()
         self.batches.append(list(events))
-        return [self.applying(event) for event in events]
+        return {"all": [self.applying(event) for event in events]}
 
     async def close(self) -> None:
         self.calls.append("close")
@@ -142,8 +146,8 @@ def run(test: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(test, timeout=30))
 
 
-def failed_row(value: bytes, kind: str, reason: str, key: str | None = "key") -> Row:
-    message = failed("failed", "Number", value, BadEvent(kind, reason), key)
+def failed_row(value: bytes, reason: str, key: str | None = "key") -> Row:
+    message = failed("failed", "Number", value, reason, key)
     return Row(message.topic, message.key, message.value)
 
 
@@ -170,7 +174,7 @@ def test_an_event_becomes_the_rows_of_its_messages(job: Number) -> None:
 
 def test_a_bad_event_becomes_one_row_for_the_failed_topic(job: Number) -> None:
     stage, group = opened(job)
-    assert invoke(stage, b'"bad"') == [[failed_row(b'"bad"', "wrong_type", "event is bad")]]
+    assert invoke(stage, b'"bad"') == [[failed_row(b'"bad"', "event is bad")]]
     assert job.batches == []
     assert reported(stage, group) == {
         "events_in": 1,
@@ -182,7 +186,7 @@ def test_a_bad_event_becomes_one_row_for_the_failed_topic(job: Number) -> None:
 def test_a_key_that_stands_for_no_user_id_is_not_passed_on(job: Number) -> None:
     stage, _ = opened(job)
     rows = invoke(stage, b'"bad"', key="\0-1719")
-    assert rows == [[failed_row(b'"bad"', "wrong_type", "event is bad", None)]]
+    assert rows == [[failed_row(b'"bad"', "event is bad", None)]]
     assert rows[0][0][1] is None
 
 
@@ -197,16 +201,16 @@ def test_a_bug_of_the_decoder_costs_its_event_alone(job: Number) -> None:
     stage, group = opened(job)
     rows = invoke(stage, b'"bug"', b"1")
     reason = "internal error: ZeroDivisionError: a bug of the decoder"
-    assert rows == [[failed_row(b'"bug"', "internal_error", reason)], [Row("out", b"key", b"1")]]
+    assert rows == [[failed_row(b'"bug"', reason)], [Row("out", b"key", b"1")]]
     assert reported(stage, group)["reason=internal_error.failed"] == 1
 
 
 def test_an_event_that_its_rows_show_to_be_bad_goes_to_the_failed_topic(job: Number) -> None:
-    bad = BadEvent("content_not_in_course", "content is not part of the course")
-    job.applying = lambda event: bad if event == 2 else [Message("out", b"%d" % event)]
+    bad = Refused("content_not_in_course", "content is not part of the course")
+    job.applying = lambda event: [bad] if event == 2 else [Message("out", b"%d" % event)]
     stage, group = opened(job)
     rows = invoke(stage, b"1", b"2", b"3")
-    assert rows == [[Row("out", None, b"1")], [failed_row(b"2", bad.kind, bad.reason)], [Row("out", None, b"3")]]
+    assert rows == [[Row("out", None, b"1")], [failed_row(b"2", bad.reason)], [Row("out", None, b"3")]]
     assert job.batches == [[1, 2, 3]]
     assert reported(stage, group)["reason=content_not_in_course.failed"] == 1
 
@@ -222,7 +226,7 @@ def test_a_bug_of_the_rules_costs_its_event_alone(job: Number) -> None:
     assert rows == [
         [Row("out", None, b"100")],
         [Row("out", None, b"50")],
-        [failed_row(b"0", "internal_error", reason)],
+        [failed_row(b"0", reason)],
         [Row("out", None, b"25")],
     ]
     assert reported(stage, group)["reason=internal_error.failed"] == 1

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.domain.events import BadValue
+from common.domain.events import Refused
 from services.assessment import (
     CAPTURED,
     EMPTY,
@@ -164,7 +164,7 @@ def test_the_content_must_be_a_leaf_node_where_those_are_known() -> None:
     assert check_content(attempt, {"do_1", "do_2"}) == attempt
     invalid = Invalid("u", "do_1", attempt.message)
     assert check_content(attempt, {"do_2"}) == invalid
-    assert check_content(attempt, BadValue("no set")) == invalid
+    assert check_content(attempt, Refused("bad_cache_value", "no set")) == invalid
 
 
 def test_results_are_texts_by_content() -> None:

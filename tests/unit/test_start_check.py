@@ -1,7 +1,7 @@
 """What stops the start of a job and what does not; the servers themselves are in tests/integration/test_security.py."""
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from common.servers import kafka
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 
 
-class Opening(Job[bytes]):
+class Opening(Job[bytes, bytes]):
     """A job whose servers do what ``opening`` does."""
 
     name = "Opening"
@@ -36,7 +36,10 @@ class Opening(Job[bytes]):
         self._session = lambda: None  # cannot be pickled
         self._opening()
 
-    async def apply(self, events: Sequence[bytes]) -> Sequence[Outcome]:
+    def group_of(self, event: bytes) -> bytes:
+        raise NotImplementedError
+
+    async def apply(self, events_by_group: Mapping[bytes, Sequence[bytes]]) -> Mapping[bytes, Sequence[Outcome]]:
         raise NotImplementedError
 
     async def close(self) -> None:
