@@ -9,6 +9,7 @@ from itertools import accumulate, islice
 
 from benchmarks.load import Event, Load, PlainDriver
 from benchmarks.rows import open_cassandra, write_rows
+from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import to_datetime
 from common.metrics import Metrics
@@ -67,8 +68,8 @@ class ActivityLoad(Load):
     """
 
     module = "jobs.activity_aggregate_updater"
-    input_topic = "coursebatch.job.request"
-    output_topic = "telemetry.raw"
+    input_topic = topics.BATCH_JOB_REQUEST
+    output_topic = topics.TELEMETRY_RAW
     messages_per_event = 7
     """Two for each content; :meth:`events_done` is exact."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.load import Event, Load, PlainDriver
 from benchmarks.rows import open_cassandra
+from common.domain import topics
 from common.domain.attempts import AssessmentEvent, decode
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import to_datetime
@@ -37,8 +38,8 @@ class AssessmentLoad(Load):
     """Every event is a new attempt of a random user at a random content of a random course."""
 
     module = "jobs.assessment_aggregator"
-    input_topic = "telemetry.assess"
-    output_topic = "issue.certificate.request"
+    input_topic = topics.ASSESS
+    output_topic = topics.ISSUE_CERTIFICATE_REQUEST
     messages_per_event = 1
 
     def __init__(self, users: int = 2_000, attempts_before: int = 0, other_attempts: int = 0) -> None:

@@ -12,7 +12,7 @@ import psutil
 from benchmarks.http_services import HttpServices
 from benchmarks.load import Event, Load, PlainDriver
 from benchmarks.rows import aggregates, open_cassandra, write_rows
-from common.domain import messages
+from common.domain import messages, topics
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import to_datetime
@@ -38,8 +38,8 @@ class CertificateLoad(Load):
     """
 
     module = "jobs.collection_cert_pre_processor"
-    input_topic = "issue.certificate.request"
-    output_topic = "generate.certificate.request"
+    input_topic = topics.ISSUE_CERTIFICATE_REQUEST
+    output_topic = topics.GENERATE_CERTIFICATE_REQUEST
     messages_per_event = 1
 
     def __init__(self, delay_ms: int = 5) -> None:

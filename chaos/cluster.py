@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from jobs import JOBS
 from local import jars
 from local.flink import FREQUENT_CHECKPOINTS
 from local.http_services import HttpServices, job_settings
 from local.package import build_archive
 from local.process import start_ended
 from local.world import World
-
-JOBS = ("assessment_aggregator", "activity_aggregate_updater", "collection_cert_pre_processor")
 
 OPTIONS = {
     **FREQUENT_CHECKPOINTS,
@@ -56,7 +55,7 @@ class Cluster:
     def submit(self, name: str, savepoint: str | None = None, parallelism: int = 1, edits: Sequence[Edit] = ()) -> None:
         """`flink run` of one job, with its code changed by `edits`. Raises LocalWorldError."""
         self.jobs[name] = self.world.flink.submit(
-            f"jobs.{name}",
+            JOBS[name],
             archive=self._archive(name, (*self.edits, *edits)),
             jar=jars.FLINK_CONNECTOR_JAR,
             parallelism=parallelism,
@@ -65,7 +64,7 @@ class Cluster:
             environment={
                 **self.world.job_environment(),
                 "AGGREGATES__KAFKA__ENV": self.environment,
-                **job_settings(self.services.base_url)[name],
+                **job_settings(self.services.base_url).get(name, {}),
             },
         )
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
-from chaos.cluster import JOBS, Cluster, Edit
+from chaos.cluster import Cluster, Edit
+from jobs import JOBS
 from local.http_services import CONTENT, SEARCH, USER, Switch
 from local.process import Server
 
@@ -62,14 +63,14 @@ def _misbehave(cluster: Cluster, switch: Switch) -> None:
 
 
 def _rescale(cluster: Cluster) -> None:
-    name = cluster.source.choice(JOBS)
+    name = cluster.source.choice(list(JOBS))
     for parallelism in (2, 1):
         cluster.submit(name, cluster.stop_with_savepoint(name), parallelism)
         cluster.wait_until_recovered(checkpoints=1)
 
 
 def _change_code(cluster: Cluster) -> None:
-    name = cluster.source.choice(JOBS)
+    name = cluster.source.choice(list(JOBS))
     edits: Sequence[Edit] = [Edit("common/flink/stage.py", "", "\nCHANGED = True\n")]
     cluster.submit(name, cluster.stop_with_savepoint(name), edits=edits)
 

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from common.domain import topics
 from local import generator
 from local.generator import Course
 
-ATTEMPTS, COMPLETIONS = "telemetry.assess", "coursebatch.job.request"
-FAILED_TOPIC = {ATTEMPTS: "telemetry.assess.failed", COMPLETIONS: "activity.agg.failed"}
+ATTEMPTS, COMPLETIONS = topics.ASSESS, topics.BATCH_JOB_REQUEST
+FAILED_TOPIC = {ATTEMPTS: topics.ASSESS_FAILED, COMPLETIONS: topics.ACTIVITY_AGG_FAILED}
 
 LEARNERS = 60
 QUESTIONS = 10

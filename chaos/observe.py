@@ -12,14 +12,16 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from chaos.cluster import POLL_SECONDS
 from chaos.load import FAILED_TOPIC, Load
 from chaos.oracle import Observed, Sent
+from common.domain import topics
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from common.domain.events import to_time_ms
 from common.domain.messages import repaired
 from local.errors import LocalWorldError
 from local.tables import Tables
 
-AUDITS, REQUESTS, CERTIFICATES = "telemetry.raw", "issue.certificate.request", "generate.certificate.request"
-FAILED = (*FAILED_TOPIC.values(), "issue.certificate.failed")
+AUDITS, REQUESTS = topics.TELEMETRY_RAW, topics.ISSUE_CERTIFICATE_REQUEST
+CERTIFICATES = topics.GENERATE_CERTIFICATE_REQUEST
+FAILED = (*FAILED_TOPIC.values(), topics.ISSUE_CERTIFICATE_FAILED)
 
 _BROKER_TIMEOUT_SECONDS = 60
 

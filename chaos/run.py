@@ -11,20 +11,22 @@ from dataclasses import dataclass, field
 import msgspec
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from chaos.cluster import JOBS, POLL_SECONDS, RECOVERY_TIMEOUT_SECONDS, Cluster
+from chaos.cluster import POLL_SECONDS, RECOVERY_TIMEOUT_SECONDS, Cluster
 from chaos.faults import FAULTS
-from chaos.load import ATTEMPTS, COMPLETIONS, PASS_PERCENT, Load
-from chaos.observe import REQUESTS, Messages, read_rows
+from chaos.load import PASS_PERCENT, Load
+from chaos.observe import Messages, read_rows
 from chaos.oracle import Problem, compare
 from chaos.sabotage import Sabotage
+from common.domain import redis_databases, topics
+from jobs import JOBS, config_class
 from local import generator
 from local.errors import LocalWorldError
 from local.http_services import HttpServices
 from local.tables import Tables
-from local.world import TOPICS, World
+from local.world import World
 
 ENVIRONMENT = "chaos"
-INPUTS = dict(zip(JOBS, (ATTEMPTS, COMPLETIONS, REQUESTS), strict=True))
+INPUTS = {name: config_class(name).input_topic for name in JOBS}
 EVENTS_PER_SECOND = 60
 QUIET_EVERY_SECONDS, QUIET_SECONDS = 10, 3
 QUIET_EVENTS_PER_SECOND = 1.5
@@ -94,7 +96,7 @@ class Run:
 @contextmanager
 def start_jobs(world: World, pause_seconds: float, sabotage: Sabotage, report: Callable[[str], None]) -> Iterator[Run]:
     """Submits the jobs on topics and HTTP services of their own; `world` is left to itself at the end."""
-    world.kafka.create_topics(f"{ENVIRONMENT}.{topic}" for topic in TOPICS)
+    world.kafka.create_topics(f"{ENVIRONMENT}.{topic}" for topic in topics.ALL)
     with (
         HttpServices() as services,
         closing(Messages(world.kafka.bootstrap_servers, ENVIRONMENT)) as messages,
@@ -172,7 +174,7 @@ def _events_per_second(seconds: float) -> float:
 def _prepare(cluster: Cluster, load: Load) -> None:
     """What other services would have written."""
     cluster.world.publish_relations(load.course)
-    with cluster.world.redis.client(db=5) as contents:
+    with cluster.world.redis.client(db=redis_databases.CONTENTS) as contents:
         for content_id in load.course.contents:
             content_type = "SelfAssess" if content_id in load.course.quizzes else "Resource"
             contents.set(content_id, msgspec.json.encode({"contentType": content_type}))

@@ -24,15 +24,7 @@ from common.domain.events import BadEvent
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.messages import repaired
 from common.servers.kafka import check_login, client_properties
-from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
-from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
-from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
-
-JOBS: dict[str, type[JobConfig]] = {
-    "assessment_aggregator": AssessmentAggregatorConfig,
-    "activity_aggregate_updater": ActivityAggregateUpdaterConfig,
-    "collection_cert_pre_processor": CollectionCertPreProcessorConfig,
-}
+from jobs import JOBS, config_class
 
 TIMEOUT_SECONDS = 30.0
 BATCH_SIZE = 500
@@ -57,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="count, send nothing, and stay where it is")
     options = parser.parse_args(arguments)
     try:
-        config = load(JOBS[options.job], options.config)
+        config = load(config_class(options.job), options.config)
     except ConfigError as error:
         parser.exit(2, f"{error}\n")
     try:

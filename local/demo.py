@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from common.domain import topics
 from common.domain.aggregates import ACTIVITY_TYPE, context_id, merge
 from local import generator, story, supervisor
 from local.config import load_config
@@ -26,11 +27,12 @@ from local.http_services import HttpServices, job_settings
 from local.readers import HIERARCHY_KEYSPACE, HIERARCHY_TABLES, Readers, progress_report
 from local.story import Learner, Story
 from local.tables import Tables
-from local.world import TOPICS, World
+from local.world import World
 
-ATTEMPTS, COMPLETIONS = "telemetry.assess", "coursebatch.job.request"
-REQUESTS, AUDITS, CERTIFICATES = "issue.certificate.request", "telemetry.raw", "generate.certificate.request"
-FAILED = ("telemetry.assess.failed", "activity.agg.failed", "issue.certificate.failed")
+ATTEMPTS, COMPLETIONS = topics.ASSESS, topics.BATCH_JOB_REQUEST
+REQUESTS, AUDITS = topics.ISSUE_CERTIFICATE_REQUEST, topics.TELEMETRY_RAW
+CERTIFICATES = topics.GENERATE_CERTIFICATE_REQUEST
+FAILED = (topics.ASSESS_FAILED, topics.ACTIVITY_AGG_FAILED, topics.ISSUE_CERTIFICATE_FAILED)
 
 TIMEOUT_SECONDS = 90.0
 """Without anything new: a slow machine gets as long as it makes progress."""
@@ -63,7 +65,7 @@ def _run(stack: ExitStack) -> int:
     told = story.tell(run)
     # Topics of its own, so that no run sees what another one has left.
     environment = f"demo-{run}"
-    world.kafka.create_topics(f"{environment}.{topic}" for topic in TOPICS)
+    world.kafka.create_topics(f"{environment}.{topic}" for topic in topics.ALL)
     _prepare(told, world, tables, services)
     readers = Readers(config, world, services.base_url, environment)
     stack.callback(readers.stop)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from common.domain import topics
 from local import generator
 
 _DAY_MS = 86_400_000
@@ -136,7 +137,7 @@ class _Teller:
         self.attempts: list[bytes] = []
         self.completions: list[bytes] = []
         self.attempt_requests = 0
-        self.failed = {"telemetry.assess.failed": 0, "activity.agg.failed": 0}
+        self.failed = {topics.ASSESS_FAILED: 0, topics.ACTIVITY_AGG_FAILED: 0}
 
     def learner(
         self, name: str, about: str, old_agg: Mapping[str, int] | None = None, gets_certificate: bool = False
@@ -177,7 +178,7 @@ class _Teller:
             b"\xff\xfe not even text",
         ]
         self.attempts += bad
-        self.failed["telemetry.assess.failed"] += len(bad)
+        self.failed[topics.ASSESS_FAILED] += len(bad)
 
     def complete(self, learner: Learner, content_ids: Sequence[str]) -> None:
         """The learner finishes contents; the Course Service sends them in one event."""
@@ -197,7 +198,7 @@ class _Teller:
         unknown = generator.Course("do_unknown", self._course.batch_id, ())
         self.completions.append(generator.encode(generator.completion(unknown, "somebody", ["do_1"], self._now_ms)))
         self.completions.append(b'{"edata": {"action": "batch-enrolment-update"')
-        self.failed["activity.agg.failed"] += 2
+        self.failed[topics.ACTIVITY_AGG_FAILED] += 2
 
     def _send(self, event: dict[str, Any]) -> None:
         self.attempts.append(generator.encode(event))

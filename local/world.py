@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from common.config.model import CassandraConfig
+from common.domain import redis_databases, topics
 from local import generator, jars
 from local.config import Config
 from local.flink import FlinkCluster
@@ -24,18 +25,6 @@ from schema.apply import apply_schema
 
 ENVIRONMENT = "dev"
 """The first part of the names of all topics of the local world."""
-
-TOPICS = (
-    "telemetry.assess",
-    "telemetry.assess.failed",
-    "coursebatch.job.request",
-    "activity.agg.failed",
-    "telemetry.raw",
-    "issue.certificate.request",
-    "generate.certificate.request",
-    "issue.certificate.failed",
-)
-"""Of the three jobs, without the environment."""
 
 KAFKA, CASSANDRA, REDIS, FLINK = "kafka", "cassandra", "redis", "flink"
 ALL = frozenset({KAFKA, CASSANDRA, REDIS, FLINK})
@@ -116,7 +105,7 @@ class World:
             if CASSANDRA in self._names:
                 self.apply_schema()
             if KAFKA in self._names:
-                self.kafka.create_topics(f"{ENVIRONMENT}.{topic}" for topic in TOPICS)
+                self.kafka.create_topics(f"{ENVIRONMENT}.{topic}" for topic in topics.ALL)
         except BaseException:
             self.stop()
             raise
@@ -154,7 +143,7 @@ class World:
 
     def publish_relations(self, *courses: Course) -> None:
         """Fills the relation cache with the sets that describe the courses, as the publishing of a course does."""
-        with self.redis.client(db=10) as relations:
+        with self.redis.client(db=redis_databases.RELATIONS) as relations:
             for course in courses:
                 for key, members in generator.relation_sets(course).items():
                     relations.sadd(key, *members)

@@ -23,6 +23,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from common.domain import redis_databases, topics
+
 PREFIX = "AGGREGATES__"
 """Of every variable. Two underscores: Kubernetes sets ``AGGREGATES_PORT`` where a service is named ``aggregates``."""
 
@@ -105,6 +107,7 @@ Texts = Annotated[tuple[Text, ...], Strict(False), Field(min_length=1)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 UrlPrefix = Annotated[str, AfterValidator(_url_prefix)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
+Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 Properties = dict[Annotated[str, AfterValidator(_no_own_key)], Annotated[str, BeforeValidator(_property)]]
 Secret = SecretStr | None
 """A key of this type has a twin ``<key>_file``. Only :func:`load` knows where its value came from."""
@@ -160,6 +163,19 @@ class RedisTlsConfig(TlsFiles):
     verify: Literal["hostname", "certificate", "none"] = "hostname"
 
 
+class TopicsConfig(Section):
+    """Whole names of single topics; None: ``<env>.<the topic's own name>``."""
+
+    telemetry_assess: Topic | None = None
+    telemetry_assess_failed: Topic | None = None
+    coursebatch_job_request: Topic | None = None
+    activity_agg_failed: Topic | None = None
+    telemetry_raw: Topic | None = None
+    issue_certificate_request: Topic | None = None
+    issue_certificate_failed: Topic | None = None
+    generate_certificate_request: Topic | None = None
+
+
 class KafkaConfig(Section):
     """The cluster, how to log in to it, and the prefix of topics and consumer group."""
 
@@ -174,6 +190,7 @@ class KafkaConfig(Section):
     sasl_password: Secret = None
     sasl_password_file: Text | None = None
     tls: KafkaTlsConfig = KafkaTlsConfig()
+    topics: TopicsConfig = TopicsConfig()
     consumer_properties: Properties = {}
     producer_properties: Properties = {}
 
@@ -187,8 +204,9 @@ class KafkaConfig(Section):
         return self
 
     def topic(self, name: str) -> str:
-        """The name in the cluster of a topic: ``dev.telemetry.assess`` of ``telemetry.assess``."""
-        return f"{self.env}.{name}"
+        """The name that a topic of :mod:`common.domain.topics` has in the cluster: ``dev.telemetry.assess``."""
+        own: str | None = getattr(self.topics, topics.key(name))
+        return own or f"{self.env}.{name}"
 
 
 class CassandraConfig(Section):
@@ -231,9 +249,9 @@ class RedisConfig(Section):
     password: Secret = None
     password_file: Text | None = None
     tls: RedisTlsConfig = RedisTlsConfig()
-    relation_database: RedisDatabase = 10
-    content_database: RedisDatabase = 5
-    collection_database: RedisDatabase = 0
+    relation_database: RedisDatabase = redis_databases.RELATIONS
+    content_database: RedisDatabase = redis_databases.CONTENTS
+    collection_database: RedisDatabase = redis_databases.COLLECTIONS
     connect_timeout_ms: Positive = 2_000
     request_timeout_ms: Positive = 2_000
 

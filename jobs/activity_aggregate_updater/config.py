@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from common.config.model import BaseUrl, CacheConfig, JobConfig, Positive
+from common.domain import topics
 
 
 class SearchCacheConfig(CacheConfig):
@@ -15,8 +16,8 @@ class ActivityAggregateUpdaterConfig(JobConfig):
     """Finished contents in, completion counts and the progress of enrolments out."""
 
     consumer_group: ClassVar[str] = "activity-aggregate-updater-group"
-    input_topic: ClassVar[str] = "coursebatch.job.request"
-    failed_topic: ClassVar[str] = "activity.agg.failed"
+    input_topic: ClassVar[str] = topics.BATCH_JOB_REQUEST
+    failed_topic: ClassVar[str] = topics.ACTIVITY_AGG_FAILED
 
     module_aggs: bool = True
     deduplication_seconds: Positive = 7 * 24 * 3600

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
+from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import Refused, to_datetime
 from common.flink.job import Job, Outcome
@@ -37,8 +38,8 @@ class ActivityAggregateUpdater(Job[ContentsCompleted, EnrolmentKey]):
         config = self._config
         self._counts = metrics.counts
         self._settings = Settings(
-            audit_topic=config.kafka.topic("telemetry.raw"),
-            certificate_topic=config.kafka.topic("issue.certificate.request"),
+            audit_topic=config.kafka.topic(topics.TELEMETRY_RAW),
+            certificate_topic=config.kafka.topic(topics.ISSUE_CERTIFICATE_REQUEST),
             module_aggs=config.module_aggs,
             recount_after_ms=config.deduplication_seconds * 1000,
         )

@@ -3,14 +3,15 @@
 from typing import ClassVar
 
 from common.config.model import CacheConfig, JobConfig, TimeZone, UrlPrefix
+from common.domain import topics
 
 
 class AssessmentAggregatorConfig(JobConfig):
     """Assessment attempts in, best scores in user_activity_agg out."""
 
     consumer_group: ClassVar[str] = "assessment-aggregator-group"
-    input_topic: ClassVar[str] = "telemetry.assess"
-    failed_topic: ClassVar[str] = "telemetry.assess.failed"
+    input_topic: ClassVar[str] = topics.ASSESS
+    failed_topic: ClassVar[str] = topics.ASSESS_FAILED
 
     skip_missing_records: bool = False
     content_read_api: UrlPrefix

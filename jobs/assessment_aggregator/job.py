@@ -6,7 +6,7 @@ from functools import partial
 from itertools import chain, islice
 from zoneinfo import ZoneInfo
 
-from common.domain import attempts
+from common.domain import attempts, topics
 from common.domain.attempts import AssessmentEvent
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import Refused, to_datetime, usable, value_or_refused
@@ -47,7 +47,7 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
         config = self._config
         self._counts = metrics.counts
         self._settings = Settings(
-            certificate_topic=config.kafka.topic("issue.certificate.request"),
+            certificate_topic=config.kafka.topic(topics.ISSUE_CERTIFICATE_REQUEST),
             time_zone=ZoneInfo(config.agg_details_time_zone),
         )
         self._cassandra = Cassandra(config.cassandra, metrics)

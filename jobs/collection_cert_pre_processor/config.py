@@ -3,14 +3,15 @@
 from typing import ClassVar
 
 from common.config.model import BaseUrl, CacheConfig, JobConfig, Text, Texts, TimeZone
+from common.domain import topics
 
 
 class CollectionCertPreProcessorConfig(JobConfig):
     """Requests to check for a certificate in, requests to generate one out."""
 
     consumer_group: ClassVar[str] = "collection-cert-pre-processor-group"
-    input_topic: ClassVar[str] = "issue.certificate.request"
-    failed_topic: ClassVar[str] = "issue.certificate.failed"
+    input_topic: ClassVar[str] = topics.ISSUE_CERTIFICATE_REQUEST
+    failed_topic: ClassVar[str] = topics.ISSUE_CERTIFICATE_FAILED
 
     supported_content_types: Texts = ("SelfAssess",)
     enable_suppress_exception: bool = True

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
+from common.domain import topics
 from common.domain.aggregates import SCORE, contents_of
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import Refused, Skip, value_or_refused
@@ -69,7 +70,7 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
         config = self._config
         self._counts = metrics.counts
         self._settings = Settings(
-            topic=config.kafka.topic("generate.certificate.request"),
+            topic=config.kafka.topic(topics.GENERATE_CERTIFICATE_REQUEST),
             cert_domain_url=config.cert_domain_url,
             cloud_storage_base_url=config.cloud_storage_base_url,
             content_cloud_storage_container=config.content_cloud_storage_container,

@@ -12,6 +12,7 @@ import pytest
 from cassandra.cluster import Session
 from confluent_kafka import Consumer, TopicPartition
 
+from common.domain import topics
 from common.domain.events import to_time_ms
 from local import generator
 from local.flink import FREQUENT_CHECKPOINTS, FlinkCluster
@@ -20,8 +21,8 @@ from tests.conftest import Topics
 from tests.support.job_topics import JobTopics
 from tests.support.waiting import wait_until
 
-INPUT, FAILED = "coursebatch.job.request", "activity.agg.failed"
-AUDITS, REQUESTS = "telemetry.raw", "issue.certificate.request"
+INPUT, FAILED = topics.BATCH_JOB_REQUEST, topics.ACTIVITY_AGG_FAILED
+AUDITS, REQUESTS = topics.TELEMETRY_RAW, topics.ISSUE_CERTIFICATE_REQUEST
 T0 = 1_715_657_560_000
 LEARNERS, EVENTS_OF_EACH = 60, 16
 COURSE = generator.course(random.randrange(1_000_000, 2_000_000))

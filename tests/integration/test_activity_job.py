@@ -13,6 +13,7 @@ import pytest
 from cassandra.cluster import Session
 from confluent_kafka import Message
 
+from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
 from common.domain.relations import leaf_nodes_key
 from jobs.activity_aggregate_updater.events import ContentsCompleted
@@ -28,8 +29,8 @@ from tests.support.job_topics import JobTopics
 from tests.support.minicluster import MiniCluster
 from tests.support.waiting import wait_until
 
-INPUT, FAILED = "coursebatch.job.request", "activity.agg.failed"
-AUDITS, REQUESTS = "telemetry.raw", "issue.certificate.request"
+INPUT, FAILED = topics.BATCH_JOB_REQUEST, topics.ACTIVITY_AGG_FAILED
+AUDITS, REQUESTS = topics.TELEMETRY_RAW, topics.ISSUE_CERTIFICATE_REQUEST
 
 
 class Job:

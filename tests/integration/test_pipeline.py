@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.domain.messages import repaired
+from jobs import JOBS
 from local import jars
 from local.config import REPOSITORY
 from local.flink import FLINK_CONF, FlinkCluster
@@ -22,8 +23,6 @@ from tests.support.job_topics import JobTopics
 from tests.support.minicluster import MiniCluster
 from tests.support.strategies import T0
 from tests.support.waiting import wait_until
-
-JOBS = ("assessment_aggregator", "activity_aggregate_updater", "collection_cert_pre_processor")
 
 MAX_BATCH_SIZE = 4
 
@@ -65,7 +64,7 @@ def _run(module: str, *arguments: str, world: World, log_folder: Path) -> Any:
 
 
 def test_operators_have_the_names_and_uids_that_savepoints_hold(world: World, tmp_path: Path) -> None:
-    modules = [f"jobs.{job}" for job in JOBS]
+    modules = list(JOBS.values())
     graphs = _run("tests.support.stream_graph", *modules, world=world, log_folder=tmp_path)
     assert graphs == dict.fromkeys(modules, OPERATORS)
 

@@ -11,11 +11,12 @@ import redis
 from cassandra.cluster import Session
 from confluent_kafka import Consumer
 
+from common.domain import topics
 from local.config import Config, load_config
 from local.errors import LocalWorldError
 from local.prerequisites import find_java
 from local.servers import Cassandra, Redis
-from local.world import ENVIRONMENT, REDIS, TOPICS, World
+from local.world import ENVIRONMENT, REDIS, World
 from tests.conftest import Topics
 
 
@@ -27,7 +28,7 @@ def other_config(tmp_path: Path) -> Config:
 
 def test_all_topics_are_there_with_the_configured_partitions(world: World) -> None:
     found = world.kafka.admin().list_topics(timeout=30).topics
-    assert {f"{ENVIRONMENT}.{topic}" for topic in TOPICS} <= set(found)
+    assert {f"{ENVIRONMENT}.{topic}" for topic in topics.ALL} <= set(found)
     assert len(found[f"{ENVIRONMENT}.telemetry.assess"].partitions) == world.config.kafka.partitions
 
 

@@ -86,8 +86,8 @@ def main(gate: str) -> None:
     options.set_string("python.fn-execution.bundle.time", "600000")
     options.set_string("execution.buffer-timeout.interval", "1 s")
     environment = StreamExecutionEnvironment.get_execution_environment(options)
-    source = source_sink.source(config, config.kafka.topic(INPUT), Gated.user_id_path)
-    job = Gated(Path(gate), config.kafka.topic("failed"), config.kafka.topic(OUTPUT))
+    source = source_sink.source(config, f"{config.kafka.env}.{INPUT}", Gated.user_id_path)
+    job = Gated(Path(gate), f"{config.kafka.env}.failed", f"{config.kafka.env}.{OUTPUT}")
     stage.build(environment, source, source_sink.sink(config), job)
     environment.execute("gated")
 

@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.domain.events import BadEvent, Refused, Skip
+from common.domain.events import Refused, Skip, value_or_refused
 from common.servers.http import Answer
 from jobs.collection_cert_pre_processor import answers, criteria, events, rules
 from jobs.collection_cert_pre_processor.events import CertificateRequest
@@ -133,8 +133,8 @@ def test_every_template_ends_in_exactly_one_way(
             content_types=content_types,
             settings=SETTINGS,
         )
-        user: Any = _or_bad_event(lambda: answers.user("u-1", user_answer))
-        course_name: Any = _or_bad_event(lambda: answers.course_name("do_1", course_answer))
+        user: Any = value_or_refused(lambda: answers.user("u-1", user_answer))
+        course_name: Any = value_or_refused(lambda: answers.course_name("do_1", course_answer))
         return rules.issue(REQUEST, "u-1", selected, user=user, course_name=course_name, settings=SETTINGS)
 
     decisions = decide()
@@ -151,7 +151,7 @@ def test_what_caches_and_the_content_api_say_never_stops_the_job(answer: Answer,
     entry = answers.CONTENT_METADATA.decode(json.dumps(cached))
     assert isinstance(answers.cached_course_name(entry), str | None)
     assert isinstance(answers.cached_content_type(entry), str | None)
-    assert isinstance(_or_bad_event(lambda: answers.content_type("a", answer)), str | BadEvent | None)
+    assert isinstance(value_or_refused(lambda: answers.content_type("a", answer)), str | Refused | None)
 
 
 @settings(deadline=None)
@@ -181,18 +181,11 @@ EDATA = st.fixed_dictionaries(
     | st.binary()
 )
 def test_every_kafka_value_is_a_request_or_skipped_or_failed(value: bytes) -> None:
-    request = _or_bad_event(lambda: events.decode(value, 1))
+    request = value_or_refused(lambda: events.decode(value, 1))
     if isinstance(request, CertificateRequest):
         for user_id in request.user_ids:
             alone = events.decode(events.narrowed(value, user_id), 1)
             assert isinstance(alone, CertificateRequest)
             assert alone.user_ids == (user_id,)
     else:
-        assert isinstance(request, Skip | BadEvent)
-
-
-def _or_bad_event(call: Any) -> Any:
-    try:
-        return call()
-    except BadEvent as error:
-        return error
+        assert isinstance(request, Skip | Refused)

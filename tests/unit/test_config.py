@@ -14,20 +14,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic_core import PydanticUndefined
 
+import jobs
 from common.config import loader as configuration
 from common.config.loader import ConfigError, load, parse_arguments, print_config, variable
 from common.config.model import JobConfig, Section
-from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
+from common.domain import topics
+from jobs import config_class
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
 from reports.config import ReportsConfig
 from services.config import ServicesConfig
 
-JOBS: list[type[JobConfig]] = [
-    AssessmentAggregatorConfig,
-    ActivityAggregateUpdaterConfig,
-    CollectionCertPreProcessorConfig,
-]
+JOBS = [config_class(name) for name in jobs.JOBS]
 REPOSITORY = Path(__file__).parents[2]
 SECRET = "hunter2!"
 
@@ -100,7 +98,7 @@ class TestPackagedFile:
         def remove_defaults(model: Any, section: dict[str, Any]) -> None:
             for key, field in model.model_fields.items():
                 inner = configuration._section(field)
-                if inner:
+                if inner and key in section:
                     remove_defaults(inner, section[key])
                 elif field.default is not PydanticUndefined:
                     section.pop(key, None)
@@ -140,8 +138,12 @@ class TestNames:
     def test_group_can_be_chosen(self) -> None:
         assert load(JOBS[0], environ={"AGGREGATES__KAFKA__GROUP_ID": "mine"}).group_id == "mine"
 
-    def test_topics_begin_with_the_environment(self) -> None:
-        assert load(JOBS[0], environ={}).kafka.topic("telemetry.assess") == "dev.telemetry.assess"
+    @pytest.mark.parametrize("topic", topics.ALL)
+    def test_topics_begin_with_the_environment_unless_they_have_names_of_their_own(self, topic: str) -> None:
+        assert load(JOBS[0], environ={}).kafka.topic(topic) == f"dev.{topic}"
+        environ = {f"AGGREGATES__KAFKA__TOPICS__{topics.key(topic).upper()}": "their-name"}
+        kafka = load(JOBS[0], environ=environ).kafka
+        assert [kafka.topic(other) for other in topics.ALL if kafka.topic(other) != f"dev.{other}"] == ["their-name"]
 
 
 # Values for keys that a rule of their own or of two keys together restricts, with what else has to be set then.
