@@ -23,7 +23,7 @@ class ContentsCompleted(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Edata(msgspec.Struct, rename="camel"):
-    """Of any type, because other actions use the topic and what they hold is not for this job to judge."""
+    """Fields may have any type, because other actions use the topic too and may use the same names."""
 
     action: Any = None
     user_id: Any = None
@@ -33,7 +33,7 @@ class _Edata(msgspec.Struct, rename="camel"):
 
 
 class _Event(msgspec.Struct):
-    edata: _Edata
+    edata: _Edata | None = None
     ets: Any = None
 
 
@@ -41,19 +41,18 @@ _EVENT = msgspec.json.Decoder(_Event)
 
 
 def decode(value: bytes, timestamp_ms: int) -> ContentsCompleted | Skip:
-    """Decodes one Kafka value; ``timestamp_ms`` is its Kafka timestamp, which stands in for a missing ``ets``.
+    """Decodes one Kafka value (rule U1). ``timestamp_ms`` is its Kafka timestamp, used if ``ets`` is missing.
 
-    Skips ``other_action`` and, where no entry of ``contents`` counts, ``no_completed_content``. An entry counts if it
-    is an object with a non-blank text ``contentId`` and the number 2 as ``status``; any other entry tells of no
-    completion, whatever it is, and takes none of its neighbours with it.
+    Skips ``other_action``, also for an event without an action, and ``no_completed_content`` if no entry of
+    ``contents`` counts. An entry counts if it is an object with a non-blank text ``contentId`` and the number 2 as
+    ``status``. Any other entry is ignored, whatever it is.
 
-    Raises BadEvent, with the path of the field, for what is no JSON object, for an event that does not say what it is
-    (``edata.action`` missing or no text), for a missing field or one of the wrong type in an event of this action, and
-    ``too_large`` for ids that do not fit into the keys of the tables.
+    Raises BadEvent, with the path of the field, for a value that is not a JSON object, for a field of this action that
+    is missing or has the wrong type, and ``too_large`` for ids that do not fit into the keys of the tables.
     """
     event = events.decode(_EVENT, value)
     edata = event.edata
-    if _text("edata.action", edata.action).lower() != ACTION:
+    if edata is None or not isinstance(edata.action, str) or edata.action.lower() != ACTION:
         return Skip("other_action")
     enrolment = EnrolmentKey(
         user_id=_text("edata.userId", edata.user_id),

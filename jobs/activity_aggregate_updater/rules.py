@@ -1,16 +1,17 @@
-"""What a learner's completions change, and whom to tell. Pure.
+"""The rules of the activity aggregate updater: what completions change, and which messages they send. Pure.
 
-One decision is one enrolment with the events that arrived for it, one by one in their order: a decision about many
-events is what as many decisions about one event each would have left behind, so it does not matter where a batch ends.
+A decision is about one enrolment and the events that arrived for it, applied one by one in order. Its result is the
+same as that of one decision per event, so it does not matter where a batch ends.
 
-A worker may be killed between any two writes, and then all events since the checkpoint come again. What makes the rows
-come out the same, and every message go out at least once:
+A worker may be killed between any two writes. Then all events since the checkpoint are applied again. The rows end up
+the same, and every message is sent at least once, for three reasons:
 
-* whether a completion was counted is told by the row that counts it, and no other row is written later than that one
-  (:class:`Decision`);
-* aggregates and enrolment are computed from rows and events, and never from what they held before;
-* a completion that was counted, and an enrolment that was completed, know the event that did it by its time, and send
-  the same messages when it comes again.
+* The row that counts a completion says whether it was counted, and it is written last (:class:`Decision`).
+* Aggregates and enrolment are computed from contents and events, never from their own earlier values.
+* A counted completion and a completed enrolment are stored with the time of their event, so that the event is
+  recognised when it comes again, and the same messages are sent.
+
+The numbers of rules are those of ``docs/jobs.md``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,10 +29,10 @@ IN_PROGRESS = 1
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What an operator may set, as the rules need it.
+    """What an operator may set.
 
-    ``recount_after_ms`` is the time after which a content that is completed again is counted again. Its default is the
-    time that the Scala job remembers a completion, 7 days.
+    ``recount_after_ms``: a content that is completed again so much later is counted again. The default is 7 days, for
+    which the Scala job remembers a completion.
     """
 
     audit_topic: str
@@ -41,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Content(msgspec.Struct, frozen=True, gc=False):
-    """A row of ``user_content_consumption``. None stands for an unset column and for the write time of one."""
+    """A row of ``user_content_consumption``. None stands for an unset column, and for the write time of one."""
 
     content_id: str
     status: int | None = None
@@ -61,15 +62,15 @@ class EnrolmentRow(msgspec.Struct, frozen=True):
 
     @property
     def is_phantom(self) -> bool:
-        """Of a learner who is not enrolled: the content state update writes its last-read columns unconditionally."""
+        """Whether the learner is not enrolled: the content state update writes its last-read columns in any case."""
         return self.active is None and self.status is None
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """The stored rows of one enrolment: all its contents, and the row of ``user_enrolments`` if there is one.
+    """The stored rows of one enrolment: all its contents, and its row of ``user_enrolments`` if there is one.
 
-    ``is_known`` says whether this job has written aggregates of this enrolment before: the course's row of
-    ``user_activity_agg`` has ``completedCount`` in ``aggregates``.
+    ``is_known``: this job has written aggregates of the enrolment before, so the course's row of ``user_activity_agg``
+    has ``completedCount`` in ``aggregates``.
     """
 
     contents: Sequence[Content]
@@ -78,16 +79,16 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class CompletedCount(msgspec.Struct, frozen=True):
-    """Adds ``completedCount`` to ``aggregates`` of a course or unit, and the clock's time to ``agg_last_updated``."""
+    """Sets ``completedCount`` of a course or unit in ``aggregates``, and the time of the write."""
 
     activity_id: str
     value: float
 
 
 class EnrolmentChange(msgspec.Struct, frozen=True):
-    """Sets columns of ``user_enrolments``: these and ``datetime``, which is the clock's; ``content_status`` is added.
+    """Sets these columns of ``user_enrolments``, and ``datetime`` to the time of the write.
 
-    ``completedon`` is set only where it is not None.
+    ``content_status`` is added to the map. ``completedon`` is set only if ``completed_on_ms`` is not None.
     """
 
     status: int
@@ -99,7 +100,7 @@ class EnrolmentChange(msgspec.Struct, frozen=True):
 class ContentCounts(msgspec.Struct, frozen=True):
     """Sets both counts of a row of ``user_content_consumption``, each USING TIMESTAMP its own time.
 
-    The two must be written as one: in one statement where the times are the same, else in one batch.
+    Both must be written as one: in one statement if the times are equal, otherwise in one batch.
     """
 
     content_id: str
@@ -121,7 +122,7 @@ class ContentCounts(msgspec.Struct, frozen=True):
 
 
 class Effect(StrEnum):
-    """What one content of an event came to, as the metrics name it."""
+    """What one content of an event did, as the metrics name it."""
 
     WRITTEN = "written"
     REPLAYED = "replayed"
@@ -129,29 +130,29 @@ class Effect(StrEnum):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What one event came to. The effects are in the order of the event's contents."""
+    """What one event did. The effects are in the order of the event's contents."""
 
     effects: tuple[Effect, ...]
     messages: tuple[Message, ...]
 
     @property
     def effect(self) -> Effect:
-        """That of the whole event: the first of :class:`Effect` that one of its contents has."""
+        """The effect of the whole event: the first one of :class:`Effect` that any of its contents has."""
         return next(effect for effect in Effect if effect in self.effects)
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What to write, first ``aggregates`` and then ``learner``, and what to send when all is written.
+    """What to write (rule U8), first ``aggregates`` and then ``learner``, and what to send when everything is written.
 
-    ``aggregates`` are stages: the writes of one may be executed in any order or at once, but none before those of the
-    stage before are done. A course's first ``completedCount`` comes after those of its units, since it marks the
-    enrolment as known, after which no other units are looked at.
+    ``aggregates`` are stages. The writes of a stage may be executed in any order or concurrently, but only after those
+    of the stage before. A course's first ``completedCount`` comes after those of its units: it marks the enrolment as
+    known, and then only the units of new completions are looked at.
 
-    ``learner`` are writes to the learner's partition, to be executed in their order or, as many as fit into one batch,
-    at once: a replica applies such a batch as a whole. The counts of the contents come last, since they mark the events
-    as counted.
+    ``learner`` are writes to the learner's partition. They are executed in order or, as many as fit into one batch, at
+    once: a replica applies a batch of one partition as a whole. The counts of the contents come last, because they mark
+    the events as counted.
 
-    ``results`` are those of the events in their order.
+    ``results`` are those of the events, in order.
     """
 
     aggregates: tuple[tuple[CompletedCount, ...], ...]
@@ -160,7 +161,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def contents_to_locate(stored: Stored, events: Sequence[ContentsCompleted], settings: Settings) -> set[str]:
-    """The contents whose ancestors :func:`decide` needs, possibly some more."""
+    """The contents whose ancestors :func:`decide` needs, and possibly some more."""
     if not settings.module_aggs:
         return set()
     contents = {content_id for event in events for content_id in event.content_ids}
@@ -174,7 +175,7 @@ def decide(
     relations: Relations,
     settings: Settings,
 ) -> Decision:
-    """Applies the events of one enrolment to its stored rows, in the order in which they arrived."""
+    """Rules U3 to U8: applies the events of one enrolment to its stored rows, in the order they arrived."""
     contents = {content.content_id: content for content in stored.contents}
     statuses = {content.content_id: _status(content) for content in stored.contents}
     completed = {content_id for content_id, status in statuses.items() if status >= COMPLETED}
@@ -214,7 +215,7 @@ def decide(
 
 
 def _status(content: Content) -> int:
-    """The status of a content: the stored one, at least 2 where a completion is counted, 1 where nothing is known.
+    """Rule U4: the stored status, but at least 2 if a completion was counted, and 1 if nothing is known.
 
     The API publishes before it writes, so a completion may be counted while its row still says 1, or nothing.
     """
@@ -223,6 +224,7 @@ def _status(content: Content) -> int:
 
 
 def _effect(content: Content, time_ms: int, settings: Settings) -> Effect:
+    """Rule U3."""
     counted_us = content.completed_time_us
     if not content.completed_count or counted_us is None:
         return Effect.WRITTEN
@@ -233,11 +235,12 @@ def _effect(content: Content, time_ms: int, settings: Settings) -> Effect:
 
 
 def _count(content: Content, time_ms: int) -> ContentCounts:
-    """The counts with one more completion.
+    """Rule U3: the counts with one more completion.
 
-    Both are written at the event time, by which the event is known if it comes again. Where the row holds a later
-    write (the Scala job wrote at clock time) that would not be seen, so they are written just behind it, and the view
-    count is late by a mark of the event time. The Scala job wrote both counts at once: no row of its bears a mark.
+    Both are written with the event time, so that the event is recognised if it comes again. If the row has a later
+    write time (the Scala job wrote at clock time), that write would win. Then the counts are written just behind it,
+    and the write time of the view count is later by a mark of the event time. The Scala job wrote both counts at the
+    same time, so none of its rows has a mark.
     """
     time_us = time_ms * 1000
     newest_us = max(-1 if time is None else time for time in (content.view_time_us, content.completed_time_us))
@@ -252,9 +255,9 @@ def _count(content: Content, time_ms: int) -> ContentCounts:
 
 
 def _mark_us(time_ms: int) -> int:
-    """1 us to 1 s, the same for one pair of event times in a million.
+    """1 us to 1 s. Two event times have the same mark with a probability of one in a million.
 
-    The divisor is prime, so that event times a round number of minutes or days apart differ, too.
+    The divisor is prime, so that event times a round number of minutes or days apart have different marks.
     """
     return time_ms % 999_983 + 1
 
@@ -262,7 +265,7 @@ def _mark_us(time_ms: int) -> int:
 def _unit_counts(
     enrolment: EnrolmentKey, content_ids: Iterable[str], relations: Relations, completed: set[str]
 ) -> tuple[CompletedCount, ...]:
-    """One for each unit that holds any of the contents, apart from units of which no leaf nodes are known."""
+    """Rule U5: one for each unit that holds any of the contents, except units whose leaf nodes are not known."""
     ancestors = {content_id: relations.ancestors[content_id] for content_id in content_ids}
     return tuple(
         CompletedCount(unit_id, float(len(required & completed)))
@@ -272,7 +275,7 @@ def _unit_counts(
 
 
 class _Learner:
-    """The row of ``user_enrolments`` while events are applied to it; nothing changes where there is none."""
+    """Rule U6: the row of ``user_enrolments`` while events are applied to it. Without a row nothing changes."""
 
     def __init__(self, row: EnrolmentRow | None) -> None:
         self._row = None if row is None or row.is_phantom else row
@@ -282,7 +285,7 @@ class _Learner:
         self._statuses: dict[str, int] = {}
 
     def advance(self, time_ms: int, required: frozenset[str], completed: set[str], statuses: Mapping[str, int]) -> None:
-        """Applies an event with new completions, which are among ``completed`` and ``statuses`` already."""
+        """Applies an event with new completions, which ``completed`` and ``statuses`` hold already."""
         if self._row is None or self._status == COMPLETED:
             return
         self._progress = len(required & completed)
@@ -293,11 +296,11 @@ class _Learner:
             self._status = IN_PROGRESS
 
     def was_completed_at(self, time_ms: int) -> bool:
-        """Whether the event with this time is the one that completed the course, now or before."""
+        """Whether the event of this time completed the course, now or earlier."""
         return self._row is not None and self._status == COMPLETED and self._completed_on_ms == time_ms
 
     def change(self) -> tuple[EnrolmentChange, ...]:
-        """What has to be written, if anything; of the contents' statuses those that the row lacks or has lower."""
+        """What has to be written, if anything. Of the contents' statuses: those that the row lacks or has lower."""
         if self._row is None or self._status is None or self._progress is None:
             return ()
         known = self._row.content_status or {}
@@ -307,7 +310,7 @@ class _Learner:
 
 
 def _content_audits(event: ContentsCompleted, content: Content, settings: Settings) -> list[Message]:
-    """The AUDIT events of the first view and the first completion, if ``content`` holds this event as the first one."""
+    """Rule U7: the AUDIT events of a first view and a first completion, if this event was the first one."""
     audits = []
     if content.view_count == 1:
         audits.append(_audit(event, "start", ("viewcount",), settings, content.content_id))

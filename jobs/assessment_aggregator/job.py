@@ -18,16 +18,17 @@ from common.servers.cassandra import Cassandra
 from common.servers.concurrency import gather_all
 from common.servers.http import ApiClient
 from common.servers.redis import RedisClient
-from jobs.assessment_aggregator import rules
+from jobs.assessment_aggregator import answers, rules
+from jobs.assessment_aggregator.answers import CONTENT_METADATA
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
-from jobs.assessment_aggregator.rules import CONTENT_METADATA, JOB, Decision, Effect, Settings
+from jobs.assessment_aggregator.rules import JOB, Decision, Effect, Settings
 from jobs.assessment_aggregator.store import Store
 
 TotalQuestions = float | Refused | None
-"""The number of questions of a content, why its attempts are refused, or None where nobody knows it."""
+"""The number of questions of a content, why its attempts are refused, or None if it is not known."""
 
 Checked = AssessmentEvent | Refused
-"""An event that may be applied, or why not."""
+"""An event that may be applied, or why it is refused."""
 
 
 class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
@@ -86,7 +87,7 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
         return event.enrolment
 
     def _outcomes(self, checked: Sequence[Checked], decision: Decision | None) -> Iterator[Outcome]:
-        """Those of an enrolment's events; ``decision`` is about the ones that are not refused."""
+        """The outcomes of an enrolment's events; ``decision`` is about those that are not refused."""
         results = iter(decision.results if decision else ())
         for event in checked:
             if isinstance(event, Refused):
@@ -107,7 +108,7 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
         checked = await self._check_with_caches(events)
         refused = [index for index, event in enumerate(checked) if isinstance(event, Refused)]
         if refused:
-            # A course or a content may have been published anew since it was cached.
+            # A course or a content may have been republished since it was cached.
             again = await self._check_with_caches([events[index] for index in refused], recent=True)
             for index, event in zip(refused, again, strict=True):
                 checked[index] = event
@@ -133,7 +134,7 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
         """From the content cache, else from the content read API."""
         cached = await self._contents.structs(content_ids, CONTENT_METADATA)
         totals: dict[str, TotalQuestions] = {
-            content_id: rules.cached_total_questions(cached[content_id]) for content_id in content_ids
+            content_id: answers.cached_total_questions(cached[content_id]) for content_id in content_ids
         }
         unknown = [content_id for content_id, total in totals.items() if total is None]
         totals.update(zip(unknown, await gather_all(map(self._ask_total_questions, unknown)), strict=True))
@@ -141,7 +142,7 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
 
     async def _ask_total_questions(self, content_id: str) -> TotalQuestions:
         answer = await self._content_api.get(content_id)
-        return value_or_refused(lambda: rules.total_questions(content_id, answer))
+        return value_or_refused(lambda: answers.total_questions(content_id, answer))
 
     async def _decide(
         self, checked: Mapping[EnrolmentKey, Sequence[Checked]], now_ms: int

@@ -1,7 +1,7 @@
 """The rules of the assessment aggregator: stored rows and events in, rows to write and messages to send out. Pure.
 
-Times of rows are aware datetimes with ms precision, as the driver reads and writes them; times of events are ms.
-Steps are numbered as in the job's description.
+Times of rows are aware datetimes with ms precision, as the driver reads and writes them. Times of events are ms. The
+numbers of rules are those of ``docs/jobs.md``.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,35 +9,31 @@ from datetime import datetime, tzinfo
 from enum import StrEnum
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from common.domain import messages
 from common.domain.aggregates import ATTEMPTS_COUNT, MAX_SCORE, SCORE, metric_key
 from common.domain.attempts import AssessmentEvent, SubmittedAttempt
-from common.domain.events import BadEvent, shown, to_datetime, to_number
+from common.domain.events import BadEvent, shown, to_datetime
 from common.domain.messages import Message
 from common.domain.questions import Question
-
-if TYPE_CHECKING:
-    from common.servers.http import Answer
 
 JOB = "AssessmentAggregator"
 
 METRICS = (SCORE, MAX_SCORE, ATTEMPTS_COUNT)
-"""The metrics of ``user_activity_agg`` that are this job's; ``completedCount`` is not."""
+"""The metrics in ``aggregates`` that this job writes. It does not write ``completedCount``."""
 
-# English whatever the locale of the machine is.
+# Month names do not depend on the locale of the machine.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-# A format code such as :02 costs three times as much, and there is one time per stored attempt and event.
+# Three times as fast as the format code :02, and every event formats a time for every stored attempt.
 _TWO_DIGITS = tuple(f"{number:02}" for number in range(60))
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):
-    """A row of ``assessment_aggregator`` as far as it is read: all columns but ``question`` of one enrolment.
+    """A stored attempt: a row of ``assessment_aggregator`` without ``question``.
 
-    A row without ``total_score`` is a draft, saved before it was submitted.
+    An attempt without ``total_score`` is a draft: it was saved and not yet submitted.
     """
 
     content_id: str
@@ -49,7 +45,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
 
 
 class AttemptRow(Attempt, frozen=True, gc=False):
-    """A row to be written."""
+    """An attempt to write."""
 
     updated_on: datetime
     grand_total: str
@@ -57,10 +53,10 @@ class AttemptRow(Attempt, frozen=True, gc=False):
 
 
 class AggregateChanges(msgspec.Struct, frozen=True):
-    """What becomes of an enrolment's row of ``user_activity_agg``.
+    """The changes to an enrolment's row of ``user_activity_agg``.
 
     ``aggregates`` are the entries to add; the same keys get the time of the write in ``agg_last_updated``.
-    ``removed_keys`` leave both maps. ``agg_details`` replaces the list.
+    ``removed_keys`` are removed from both maps. ``agg_details`` replaces the list.
     """
 
     aggregates: Mapping[str, float]
@@ -69,28 +65,28 @@ class AggregateChanges(msgspec.Struct, frozen=True):
 
 
 class Effect(StrEnum):
-    """What an event came to, as the metrics name it."""
+    """What applying an event did, as the metrics name it."""
 
     WRITTEN = "written"
     REPLAYED = "replayed"
-    """The stored attempt has this event's time: only its row was not written again."""
+    """The stored attempt has the event's time: its row is not written again, everything else is."""
     STALE = "stale"
     """The stored attempt is later: the event is skipped."""
     RECOMPUTED = "recomputed"
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What one event came to, and the messages to send for it once all rows are written."""
+    """What one event did, and the messages to send for it once all rows are written."""
 
     effect: Effect
     messages: Sequence[Message]
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """All that the events of one enrolment change.
+    """Everything that the events of one enrolment change.
 
-    ``attempts`` are written before ``aggregates``: after a crash in between the replay finds the attempts and adds
-    what is missing. ``aggregates`` is None if every event was stale. ``results`` are in the order of the events.
+    ``attempts`` are written before ``aggregates``. After a crash between the two, the replay finds the attempts and
+    writes the aggregates. ``aggregates`` is None if every event was stale. ``results`` are in the order of the events.
     """
 
     attempts: Sequence[AttemptRow]
@@ -99,14 +95,14 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """``time_zone`` is that of the times in ``agg_details``."""
+    """What an operator may set. ``time_zone`` is that of the times in ``agg_details``."""
 
     certificate_topic: str
     time_zone: tzinfo
 
 
 def check_content(event: AssessmentEvent, leaf_nodes: Collection[str]) -> None:
-    """Step 1. ``leaf_nodes`` are the course's; empty where the cache does not know the course, which proves nothing.
+    """Rule A2. ``leaf_nodes`` are those of the course; if there are none, every content is accepted.
 
     Raises BadEvent ``content_not_in_course``.
     """
@@ -117,54 +113,8 @@ def check_content(event: AssessmentEvent, leaf_nodes: Collection[str]) -> None:
         )
 
 
-class ContentMetadata(msgspec.Struct):
-    """A content as the content cache and the content read API describe it, as far as step 3 needs it.
-
-    The number of questions has three spellings, and anything may stand there.
-    """
-
-    total_questions_camel: Any = msgspec.field(default=None, name="totalQuestions")
-    total_questions_lower: Any = msgspec.field(default=None, name="totalquestions")
-    total_questions_snake: Any = msgspec.field(default=None, name="total_questions")
-
-
-CONTENT_METADATA = msgspec.json.Decoder(ContentMetadata)
-
-
-def cached_total_questions(cached: object) -> float | None:
-    """The number of questions in an entry of the content cache; None where the API has to be asked.
-
-    A cache is a copy: where it holds something else than ContentMetadata, it is as good as empty.
-    """
-    return _total_questions(cached) if isinstance(cached, ContentMetadata) else None
-
-
-def total_questions(content_id: str, answer: "Answer") -> float | None:
-    """The number of questions in an answer of the content read API; None if it has none, so that nothing is checked.
-
-    Raises BadEvent ``unknown_content`` if the API does not know the content.
-    """
-    code = answer.body.get("responseCode")
-    if not answer.is_success or code not in (None, "OK"):
-        raise BadEvent(
-            "unknown_content",
-            f"content read API answered {answer.status} {shown(code)} for content {shown(content_id)}",
-        )
-    content = answer.at("result", "content")
-    return _total_questions(msgspec.convert(content, ContentMetadata)) if isinstance(content, dict) else None
-
-
-def _total_questions(content: ContentMetadata) -> float | None:
-    for value in (content.total_questions_camel, content.total_questions_lower, content.total_questions_snake):
-        if isinstance(value, int | float | str) and not isinstance(value, bool):
-            number = to_number(value)
-            if number is not None and number > 0:
-                return number
-    return None
-
-
 def check_number_of_questions(event: AssessmentEvent, total: float | None) -> None:
-    """Step 3, only with ``skip_missing_records``. ``total`` is None where nobody knows it.
+    """Rule A4. ``total`` is the content's number of questions, None if it is not known.
 
     Raises BadEvent ``too_many_questions``.
     """
@@ -179,7 +129,7 @@ def check_number_of_questions(event: AssessmentEvent, total: float | None) -> No
 
 
 def needs_aggregate_keys(events: Iterable[AssessmentEvent]) -> bool:
-    """Whether :func:`decide` needs the keys of the stored aggregates: only a recompute request removes any."""
+    """Whether :func:`decide` needs the keys of the stored aggregates. Only a recompute request removes keys."""
     return any(event.attempt is None for event in events)
 
 
@@ -190,10 +140,11 @@ def decide(
     settings: Settings,
     now_ms: int,
 ) -> Decision:
-    """Steps 5 to 7 for events of one enrolment, in the order they arrived.
+    """Rules A6, A8 and A9 for the events of one enrolment, in the order they arrived.
 
-    ``stored`` are all attempts of the enrolment, ``aggregate_keys`` the keys of its ``aggregates`` (see
-    :func:`needs_aggregate_keys`). The rows end up as if the events had been decided one after another.
+    ``stored`` are all attempts of the enrolment. ``aggregate_keys`` are the keys of its ``aggregates`` (see
+    :func:`needs_aggregate_keys`). ``now_ms`` is the time of the write. The result is the same as if the events had been
+    decided one after another.
     """
     now = to_datetime(now_ms)
     attempts = {(attempt.content_id, attempt.attempt_id): attempt for attempt in stored}
@@ -201,7 +152,7 @@ def decide(
     effects = [_apply(event, attempts, rows, now) for event in events]
     if all(effect is Effect.STALE for effect in effects):
         return Decision((), None, [Result(effect, ()) for effect in effects])
-    # Clustering order: Cassandra compares UTF-8 bytes, which order texts as Python's code points do.
+    # The clustering order: Cassandra compares UTF-8 bytes, which sort like Python's code points.
     scored = [attempts[key] for key in sorted(attempts) if attempts[key].total_score is not None]
     latest_attempt_id = _latest_attempt_id(scored)
     return Decision(
@@ -224,7 +175,7 @@ def _apply(
     rows: dict[tuple[str, str], AttemptRow],
     now: datetime,
 ) -> Effect:
-    """Step 5: puts the event's attempt into ``attempts`` and ``rows`` unless what is there is as late or later."""
+    """Rule A6: puts the event's attempt into ``attempts`` and ``rows``, unless the stored one is as late or later."""
     if event.attempt is None:
         return Effect.RECOMPUTED
     key = (event.content_id, event.attempt.attempt_id)
@@ -250,22 +201,22 @@ def _apply(
 
 
 def grand_total(attempt: SubmittedAttempt) -> str:
-    """Step 4: ``"<score>/<max>"``, such as ``7.5/10.0``."""
+    """Rule A5: ``"<score>/<max>"``, such as ``7.5/10.0``."""
     return f"{score_text(attempt.total_score)}/{score_text(attempt.total_max_score)}"
 
 
 def score_text(score: float) -> str:
-    """A score with at least one and at most two decimals (Java's pattern ``0.0#``), never with an exponent.
+    """A score with one or two decimals (Java's pattern ``0.0#``) and never an exponent.
 
-    Rounded half-even on the exact binary value, as Java's DecimalFormat does: 0.125 is a tie and becomes 0.12, 1.005 is
-    a little less than it looks and becomes 1.0. Unlike there, what rounds to zero has no sign.
+    It is rounded half-even on the exact binary value, as Java's DecimalFormat does: 0.125 is a tie and becomes 0.12,
+    while 1.005 is stored as slightly less and becomes 1.0. Unlike in Java, a zero has no sign.
     """
     text = f"{score:.2f}".removesuffix("0")
     return "0.0" if text == "-0.0" else text
 
 
 def _aggregates(scored: Iterable[Attempt]) -> dict[str, float]:
-    """Step 6: per content the best attempt, of equal ones the first, and the number of attempts."""
+    """Rule A8: per content the best attempt (of equal ones the first) and the number of attempts."""
     aggregates = {}
     for content_id, attempts in groupby(scored, attrgetter("content_id")):
         of_content = list(attempts)
@@ -277,7 +228,7 @@ def _aggregates(scored: Iterable[Attempt]) -> dict[str, float]:
 
 
 def _score(attempt: Attempt) -> float:
-    """The score of an attempt that is no draft."""
+    """The score of an attempt that is not a draft."""
     assert attempt.total_score is not None
     return attempt.total_score
 
@@ -295,7 +246,7 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def _detail(attempt: Attempt, time_zone: tzinfo) -> str:
-    """Step 6: an element of ``agg_details``. A row that another writer left without a time has none here either."""
+    """Rule A8: an element of ``agg_details``. An attempt that another writer stored without a time has none here."""
     moment = attempt.last_attempted_on
     detail = _Detail(
         attempt.attempt_id,
@@ -308,7 +259,7 @@ def _detail(attempt: Attempt, time_zone: tzinfo) -> str:
 
 
 def time_text(moment: datetime) -> str:
-    """A time as clients know it: ``May 14, 2024, 9:12:40 AM`` (Java's pattern ``MMM d, yyyy, h:mm:ss a``)."""
+    """A time in the form that clients expect: ``May 14, 2024, 9:12:40 AM`` (Java's ``MMM d, yyyy, h:mm:ss a``)."""
     hour = moment.hour
     return (
         f"{_MONTHS[moment.month - 1]} {moment.day}, {moment.year}, "
@@ -317,7 +268,7 @@ def time_text(moment: datetime) -> str:
 
 
 def _removed_keys(aggregate_keys: Iterable[str], scored: Iterable[Attempt]) -> list[str]:
-    """Step 6: this job's keys of contents that have no attempt left."""
+    """Rule A8: the keys of contents that have no attempt left."""
     content_ids = {attempt.content_id for attempt in scored}
     removed = []
     for key in aggregate_keys:
@@ -328,7 +279,7 @@ def _removed_keys(aggregate_keys: Iterable[str], scored: Iterable[Attempt]) -> l
 
 
 def _latest_attempt_id(scored: Sequence[Attempt]) -> str:
-    """Step 7: the latest attempt, of equally late ones the first, if all are of one content; else ``""``."""
+    """Rule A9: the latest attempt (of equally late ones the first) if all are of one content, else ``""``."""
     if len({attempt.content_id for attempt in scored}) != 1:
         return ""
     latest = scored[0]
@@ -341,11 +292,10 @@ def _latest_attempt_id(scored: Sequence[Attempt]) -> str:
 
 
 def _request(event: AssessmentEvent, latest_attempt_id: str, settings: Settings) -> Message:
-    """Step 7: one request per event rather than per enrolment and batch.
+    """Rule A9: one request per event, not one per enrolment and batch.
 
-    Its id comes from the event alone, so it is the same in whatever company a replay applies the event; had the
-    batch's last event lent its id, which ids are ever sent would depend on how events happened to meet. An event
-    that a later one for the same attempt has made stale by the time of its replay sends nothing: the later one does.
+    The request's id depends on the event alone. So a replay sends the same ids, whatever other events are in the
+    batch. A replayed event that a later one for the same attempt has made stale sends nothing: the later one does.
     """
     return messages.certificate_request(
         settings.certificate_topic,

@@ -12,8 +12,11 @@ from jobs.assessment_aggregator.rules import AggregateChanges, Attempt, AttemptR
 
 
 class Store:
-    """Statements prepared for one session. Works with each of the three primary keys that the tables have in the wild:
-    all key columns are always given, and attempts are read by user, course and batch."""
+    """The statements, prepared for one session.
+
+    They work with each of the three primary keys that Sunbird's deployments have: all key columns are always given, and
+    attempts are read by user, course and batch.
+    """
 
     def __init__(self, cassandra: Cassandra, keyspace: str) -> None:
         """``cassandra`` is open."""
@@ -61,14 +64,14 @@ class Store:
         }
 
     async def write_attempts(self, rows: Mapping[EnrolmentKey, Sequence[AttemptRow]]) -> None:
-        """Writes attempts, those of one enrolment together."""
+        """Writes the attempts; those of one enrolment go together."""
         await self._cassandra.write(
             [Write(self._write_attempt, _attempt_values(enrolment, row)) for row in attempt_rows]
             for enrolment, attempt_rows in rows.items()
         )
 
     async def write_aggregates(self, changes: Mapping[EnrolmentKey, AggregateChanges], now: datetime) -> None:
-        """Adds to and removes from the rows of ``user_activity_agg``; ``now`` is their ``agg_last_updated``."""
+        """Writes the changes to ``user_activity_agg``; ``now`` becomes ``agg_last_updated``."""
         await self._cassandra.write(
             self._aggregate_writes(enrolment, change, now) for enrolment, change in changes.items()
         )

@@ -1,7 +1,4 @@
-"""The certificate pre-processor: what it fetches for a batch of requests, and the messages that the rules decide on.
-
-Steps are numbered as in the job's description.
-"""
+"""The certificate pre-processor: what it fetches for a batch of requests, and the messages that the rules decide on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,7 +129,7 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
         return outcome
 
     async def _select(self, learners: Sequence[Learner]) -> list[Decisions]:
-        """Steps 1 to 3: what each learner has earned as far as the rows tell."""
+        """Rules C2 to C4: what each learner has earned as far as the rows say."""
         enrolments, aggregates = await self._store.enrolments_and_aggregates(
             {
                 learner.enrolment: bool(learner.templates.enrolment_columns)
@@ -141,7 +138,7 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
             },
             dict.fromkeys(learner.enrolment for learner in learners if learner.templates.need_aggregates),
         )
-        # Learners of a course have the same contents: the keys of all of them are few.
+        # Learners of a course have the same contents, so all of them together have few keys.
         metrics = dict.fromkeys(set().union(*aggregates.values()), 0.0)
         content_types = await self._content_types.get_many(contents_of(SCORE, metrics), self._load_content_types)
         return [
@@ -157,7 +154,7 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
         ]
 
     async def _issue(self, learners: Sequence[Learner], selected: Sequence[Decisions]) -> list[Decisions]:
-        """Steps 4 to 6 for those who have earned something; asks for nobody else."""
+        """Rules C5 to C7 for those who have earned something. Nobody else is asked for."""
         earners = [learner for learner, decision in zip(learners, selected, strict=True) if decision.earned]
         course_names = await self._course_names.get_many(
             (learner.request.course_id for learner in earners), self._load_course_names

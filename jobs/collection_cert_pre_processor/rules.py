@@ -1,7 +1,7 @@
 """Which learners of a request have earned which certificates. Pure.
 
-A learner and a template are one decision: issued, skipped or failed, and no decision depends on another one. It is
-taken in two steps, since only who passes :func:`select`, by the rows, is worth the calls that :func:`issue` needs::
+Each learner and template is a decision of its own: issued, skipped or failed. It is taken in two steps, because the API
+calls that :func:`issue` needs are made only for learners who pass :func:`select`, which looks at the rows::
 
     templates.parse ─▶ select(enrolment, aggregates, content types) ─▶ issue(user, course name)
 """
@@ -54,7 +54,7 @@ class Decisions:
 
 
 class Effect(StrEnum):
-    """What an event came to, as the metrics name it."""
+    """What an event did, as the metrics name it."""
 
     ISSUED = "issued"
     """A certificate was requested, whatever else happened."""
@@ -63,14 +63,14 @@ class Effect(StrEnum):
 
 
 def effect(decisions: Sequence[Decisions]) -> Effect:
-    """What a request came to, by what is decided about each of its learners."""
+    """What a request did, by what is decided about each of its learners."""
     if any(decision.messages for decision in decisions):
         return Effect.ISSUED
     return Effect.FAILED if any(decision.failed for decision in decisions) else Effect.NOT_EARNED
 
 
 def refused(user_id: str, failed: Sequence[Refused]) -> Refused:
-    """The one refusal for a learner with faults, however many templates they are about: one message, all reasons."""
+    """One refusal for all faults of a learner: one message with all reasons, however many templates failed."""
     return Refused(failed[0].kind, "; ".join(dict.fromkeys(fault.reason for fault in failed)), user_id)
 
 
@@ -83,10 +83,10 @@ def select(
     content_types: Mapping[str, str | Refused | None],
     settings: Settings,
 ) -> Decisions:
-    """Checks a learner's rows against the enrolment and assessment criteria of every template; gives no messages yet.
+    """Rules C3 and C4: checks a learner's rows against every template. There are no messages yet.
 
     ``enrolment`` is None if there is no such row. ``aggregates`` is both columns merged. ``content_types``
-    holds the type of every content with a score: ``""`` if it has none, None if nobody knows the content, Refused if
+    holds the type of every content with a score: ``""`` if it has none, None if the content is not known, Refused if
     that could not be found out.
 
     Skips are ``no_template``, ``not_enrolled``, ``not_active``, ``other_status``, ``already_issued``, ``other_score``.
@@ -108,10 +108,10 @@ def issue(
     course_name: str | Refused,
     settings: Settings,
 ) -> Decisions:
-    """Checks a learner against the user criteria of what the rows left, and writes the messages.
+    """Rules C5 to C7: checks a learner against the user criteria of what is left, and makes the messages.
 
-    ``user`` and ``course_name`` are Refused if they could not be had. A course without a name fails only those
-    who would have got a certificate.
+    ``user`` and ``course_name`` are Refused if they could not be read. A course without a name fails only learners who
+    would have got a certificate.
 
     Further skips are ``blocked_user`` and ``other_user`` (the user criteria are not met).
     """
@@ -135,10 +135,10 @@ def _decisions(results: Iterable[Earned | Message | Skip | Refused]) -> Decision
 def percents(
     aggregates: Mapping[str, float], content_types: Mapping[str, str | Refused | None], settings: Settings
 ) -> dict[str, float]:
-    """The best score in percent of each content of a supported type, by content id.
+    """Rule C4: the best score in percent of each content of a supported type, by content id.
 
     A content without metadata is left out, or raises BadEvent ``no_metadata`` if that is not suppressed. A score that
-    is no number raises BadEvent ``bad_score``: beside it no other one could be called the greatest.
+    is not a finite number raises BadEvent ``bad_score``: no other score can be compared with it.
     """
     maxima = contents_of(MAX_SCORE, aggregates)
     found = {}

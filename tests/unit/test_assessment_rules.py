@@ -13,21 +13,23 @@ from common.domain.attempts import AssessmentEvent, SubmittedAttempt
 from common.domain.events import BadEvent, to_datetime
 from common.domain.questions import Question, to_item, to_responses
 from common.servers.http import Answer
-from jobs.assessment_aggregator.rules import (
+from jobs.assessment_aggregator.answers import (
     CONTENT_METADATA,
-    Attempt,
     ContentMetadata,
+    cached_total_questions,
+    total_questions,
+)
+from jobs.assessment_aggregator.rules import (
+    Attempt,
     Decision,
     Effect,
     Settings,
-    cached_total_questions,
     check_content,
     check_number_of_questions,
     decide,
     needs_aggregate_keys,
     score_text,
     time_text,
-    total_questions,
 )
 from tests.support.strategies import ASHA, T0, JsonObject
 
