@@ -1,1 +1,1 @@
-"""What the jobs, the services and the reports share. Imports nothing of them."""
+"""What the jobs and the readers share. It imports none of them."""

@@ -1,8 +1,7 @@
-"""Counts of a stage, gathered in its event loop and handed to Flink by the thread of the bundle.
+"""Counters of a stage, kept in its event loop and reported to Flink by the thread that runs the bundle.
 
-PyFlink's metrics belong to the thread that runs the bundle: an update from any other thread, and so from an
-``AsyncFunction``, is dropped without a word. So the event loop writes here, and the bundle's end calls
-:meth:`Metrics.report`.
+PyFlink silently drops metric updates from any other thread, and an ``AsyncFunction`` runs in another thread. So the
+event loop counts here, and :meth:`Metrics.report` is called at the end of each bundle.
 """
 
 from collections import Counter
@@ -16,23 +15,22 @@ Key = str | tuple[str, str, str]
 
 
 class Metrics:
-    """Written by one thread, reported by another; neither needs a lock, because only the writer changes a count."""
+    """One thread counts, another reports. Neither needs a lock, because only the first one changes a count."""
 
     def __init__(self) -> None:
-        """Nothing is counted yet."""
         self.counts: Counter[Key] = Counter()
         self._reported: Counter[Key] = Counter()
 
     def observe(self, name: str, value: int) -> None:
-        """Adds one value to the counters ``<name>_count`` and ``<name>_sum``, which give its average over any time.
+        """Adds a value to the counters ``<name>_count`` and ``<name>_sum``, from which follows its average.
 
-        PyFlink has distributions, but shows one as an object which Prometheus and the web UI leave out.
+        PyFlink has distributions, but exports them as an object that Prometheus and the web UI leave out.
         """
         self.counts[f"{name}_count"] += 1
         self.counts[f"{name}_sum"] += value
 
     def report(self, group: "MetricGroup") -> None:
-        """Hands what is new since the last call to Flink. Must be called in the thread of the bundle."""
+        """Reports what was counted since the last call. Must be called in the thread that runs the bundle."""
         for key, count in dict(self.counts).items():
             new = count - self._reported[key]
             if new:

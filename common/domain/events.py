@@ -1,8 +1,8 @@
-"""Events as they come from Kafka: bytes in, typed and checked values out. Pure.
+"""Decoding of events: bytes in, typed and checked values out. Pure.
 
-An event that cannot be used raises :class:`BadEvent`; the pipeline turns that into one message on the failed topic.
-Decoders are msgspec structs that name only the fields a job uses; msgspec checks the syntax of all the others
-while it skips them, but not their encoding, hence the explicit check in :func:`decode`.
+An event that cannot be used raises :class:`BadEvent`, which becomes one message on the failed topic. Decoders are
+msgspec structs that name only the fields that are used. msgspec checks the syntax of all other fields while it skips
+them, but not their encoding; hence the explicit check in :func:`decode`.
 """
 
 import re
@@ -15,20 +15,21 @@ from typing import TypeVar
 import msgspec
 
 MAX_TIME_MS = 253_402_214_399_999
-"""Last ms of 30 December 9999 in UTC: a day before the last that Python's datetime, and so every reader of the tables,
-can represent, because that day is over already in the zones east of Greenwich."""
+"""The last ms of 30 December 9999 in UTC. Python's datetime, and so every reader of the tables, ends one day later, and
+time zones east of Greenwich reach that end earlier."""
 
 MAX_KEY_BYTES = 65_535 - len("Course") - 3 * 3
-"""Bytes that user and course id, or the ids of one row's clustering columns, may have together.
+"""Bytes that user id and course id, or the ids in the clustering columns of a row, may have together.
 
-Cassandra refuses a partition key, and clustering columns together, of more than 65,535 bytes. The narrowest key is that
-of ``user_activity_agg``: it also holds the activity type, and 3 bytes around each of its 3 parts.
+Cassandra refuses a partition key of more than 65,535 bytes, and the same for the clustering columns together. The key
+with the least room is that of ``user_activity_agg``: it also has the activity type, and 3 bytes for each of its 3
+parts.
 """
 
 MAX_SHOWN = 200
-"""Characters of a value that a reason quotes: ids of real events are shorter, and a reason is one sentence."""
+"""Characters of a value that a reason quotes. The ids of real events are shorter."""
 
-# A JSON number and what is also written as one: blanks around it, a plus, a bare point. No NaN, infinity, hex, 1_000.
+# A JSON number, and also with blanks around it, a plus sign or a bare point. No NaN, infinity, hex or 1_000.
 _NUMERIC_TEXT = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,14 +40,13 @@ Value = TypeVar("Value")
 
 
 class BadEvent(ValueError):
-    """A fault of the data: the event goes to the failed topic and nothing else happens to it.
+    """A fault of the data: the event goes to the failed topic, and nothing else happens to it.
 
-    ``reason`` is one sentence that says what is wrong and where. ``kind`` is a snake_case word for the metrics,
-    of which there are few (it becomes a label).
+    ``reason`` is one sentence: what is wrong, and where. ``kind`` is a snake_case word that becomes a label of the
+    metrics, so there are only a few.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
-        """Both as described above."""
         super().__init__(reason)
         self.kind = kind
         self.reason = reason
@@ -54,7 +54,7 @@ class BadEvent(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """An event that is valid and is not for this job; ``kind`` is the label it is counted under."""
+    """A valid event that is not for this job. ``kind`` is the label under which it is counted."""
 
     kind: str
 
@@ -88,10 +88,10 @@ def value_or_refused(read: Callable[[], Value]) -> Value | Refused:
 
 
 def decode(decoder: msgspec.json.Decoder[Event], value: bytes, path: str = "") -> Event:
-    """Decodes one Kafka value, or the part of one that stands at ``path``.
+    """Decodes a Kafka value, or the part of one at ``path``.
 
-    Raises BadEvent ``not_json`` for what is no UTF-8 JSON, ``not_an_object`` for an event that is JSON but no object,
-    ``missing_field`` and ``wrong_type`` with the path of the field for what the struct does not accept.
+    Raises BadEvent: ``not_json`` for a value that is not JSON in UTF-8, ``not_an_object`` for JSON that is not an
+    object, ``missing_field`` and ``wrong_type``, with the path of the field, for what the struct does not accept.
     """
     try:
         value.decode()
@@ -122,22 +122,22 @@ def _in_sentence(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as a reason quotes it: its repr, cut at :data:`MAX_SHOWN` characters."""
+    """A value as a reason quotes it: its repr, truncated to :data:`MAX_SHOWN` characters."""
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def require_text(path: str, value: str | None) -> str:
-    """The text if it is there and not blank, unchanged; else raises BadEvent ``missing_field`` naming ``path``."""
+    """The text, unchanged. Raises BadEvent ``missing_field`` if it is missing or blank."""
     if value is None or not value.strip():
         raise BadEvent("missing_field", f"event has no {path}: a non-blank text is required")
     return value
 
 
 def require_time_ms(path: str, value: int | float | None) -> int:
-    """A point in time in ms since 1970; raises BadEvent if it is missing, fractional or outside the years 1970 to 9999.
+    """A time in ms since 1970. Raises BadEvent if it is missing, fractional or outside the years 1970 to 9999.
 
-    A whole number that was written with a fraction (``1715657560002.0``) is accepted.
+    A whole number written with a fraction (``1715657560002.0``) is accepted.
     """
     if value is None:
         raise BadEvent("missing_field", f"event has no {path}: a time in ms is required")
@@ -147,9 +147,9 @@ def require_time_ms(path: str, value: int | float | None) -> int:
 
 
 def check_key_length(names: str, *ids: str) -> None:
-    """Raises BadEvent ``too_large`` where these ids, which make up a key of a table, exceed :data:`MAX_KEY_BYTES`.
+    """Raises BadEvent ``too_large`` if the ids, which form a key of a table, exceed :data:`MAX_KEY_BYTES` together.
 
-    ``names`` are those of the ids as a sentence lists them: ``userId and courseId``.
+    ``names`` lists the ids for the reason: ``userId and courseId``.
     """
     length = len("".join(ids).encode())
     if length > MAX_KEY_BYTES:
@@ -157,7 +157,7 @@ def check_key_length(names: str, *ids: str) -> None:
 
 
 def to_number(value: float | str) -> float | None:
-    """A number or numeric text such as ``"0.75"`` as a double; None for other text and for what no double can hold."""
+    """A number, or numeric text such as ``"0.75"``, as a double. None for other text and for numbers out of range."""
     if isinstance(value, str) and not _NUMERIC_TEXT.fullmatch(value):
         return None
     try:

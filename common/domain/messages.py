@@ -1,7 +1,7 @@
-"""Messages to other services: certificate request, AUDIT event, failed event. Pure.
+"""Messages to other services: certificate requests, AUDIT events, failed events. Pure.
 
-Ids are deterministic (:func:`deterministic_uuid`): whoever processes an event twice sends messages with the same ids,
-and a consumer that has seen one may drop its repeat.
+Ids are deterministic (rule G5): an event that is processed twice sends messages with the same ids, so that a consumer
+can drop repeats.
 """
 
 import uuid
@@ -15,7 +15,7 @@ import msgspec
 from common.domain.events import BadEvent
 
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://sunbird.org/learner-aggregates")
-"""Namespace of every id of the suite; another value would make repeats look new after an upgrade."""
+"""The namespace of every id of the suite. With another value, repeats would look new after an upgrade."""
 
 _NAMESPACE_HASH = sha1(NAMESPACE.bytes, usedforsecurity=False)
 
@@ -24,7 +24,7 @@ ISSUE_CERTIFICATE = "issue-certificate"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One record for Kafka. ``topic`` is the topic's name in the cluster, ``key`` None for a record without one."""
+    """A record for Kafka. ``topic`` is the topic's name in the cluster; ``key`` is None for a record without a key."""
 
     topic: str
     value: bytes
@@ -32,12 +32,12 @@ class Message:
 
 
 def deterministic_uuid(*identity: str | int) -> str:
-    """The uuid5 of an effect's identity. The parts are kept apart, so ``("a", "bc")`` differs from ``("ab", "c")``."""
+    """The uuid5 of an effect's identity. Parts are kept apart: ``("a", "bc")`` differs from ``("ab", "c")``."""
     return _uuid5(msgspec.json.encode(identity))
 
 
 def _uuid5(name: bytes) -> str:
-    """``str(uuid.uuid5(NAMESPACE, name))`` in a quarter of the time: an AUDIT event holds three."""
+    """``str(uuid.uuid5(NAMESPACE, name))`` in a quarter of the time. An AUDIT event has three ids."""
     with_name = _NAMESPACE_HASH.copy()
     with_name.update(name)
     digest = with_name.hexdigest()
@@ -56,10 +56,10 @@ def certificate_request(
     time_ms: int,
     attempt_id: str | None = None,
 ) -> Message:
-    """The request to check whether a learner earned a certificate (topic ``issue.certificate.request``).
+    """The request to check whether a learner has earned a certificate (topic ``issue.certificate.request``).
 
-    ``time_ms`` is the time of the event that caused it; ``cause`` tells two causes of one enrolment and ms apart
-    (content id, attempt id). ``attempt_id`` None leaves the field out, ``""`` does not.
+    ``time_ms`` is the time of the event that caused it. ``cause`` (content id, attempt id) distinguishes two causes of
+    the same enrolment in the same ms. ``attempt_id`` None leaves the field out; ``""`` does not.
     """
     identity = deterministic_uuid(job, user_id, course_id, batch_id, *cause, ISSUE_CERTIFICATE, time_ms)
     edata: dict[str, Any] = {
@@ -99,8 +99,8 @@ def audit(
 ) -> Message:
     """The AUDIT event (telemetry v3, topic ``telemetry.raw``) of a change that a learner made at ``time_ms``.
 
-    ``action`` is its ``edata.type`` and ``props`` are the columns that changed. It is about a content, or with
-    ``content_id`` None about the learner's enrolment.
+    ``action`` is its ``edata.type``; ``props`` are the columns that changed. It is about a content or, if
+    ``content_id`` is None, about the learner's enrolment.
     """
     identity = msgspec.json.encode((job, user_id, course_id, batch_id, content_id or "", action, time_ms))
     context_data = [{"type": "CourseBatch", "id": batch_id}]
@@ -133,7 +133,7 @@ def audit(
 
 
 _Members = dict[str, msgspec.Raw]
-"""A JSON object whose values stay the bytes they came as: no number loses digits, no key its place."""
+"""A JSON object whose values are kept as the bytes that came: no number loses digits, and keys keep their order."""
 
 _MEMBERS = msgspec.json.Decoder(_Members)
 
@@ -178,9 +178,9 @@ def failed(topic: str, job: str, value: bytes, reason: str, user_id: str | None 
 
 
 def repaired(value: bytes) -> bytes:
-    """The event in a failed-topic message, to be sent to the input topic again: the inverse of :func:`failed`.
+    """The event in a failed-topic message, to be sent to the input topic again. The inverse of :func:`failed`.
 
-    Raises BadEvent ``not_failed`` if ``value`` is no message of a failed topic.
+    Raises BadEvent ``not_failed`` if ``value`` is not a message of a failed topic.
     """
     try:
         value.decode()

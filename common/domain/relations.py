@@ -1,16 +1,16 @@
-"""Keys of the relation cache: the Redis sets that say what a course consists of. Pure."""
+"""Keys of the relation cache: the Redis sets that describe what a course consists of. Pure."""
 
 
 def leaf_nodes_key(course_id: str, collection_id: str) -> str:
-    """Of the leaf nodes of a collection: a unit of the course, or the course itself."""
+    """The key of the leaf nodes of a collection: a unit of the course, or the course itself."""
     return f"{course_id}:{collection_id}:leafnodes"
 
 
 def optional_nodes_key(course_id: str, collection_id: str) -> str:
-    """Of those leaf nodes of a collection that a learner may leave out."""
+    """The key of the leaf nodes of a collection that are not required."""
     return f"{course_id}:{collection_id}:optionalnodes"
 
 
 def ancestors_key(course_id: str, content_id: str) -> str:
-    """Of the collections that hold a content, the course among them."""
+    """The key of the collections that contain a content, including the course."""
     return f"{course_id}:{content_id}:ancestors"

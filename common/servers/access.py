@@ -1,4 +1,4 @@
-"""Whether a server lets us in, asked before work begins."""
+"""A first login to each server, before any work begins."""
 
 import logging
 from collections.abc import Awaitable
@@ -9,10 +9,10 @@ logger = logging.getLogger(__name__)
 
 
 async def verify_access(login: Awaitable[None]) -> None:
-    """Raises TaskFault if ``login`` is refused. What cannot be seen from here only makes a warning.
+    """Raises TaskFault if ``login`` is refused. What cannot be checked from here is only logged as a warning.
 
-    That is a server which does not answer: it may be out of reach or start later. And a PEM file that is not there: of
-    a job they have to be on the workers' machines only.
+    A server that does not answer may be out of reach or start later. A PEM file that is missing here may be on the
+    workers' machines.
     """
     try:
         await login

@@ -1,6 +1,6 @@
-"""A cache of answers in the worker's memory.
+"""A cache in the worker's memory.
 
-It lives in one event loop and never awaits between looking and changing, so it needs no locks.
+It belongs to one event loop and never awaits between a lookup and a change, so it needs no locks.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ class _Entry(Generic[Value]):
 
 
 class TimedCache(Generic[Key, Value]):
-    """Answers in memory, each for a time, of a bounded number; one load per key however many ask at once.
+    """A cache with a time to live. Concurrent requests for a key share one load.
 
-    Not more than ``max_entries`` are kept: the one whose last use is longest ago goes first. An answer's age counts
-    from the start of its load. An empty one (None, no members, Refused) is kept only for ``empty_ttl_ms``, a
-    failure not at all.
+    At most ``max_entries`` are kept; the least recently used one is evicted. The age of a value counts from the start
+    of its load. An empty value (None, no members, Refused) is kept only for ``empty_ttl_ms``. A failed load is not
+    kept.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class TimedCache(Generic[Key, Value]):
         metrics: Metrics,
         clock_ms: Callable[[], float] = lambda: time.monotonic() * 1000,
     ) -> None:
-        """``name`` is the label of the counts ``cache_hits`` and ``cache_misses``; ``clock_ms`` never goes back."""
+        """``name`` is the label of the counters ``cache_hits`` and ``cache_misses``; ``clock_ms`` is monotonic."""
         self._config = config
         self._counts = metrics.counts
         self._hits = ("cache_hits", "cache", name)
@@ -53,7 +53,7 @@ class TimedCache(Generic[Key, Value]):
         self._loading: dict[Key, asyncio.Task[Mapping[Key, Value]]] = {}
 
     def __len__(self) -> int:
-        """The number of answers in memory, those among them that are too old."""
+        """The number of entries, including expired ones."""
         return len(self._entries)
 
     async def get_many(
@@ -63,14 +63,14 @@ class TimedCache(Generic[Key, Value]):
         *,
         recent: bool = False,
     ) -> dict[Key, Value]:
-        """The value of each key; with ``recent`` none that is older than ``empty_ttl_ms``.
+        """The value of each key. With ``recent``, values older than ``empty_ttl_ms`` are loaded again.
 
-        Ask for a recent one before an event is refused because of what a cached answer lacks: the answer may have
-        been right when it was loaded.
+        Ask for recent values before refusing an event because of what a cached value lacks: the value may have been
+        right when it was loaded.
 
-        ``load_many`` is called once with those that are neither here nor on their way, and returns all of them. What
-        it raises is raised here, and wherever else one of these keys is waited for. Cancelling this call does not
-        cancel the load, for which others may wait.
+        ``load_many`` is called once with the keys that are neither cached nor being loaded, and returns all of them.
+        Its exception is raised here and in every other call that waits for one of these keys. Cancelling this call does
+        not cancel the load, because other calls may wait for it.
         """
         found: dict[Key, Value] = {}
         awaited: dict[Key, asyncio.Task[Mapping[Key, Value]]] = {}
@@ -113,7 +113,7 @@ class TimedCache(Generic[Key, Value]):
     def _finish(self, keys: Sequence[Key], started_ms: float, task: asyncio.Task[Mapping[Key, Value]]) -> None:
         for key in keys:
             del self._loading[key]
-        # Asking for the exception also tells asyncio that somebody knows of it, should all who waited be gone.
+        # Reading the exception also keeps asyncio from warning that nobody did, if all waiting calls are gone.
         if task.cancelled() or task.exception() is not None:
             return
         for key, value in task.result().items():

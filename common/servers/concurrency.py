@@ -1,4 +1,4 @@
-"""Doing several things at once, and leaving nothing behind when one of them fails."""
+"""Concurrency that leaves nothing running when one of several tasks fails."""
 
 import asyncio
 from collections.abc import Awaitable, Iterable
@@ -8,10 +8,10 @@ Result = TypeVar("Result")
 
 
 async def gather_all(awaitables: Iterable[Awaitable[Result]]) -> list[Result]:
-    """The results in order; where some fail, the first failure, but only when all have ended.
+    """The results in order. If some fail, raises the first failure once all have ended.
 
-    ``asyncio.gather`` raises at once and leaves the others running: their effects would then meet those of the retry.
-    A result may be an exception; only one that is raised is a failure.
+    ``asyncio.gather`` raises at once and leaves the others running, so that their effects could interleave with those
+    of a retry. A result may be an exception object; only a raised one is a failure.
     """
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,15 +1,15 @@
-"""The client of one Sunbird API: JSON over HTTP with retries, and a breaker that spares a service which is down.
+"""The client of one Sunbird API: JSON over HTTP with retries and a circuit breaker.
 
-What is data and what is the world:
+Rule G4 tells faults of the data and of the world apart:
 
-* a 2xx with a JSON object, and any 4xx, is an answer about the data that was asked for: :class:`Answer`;
-* a 5xx, a refused or broken connection, a timeout, half an answer, and a 2xx without a JSON object (a proxy's error
-  page) is a fault of the world: tried again until ``call_timeout_ms`` is over, then WorldFault;
-* so are 408 (timed out) and 429 (too many requests), although they are 4xx: they speak of the moment, not of what was
-  asked. So is a 3xx, which no Sunbird API answers with.
+* A 2xx with a JSON object, and a 4xx, is an answer about the data: :class:`Answer`.
+* A 5xx, a refused or broken connection, a timeout, an incomplete answer, and a 2xx without a JSON object (a proxy's
+  error page) are faults of the world. The call is repeated until ``call_timeout_ms`` is over, then raises WorldFault.
+* So are 408 (timed out) and 429 (too many requests): they depend on the moment, not on what was asked for. So is a 3xx,
+  which no Sunbird API returns.
 
-aiohttp and not httpx: 57 us of CPU a request against 1,500 with 10 and 7,900 with 64 connections, because httpx looks
-at all connections of its pool for every request.
+aiohttp takes 57 us of CPU per request. httpx takes 1,500 with 10 connections and 7,900 with 64, because it walks over
+all connections of its pool for every request.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ from common.metrics import Metrics
 
 _NOT_NOW = (408, 429)
 _URI_TOO_LONG = 414
-# The least that RFC 9110, 4.1 asks every server to take. Many break the connection where it is more, which would look
-# like a fault of the world, for ever.
+# RFC 9110, 4.1 recommends that every server supports at least this. Many servers close the connection when a URL is
+# longer, which would look like a fault of the world, for ever.
 _LONGEST_URL = 8_000
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status of 2xx or 4xx with the JSON object that came with it, an empty one if a 4xx came with something else."""
+    """A status of 2xx or 4xx, and the JSON object of the response; empty if a 4xx has no JSON object."""
 
     status: int
     body: Mapping[str, Any]
@@ -48,7 +48,7 @@ class Answer:
         return self.status < 300
 
     def at(self, *path: str) -> Any:
-        """The value at a path of members, None if there is none: ``at("result", "content", "name")``."""
+        """The value at a path of members, such as ``at("result", "content", "name")``; None if there is none."""
         value: Any = self.body
         for member in path:
             value = value.get(member) if isinstance(value, Mapping) else None
@@ -56,38 +56,38 @@ class Answer:
 
 
 class ApiClient:
-    """One API at one URL. Created inside the event loop in which it is used and closed."""
+    """One API at one URL. It is created, used and closed in one event loop."""
 
     def __init__(self, name: str, url: str, config: HttpConfig, metrics: Metrics) -> None:
         """Connects with the first call.
 
-        ``url`` is what ids are appended to, or where questions are posted. ``name`` is the label of the counts
-        ``api_calls`` and ``api_failures``.
+        Ids are appended to ``url``, or queries are posted to it. ``name`` is the label of the counters ``api_calls``
+        and ``api_failures``.
         """
         self._url = url
         self._config = config
         self._counts = metrics.counts
         self._calls = ("api_calls", "api", name)
         self._failures = ("api_failures", "api", name)
-        # To wait for one of the connections is not the service's fault, so it is done here, before any timeout begins.
+        # Waiting for a free connection is not the service's fault, so it happens here, before any timeout begins.
         self._connections = asyncio.Semaphore(config.max_connections)
         self._breaker = _Breaker(config.breaker_failures, config.breaker_delay_ms / 1000)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=config.max_connections),
-            # The whole request is timed below, without aiohttp's rounding up to seconds.
+            # The whole request is timed below: aiohttp would round the timeout up to seconds.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=config.connect_timeout_ms / 1000),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     async def get(self, identifier: str, query: str = "") -> Answer:
-        """Asks for the URL with ``identifier``, whatever its characters, and ``query`` (``?fields=name``) at its end.
+        """Requests the URL with ``identifier`` (any characters) and ``query`` (``?fields=name``) appended.
 
         Raises WorldFault after ``call_timeout_ms``.
         """
         return await self._call("GET", self._url + quote(identifier, safe="") + query, None)
 
     async def post(self, body: Mapping[str, Any]) -> Answer:
-        """Sends ``body`` as JSON; only for questions, because it may be sent several times. Raises as :meth:`get`."""
+        """Posts ``body`` as JSON. Only for queries, because it may be sent several times. Raises as :meth:`get`."""
         return await self._call("POST", self._url, msgspec.json.encode(body))
 
     async def close(self) -> None:
@@ -153,9 +153,9 @@ class ApiClient:
 
 
 def _is_json(body: bytes) -> bool:
-    """Whether this is JSON all the same, with a value that nobody can store: half a surrogate pair, 1e999.
+    """Whether this is a JSON object with a value that cannot be represented, such as half a surrogate pair or 1e999.
 
-    Such an answer stays as it is however often it is asked for, so it is no fault of the world.
+    Such an answer does not change however often it is requested, so it is not a fault of the world.
     """
     try:
         return isinstance(json.loads(body), dict)

@@ -1,6 +1,6 @@
-"""The connection properties of librdkafka's clients, for the commands that need no Flink, and a first login.
+"""librdkafka's connection properties, for the programs that run without Flink, and a first login.
 
-The Java twin, for the jobs' sources and sinks, is in :mod:`common.flink.source_sink`.
+The properties of the jobs' sources and sinks, which use Kafka's Java client, are in :mod:`common.flink.source_sink`.
 """
 
 from concurrent.futures import Future
@@ -16,9 +16,9 @@ _POLL_SECONDS = 0.05
 
 
 def check_login(kafka: KafkaConfig, timeout_seconds: float = 5.0) -> None:
-    """Connects once. Raises TaskFault if the login fails, or TLS, WorldFault if no broker answers in time.
+    """Connects once. Raises TaskFault if the login or TLS fails, WorldFault if no broker answers in time.
 
-    A client by itself would try for ever: for librdkafka a wrong password is one more reason to connect again.
+    A client by itself would try for ever: librdkafka reconnects after a wrong password, too.
     """
     refusals: list[KafkaError] = []
 
@@ -28,7 +28,7 @@ def check_login(kafka: KafkaConfig, timeout_seconds: float = 5.0) -> None:
 
     name = f"Kafka {kafka.bootstrap_servers}"
     try:
-        # Without its log, which would say the same in words of its own, several times.
+        # Its log would repeat the error several times.
         client = AdminClient({**client_properties(kafka), "error_cb": note, "log_level": 0})
         answer: Future[Any] = client.describe_cluster(request_timeout=timeout_seconds)
         while not answer.done() and not refusals:
@@ -37,7 +37,7 @@ def check_login(kafka: KafkaConfig, timeout_seconds: float = 5.0) -> None:
             raise TaskFault(f"{name}: no login with this user, password or certificate: {refusals[0].str()}")
         answer.result()
     except KafkaException as error:
-        # Such as a PEM file that is not there, or no broker.
+        # For instance, a PEM file is missing or no broker answers.
         raise WorldFault(f"{name}: {error.args[0].str()}") from error
 
 

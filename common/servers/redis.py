@@ -25,10 +25,10 @@ BAD_CACHE_VALUE = "bad_cache_value"
 
 
 class RedisClient:
-    """One database of the server. Created, used and closed in one event loop."""
+    """A client of one database. It is created, used and closed in one event loop."""
 
     def __init__(self, config: RedisConfig, database: int) -> None:
-        """Connects to nothing yet."""
+        """Does not connect yet."""
         self._name = f"Redis {config.host}:{config.port}, database {database}"
         self._timeout_ms = config.connect_timeout_ms + config.request_timeout_ms
         tls = config.tls
@@ -59,7 +59,7 @@ class RedisClient:
         await self._client.aclose()
 
     async def sets(self, keys: Collection[str]) -> dict[str, frozenset[str] | Refused]:
-        """The members of the set at each key, none where the key is missing. Raises WorldFault and TaskFault."""
+        """The members of the set at each key; empty if the key is missing. Raises WorldFault and TaskFault."""
         async with self._client.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.smembers(key)
@@ -67,7 +67,7 @@ class RedisClient:
         return {key: self._to_set(key, answer) for key, answer in zip(keys, answers, strict=True)}
 
     async def hashes(self, keys: Collection[str]) -> dict[str, dict[str, str] | Refused]:
-        """The fields of the hash at each key, none where the key is missing; bytes that are no UTF-8 as U+FFFD.
+        """The fields of the hash at each key; empty if the key is missing. Bytes that are not UTF-8 become U+FFFD.
 
         Raises WorldFault and TaskFault.
         """
@@ -80,13 +80,13 @@ class RedisClient:
     async def structs(
         self, keys: Collection[str], decoder: msgspec.json.Decoder[Struct]
     ) -> dict[str, Struct | Refused | None]:
-        """What ``decoder`` reads in the text at each key, None where the key is missing.
+        """The value that ``decoder`` reads from the text at each key; None if the key is missing.
 
         Raises WorldFault and TaskFault.
         """
         async with self._client.pipeline(transaction=False) as pipeline:
             for key in keys:
-                # Not one MGET: it answers null for a key of another type, as if there were none.
+                # Not MGET, which returns null for a key of another type.
                 pipeline.get(key)
             answers = await self._execute(pipeline)
         structs: dict[str, Struct | Refused | None] = {}
@@ -96,9 +96,9 @@ class RedisClient:
         return structs
 
     async def _execute(self, pipeline: Pipeline) -> list[Any]:
-        """The answers, among them errors where a key is of another type."""
+        """The replies; a key of another type has an error as its reply."""
         try:
-            # The client's timeout is that of one key's answer.
+            # The client's own timeout is per reply.
             async with asyncio.timeout(self._timeout_ms / 1000):
                 answers = await pipeline.execute(raise_on_error=False)
         except TimeoutError as error:
