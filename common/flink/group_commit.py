@@ -1,14 +1,14 @@
-"""Group commit: items gather while a batch is in flight, then go as one. Knows asyncio, neither Flink nor a database.
+"""Group commit: items gather while batches are in flight, then go as one batch. Knows neither Flink nor a database.
 
-Under low load a batch is one item and its latency is that of one round trip; under high load batches grow and the
-round trips are shared. There is no timer and no waiting for a full batch.
+Under low load a batch is one item, and its latency is that of one round trip. Under high load batches grow and share
+round trips. There is no timer, and a batch never waits until it is full.
 
 The contract with the caller:
 
-* every submitted item ends in exactly one of three ways: with the result of ``apply``; with the result of ``refuse``
-  where applying it alone raised an unexpected exception; or with a TaskFault, which has to fail the task;
-* items of one key are applied in the order they were submitted, never two batches of one key at a time;
-* ``apply`` may see an item again, alone or in other company, so it must be idempotent.
+* Every submitted item ends in exactly one of three ways: with the result of ``apply``; with the result of ``refuse`` if
+  applying it alone raised an unexpected exception; or with a TaskFault, which must fail the task.
+* Items of a key are applied in the order they were submitted. Two batches in flight never share a key.
+* ``apply`` may see an item again, alone or in another batch, so it must be idempotent.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class PatienceExhausted(TaskFault):
-    """The world stayed down longer than ``patience_ms``: the task must fail and start again from its checkpoint."""
+    """A server was down for longer than ``patience_ms``. The task must fail and restart from its checkpoint."""
 
 
 @dataclass(slots=True)
@@ -43,14 +43,14 @@ class _Waiting(Generic[Item, Result]):
 
 @dataclass(slots=True)
 class Observer:
-    """What happened, for the metrics: every callback is called in the event loop and must not block."""
+    """Callbacks for the metrics. They are called in the event loop and must not block."""
 
     batch_applied: Callable[[int, float], None] = field(default=lambda size, seconds: None)
     retried: Callable[[], None] = field(default=lambda: None)
 
 
 class GroupCommit(Generic[Item, Result]):
-    """Applies submitted items in batches. Lives in one event loop, so it needs no locks."""
+    """Applies submitted items in batches. It belongs to one event loop, so it needs no locks."""
 
     def __init__(
         self,
@@ -60,12 +60,11 @@ class GroupCommit(Generic[Item, Result]):
         retry: RetryConfig,
         observer: Observer | None = None,
     ) -> None:
-        """``apply`` returns one result per item, in their order; it raises WorldFault when a server does not answer,
-        TaskFault when the task cannot go on.
+        """``apply`` returns one result per item, in order. It raises WorldFault if a server does not answer, and
+        TaskFault if the task cannot go on.
 
-        ``refuse`` makes the result of an item whose application alone raised another exception. The wait between two
-        tries is drawn from the upper half of the backoff, so that subtasks which failed together do not come back
-        together.
+        ``refuse`` makes the result of an item if applying it alone raised another exception. The wait between two tries
+        is drawn from the upper half of the backoff, so that subtasks that failed together do not retry together.
         """
         self._apply = apply
         self._refuse = refuse
@@ -79,16 +78,16 @@ class GroupCommit(Generic[Item, Result]):
         self._fault: TaskFault | None = None
 
     async def submit(self, key: Hashable, item: Item, size: int = 0) -> Result:
-        """The result of the item once its batch is applied. ``size`` is in bytes and bounds the batch.
+        """The result of the item once its batch is applied. ``size`` is in bytes and limits the batch.
 
-        Raises TaskFault; after that every other item gets it at once, so that the task fails soon.
+        Raises TaskFault. From then on every other item gets it at once, so that the task fails soon.
         """
         if self._fault is not None:
             raise self._fault
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(key, item, size, done))
         if not self._start_is_scheduled:
-            # Behind everything that the loop has received already, so that a burst joins the first batch.
+            # After everything that the loop has received already, so that a burst joins the first batch.
             self._start_is_scheduled = True
             asyncio.get_running_loop().call_soon(self._start_batches)
         return await done
@@ -104,7 +103,7 @@ class GroupCommit(Generic[Item, Result]):
             self._batches.add(task)
 
     def _take(self) -> list[_Waiting[Item, Result]]:
-        """The next batch: the longest waiting items whose keys are not in flight, within the limits."""
+        """The next batch: the items that have waited longest and whose keys are not in flight, within the limits."""
         batch: list[_Waiting[Item, Result]] = []
         passed_over: list[_Waiting[Item, Result]] = []
         size = 0
@@ -113,7 +112,7 @@ class GroupCommit(Generic[Item, Result]):
             if waiting.key in self._busy:
                 passed_over.append(self._waiting.popleft())
                 continue
-            # One item larger than the limit must go too, alone.
+            # An item larger than the limit goes alone.
             if batch and size + waiting.size > self._batch.max_batch_size_in_bytes:
                 break
             size += waiting.size
@@ -136,7 +135,8 @@ class GroupCommit(Generic[Item, Result]):
             self._start_batches()
 
     async def _settle(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
-        """Applies a batch; where that raises something unexpected, its halves, in order, down to the item at fault."""
+        """Applies a batch. If that raises something unexpected, applies its halves, in order, down to the faulty
+        item."""
         try:
             results = await self._apply_patiently([waiting.item for waiting in batch])
         except TaskFault:
@@ -150,7 +150,7 @@ class GroupCommit(Generic[Item, Result]):
             logger.exception("an event could not be applied")
             results = [self._refuse(batch[0].item, error)]
         for waiting, result in zip(batch, results, strict=True):
-            # A future is done already only if its waiter was cancelled, which is the end of the task.
+            # A future is done already only if its waiter was cancelled, and then the task ends.
             if not waiting.done.done():
                 waiting.done.set_result(result)
 

@@ -1,4 +1,4 @@
-"""Kafka sources and sinks of the jobs, made from their configuration. Runs where the job is submitted."""
+"""The Kafka source and sink of a job, made from its configuration. Runs in the program that submits the job."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ from common.config.model import JobConfig, KafkaConfig
 
 
 def source(config: JobConfig, topic: str, user_id_path: Sequence[str], *, bounded: bool = False) -> KafkaSource:
-    """The values of a topic with user id and timestamp, from the group's committed offsets, else from the earliest.
+    """Emits the values of a topic with user id and timestamp, from the group's committed offsets, else the earliest.
 
-    ``user_id_path`` leads to the user id in an event. Null values (tombstones) are passed over. ``bounded`` ends at
-    what the topic holds when the job starts.
+    ``user_id_path`` is where an event has its user id. Null values (tombstones) are passed over. A ``bounded`` source
+    ends at the last record that the topic has when the job starts.
     """
     builder = (
         KafkaSource.builder()
@@ -29,9 +29,9 @@ def source(config: JobConfig, topic: str, user_id_path: Sequence[str], *, bounde
         .set_group_id(config.group_id)
         .set_client_id_prefix(config.group_id)
         .set_starting_offsets(KafkaOffsetsInitializer.committed_offsets(KafkaOffsetResetStrategy.EARLIEST))
-        # New partitions of the topic are found without a restart.
+        # New partitions of the topic are discovered without a restart.
         .set_property("partition.discovery.interval.ms", "60000")
-        # As shipped, it asks again for every few events: at 700 events/s that costs broker and job 0.4 CPU-ms for each.
+        # With the default, it fetches again for every few events: at 700 events/s that costs 0.4 CPU-ms per event.
         .set_property("fetch.min.bytes", "65536")
         .set_property("fetch.max.wait.ms", "25")
     )
@@ -45,19 +45,19 @@ def source(config: JobConfig, topic: str, user_id_path: Sequence[str], *, bounde
 
 
 def sink(config: JobConfig) -> KafkaSink:
-    """Takes Rows of topic, key and value. Every record is acknowledged before a checkpoint completes."""
+    """Accepts Rows of topic, key and value. Every record is acknowledged before a checkpoint completes."""
     builder = (
         KafkaSink.builder()
         .set_bootstrap_servers(config.kafka.bootstrap_servers)
         .set_delivery_guarantee(DeliveryGuarantee.AT_LEAST_ONCE)
     )
-    # Not by set_record_serializer, which looks for a private field of Flink's own serializers.
+    # set_record_serializer needs a private field of Flink's own serializers.
     builder._j_builder.setRecordSerializer(get_gateway().jvm.org.sunbird.aggregates.TopicKeyValueSchema())
     properties = {
         "acks": "all",
         "enable.idempotence": "true",
         "linger.ms": "5",
-        # The failed topic takes whatever the input topic took, and the wrapping of what is no JSON makes it longer.
+        # The failed topic must accept whatever the input topic accepted, and base64 makes it longer.
         "max.request.size": str(16 * 1024 * 1024),
     }
     for key, value in {**properties, **_security(config.kafka), **config.kafka.producer_properties}.items():
@@ -73,7 +73,7 @@ def _security(kafka: KafkaConfig) -> dict[str, str]:
         module = "plain.PlainLoginModule" if kafka.sasl_mechanism == "PLAIN" else "scram.ScramLoginModule"
         properties["sasl.mechanism"] = kafka.sasl_mechanism
         properties["sasl.jaas.config"] = (
-            # The connector's uber jar holds the Kafka client under this name.
+            # The connector's uber jar relocates the Kafka client to this name.
             f"org.apache.flink.kafka.shaded.org.apache.kafka.common.security.{module} required "
             f"username={_quoted(kafka.sasl_username)} password={_quoted(kafka.sasl_password.get_secret_value())};"
         )
@@ -84,7 +84,7 @@ def _security(kafka: KafkaConfig) -> dict[str, str]:
         if tls.ca_file:
             properties |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": tls.ca_file}
         if tls.certificate_file and tls.key_file:
-            # Kafka takes a certificate and its key from two files only as texts.
+            # Kafka accepts a certificate and its key from separate files only as text.
             properties |= {
                 "ssl.keystore.type": "PEM",
                 "ssl.keystore.certificate.chain": Path(tls.certificate_file).read_text(encoding="ascii"),

@@ -1,8 +1,8 @@
-"""The one shape of all three jobs: Kafka bytes, keyed by user, through a batched async stage, to Kafka topics.
+"""The shape of every job: Kafka values, keyed by user, through a batched asynchronous stage, to Kafka topics.
 
-A job gives a :class:`~common.flink.job.Job`; this module gives it a key, a
-:class:`~common.flink.group_commit.GroupCommit` and metrics, and sees to it that every event ends either applied or on
-the failed topic.
+The stage connects a :class:`~common.flink.job.Job` with Flink. It adds batches
+(:class:`~common.flink.group_commit.GroupCommit`) and metrics, and makes sure that every event ends up either applied or
+on the failed topic.
 """
 
 import asyncio
@@ -31,16 +31,16 @@ Event = TypeVar("Event")
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 RECEIVED = Types.ROW([Types.STRING(), Types.LONG(), BYTES])
-"""User id, Kafka timestamp in ms, Kafka value: what UserKeySchema reads."""
+"""User id, Kafka timestamp in ms, Kafka value: a record as UserKeySchema reads it."""
 TO_SEND = Types.ROW([Types.STRING(), BYTES, BYTES])
-"""Topic, Kafka key or null, Kafka value: what TopicKeyValueSchema writes."""
+"""Topic, Kafka key or null, Kafka value: a record as TopicKeyValueSchema writes it."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Received(Generic[Event]):
-    """A decoded event with the bytes it came as and the key it was partitioned by, which the failed topic needs."""
+    """A decoded event, with its Kafka value and the key by which it was partitioned, for the failed topic."""
 
     event: Event
     value: bytes
@@ -48,19 +48,19 @@ class Received(Generic[Event]):
 
 
 class Stage(AsyncFunction):
-    """Decodes events, applies them in batches and returns the messages to send as Rows of :data:`TO_SEND`.
+    """Decodes events, applies them in batches, and returns the messages to send as Rows of :data:`TO_SEND`.
 
-    ``async_invoke`` raises nothing but TaskFault: a fault of the data becomes a message on the failed topic, a fault of
+    ``async_invoke`` raises nothing but TaskFault. A fault of the data becomes a message on the failed topic; a fault of
     the world is retried in :class:`~common.flink.group_commit.GroupCommit`.
     """
 
     def __init__(self, job: Job[Any, Any]) -> None:
-        """``job`` is pickled; it connects in the worker."""
+        """``job`` is pickled. It connects in the worker."""
         self._job = job
         self._is_open = False
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Runs in the worker before its event loop exists, and with the first bundle: PyFlink opens nothing earlier."""
+        """Runs in the worker with the first bundle, before the event loop exists. PyFlink opens nothing earlier."""
         async_guard.install()
         bundle_waits.remove()
         worker_watch.end_with_task_manager()
@@ -70,10 +70,10 @@ class Stage(AsyncFunction):
             self._apply, self._refuse, self._job.batch, self._job.retry, Observer(self._batch_applied, self._retried)
         )
         self._opening = asyncio.Lock()
-        # A wrong password or a missing table has to show before an event is decoded.
+        # A wrong password or a missing table must fail the task before an event is decoded.
         asyncio.run(self._verify_access())
-        # Thousands of decoded events are alive at a time and none of them is part of a cycle: with the default
-        # threshold of 700 the collector walks them over and over (measured: 340 instead of 40 us per event).
+        # Thousands of decoded events are alive at a time, and none is part of a cycle. With the default threshold
+        # of 700 the collector walks them again and again (measured: 340 instead of 40 us per event).
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
 
@@ -81,7 +81,7 @@ class Stage(AsyncFunction):
         try:
             await self._job.open(self._metrics)
         except WorldFault as fault:
-            logger.warning("a server is not there yet, the first event will wait for it: %s", fault)
+            logger.warning("a server does not answer yet, the first event will wait for it: %s", fault)
         finally:
             await self._job.close()
 
@@ -121,7 +121,7 @@ class Stage(AsyncFunction):
             await self._job.close()
             if isinstance(error, WorldFault | TaskFault):
                 raise
-            # Not the fault of the event that happens to be the first.
+            # The first event is not at fault.
             raise TaskFault(f"the job cannot start: {type(error).__name__}: {error}") from error
         self._is_open = True
 
@@ -130,7 +130,7 @@ class Stage(AsyncFunction):
 
     def _failed(self, key: str, value: bytes, refused: Refused) -> Message:
         self._metrics.counts["failed", "reason", refused.kind] += 1
-        # A key that begins with a zero character stands for "no user id": see UserKeySchema.
+        # A key that begins with a zero character means "no user id": see UserKeySchema.
         return self._job.failed_message(value, refused, None if key.startswith("\0") else key)
 
     def _to_rows(self, to_send: Sequence[Message]) -> list[Row]:
@@ -146,7 +146,7 @@ class Stage(AsyncFunction):
         self._metrics.counts["batches_retried"] += 1
 
     def bundle_finished(self) -> None:
-        """Called by the guard at the end of a bundle, in its thread: the place where Flink takes metrics."""
+        """Called by the guard at the end of a bundle, in its thread, where Flink accepts metrics."""
         self._metrics.report(self._metric_group)
 
 
@@ -157,9 +157,9 @@ def _to_refused(error: Exception) -> Refused:
 
 
 def build(environment: StreamExecutionEnvironment, source: Source, sink: Sink, job: Job[Any, Any]) -> None:
-    """Adds a job's operators to the environment. Their names and uids are those that savepoints hold.
+    """Adds a job's operators to the environment. Savepoints hold their names and uids, so these must not change.
 
-    ``source`` gives Rows of :data:`RECEIVED`, ``sink`` takes those of :data:`TO_SEND`.
+    ``source`` emits Rows of :data:`RECEIVED`, ``sink`` accepts Rows of :data:`TO_SEND`.
     """
     events = environment.from_source(source, WatermarkStrategy.no_watermarks(), "events").uid("events")
     stage = async_guard.unordered_wait(
@@ -171,7 +171,7 @@ def build(environment: StreamExecutionEnvironment, source: Source, sink: Sink, j
 def _key_by_first_field(stream: DataStream) -> DataStream:
     """Hash-partitions Rows by their first field, in Java.
 
-    PyFlink's ``key_by`` would take each row through Python twice more, to add a key and to remove it again.
+    PyFlink's ``key_by`` would pass each row through Python twice more, to add a key and to remove it again.
     """
     jvm = get_gateway().jvm
     key_type = Types.ROW([Types.STRING()]).get_java_type_info()

@@ -1,7 +1,7 @@
-"""Stops a start that a server would refuse, before anything else has begun.
+"""Logs in to every server before a job is submitted.
 
-On the cluster a wrong password shows late and never ends: PyFlink opens its functions with the first bundle, so the
-job looks well until the first event comes, and from then on Flink restarts it again and again.
+On the cluster a wrong password would show late: PyFlink opens its functions with the first bundle. The job would look
+healthy until the first event comes, and then Flink would restart it again and again.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def check(config: JobConfig, job: "Job[Any, Any]") -> None:
-    """Logs in to Kafka, and to Cassandra and Redis as ``job`` does, which itself stays as it is.
+    """Logs in to Kafka, and to the servers that ``job`` opens; ``job`` itself does not change.
 
-    To be called where the job is submitted. Ends the program with code 1 and a line on stderr if a server refuses: a
-    wrong password, a missing table.
+    To be called by the program that submits the job. Ends that program with code 1 and one line on stderr if a server
+    refuses, for instance because of a wrong password or a missing table.
     """
     try:
         asyncio.run(_check(config, job))
@@ -33,7 +33,7 @@ def check(config: JobConfig, job: "Job[Any, Any]") -> None:
 
 async def _check(config: JobConfig, job: "Job[Any, Any]") -> None:
     await verify_access(asyncio.to_thread(kafka.check_login, config.kafka))
-    # A copy, because an opened job holds what cannot be pickled.
+    # A copy, because an opened job cannot be pickled.
     await verify_access(_open(copy.copy(job)))
 
 

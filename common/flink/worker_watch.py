@@ -1,10 +1,10 @@
 """Ends a Python worker whose TaskManager is gone.
 
-A TaskManager that is killed cannot end its workers. They see that their connections are gone and try to exit, but
-Beam's log handler then waits for a thread that in turn waits for the log handler (seen in one worker of two), and
-Python waits for the threads of every executor. Until then the worker's other threads go on: they write what their
-batch has decided while their successor already works on the same users. `tests/faults/test_worker_watch.py` has workers
-that stay without the watch and end with it.
+A TaskManager that is killed cannot end its workers. They notice that their connections are gone and try to exit. But
+Beam's log handler waits for a thread that in turn waits for the log handler (seen in every second worker), and Python
+waits for the threads of every executor. Meanwhile the worker's other threads go on: they write what their batch has
+decided, while their successor already works on the same users. `tests/faults/test_worker_watch.py` has workers that
+stay without the watch and end with it.
 """
 
 import functools
@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 @functools.cache
 def end_with_task_manager() -> None:
-    """Kills this process as soon as the TaskManager that started it has ended; to be called once the worker runs.
+    """Kills this process as soon as the TaskManager that started it has ended. To be called when the worker runs.
 
-    The TaskManager is the nearest ancestor that is a `java` process; without one, as where the functions run in the
-    client, nothing is watched. A second call changes nothing. Linux only.
+    The TaskManager is the nearest ancestor that is a `java` process. If there is none, for instance because the
+    functions run in the client, nothing is watched. A second call changes nothing. Linux only.
     """
     if sys.platform != "linux":
         return
@@ -37,7 +37,7 @@ def end_with_task_manager() -> None:
 
 def _nearest_java(pid: int) -> int | None:
     while pid > 1:
-        # "<pid> (<name>) <state> <parent pid> ...", where the name itself may hold blanks and parentheses.
+        # "<pid> (<name>) <state> <parent pid> ...". The name may contain blanks and parentheses.
         name, _, rest = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").partition("(")[2].rpartition(")")
         if name == "java":
             return pid
@@ -46,6 +46,6 @@ def _nearest_java(pid: int) -> int | None:
 
 
 def _watch(descriptor: int) -> None:
-    # Readable when the process has ended. Not sys.exit: no thread of this process is to do anything any more.
+    # Readable once the process has ended. Not sys.exit: no thread of this process may do anything any more.
     select.select([descriptor], [], [])
     os._exit(1)

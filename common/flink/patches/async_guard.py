@@ -1,17 +1,17 @@
-"""Closes two gaps in PyFlink 2.3's async operator through which a checkpoint can complete past a record that failed.
+"""Closes two gaps in PyFlink 2.3's async operator that let a checkpoint complete past a record that failed.
 
 **In the worker.** When ``async_invoke`` raises, ``AsyncOperation`` stores the exception and completes the record with
-no result. At the end of a bundle it waits until no record is in flight and looks for a stored exception only while it
-waits. Is the failed record emitted before that wait begins, the bundle ends well, the checkpoint commits the record's
-offset, and the exception is thrown at the next record. The restored job never sees the failed one again.
-:func:`install` makes it look once more after the wait, before the bundle may end.
+no result. At the end of a bundle it waits until no record is in flight, and looks for a stored exception only while it
+waits. If the failed record is emitted before that wait begins, the bundle ends without an error, the checkpoint commits
+the record's offset, and the exception is raised at the next record. The restored job never sees the failed record
+again. :func:`install` makes the operator look for exceptions once more after the wait.
 
-**In the TaskManager.** A bundle that its timer ends, and that fails, fails in a callback whose exception Flink hands to
-another thread. A barrier that waited meanwhile is next: its checkpoint ends the bundle once more, finds that there is
-none any more, and completes. A killed worker is lost in the same way. The operator of :func:`process` fails for
-good once a bundle has failed.
+**In the TaskManager.** If a bundle that was ended by its timer fails, it fails in a callback, and Flink passes the
+exception to another thread. A barrier that was waiting comes next: its checkpoint ends the bundle again, finds no
+bundle, and completes. The failure of a killed worker is lost in the same way. The operator of :func:`process` keeps
+failing once a bundle has failed.
 
-``tests/faults/test_async_guard.py`` loses records through each of them.
+``tests/faults/test_async_guard.py`` loses records through each gap.
 """
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -29,15 +29,15 @@ class BundleListener(Protocol):
     """An AsyncFunction that wants to know when a bundle ends, in the bundle's thread."""
 
     def bundle_finished(self) -> None:
-        """Called when nothing is in flight any more, and no record of the bundle has failed."""
+        """Called when no record is in flight any more and none of the bundle has failed."""
 
 
 def install() -> None:
-    """Patches this process's ``AsyncOperation``; a second call changes nothing.
+    """Patches ``AsyncOperation`` in this process. A second call changes nothing.
 
-    Raises RuntimeError if PyFlink is another version than the one this was written and tested for.
+    Raises RuntimeError if PyFlink's version is not the one that this was written and tested for.
     """
-    # Only a Python worker needs these, and there they are loaded already.
+    # Only a Python worker needs these modules, and has loaded them already.
     from pyflink.fn_execution.datastream.process.async_function.operation import AsyncOperation  # noqa: PLC0415
     from pyflink.version import __version__  # noqa: PLC0415
 
@@ -66,9 +66,9 @@ def unordered_wait(
 ) -> "DataStream":
     """``AsyncDataStream.unordered_wait`` without a timeout, with the operator of :func:`process`.
 
-    ``capacity`` bounds the records in flight in one subtask.
+    ``capacity`` limits the records in flight in one subtask.
     """
-    # Only the process that submits a job needs these.
+    # Only the program that submits a job needs these modules.
     from pyflink.common import Time  # noqa: PLC0415
     from pyflink.datastream.async_data_stream import async_retry_strategies  # noqa: PLC0415
     from pyflink.datastream.functions import AsyncFunctionDescriptor  # noqa: PLC0415
@@ -89,11 +89,11 @@ def process(
     output_type: "TypeInformation",
     name: str,
 ) -> "DataStream":
-    """``DataStream.process``, whose operator never passes a bundle that has failed.
+    """``DataStream.process`` with an operator that never lets a checkpoint pass a failed bundle.
 
     Needs the project's connector jar.
     """
-    # Only the process that submits a job needs these.
+    # Only the program that submits a job needs these modules.
     from pyflink.datastream import DataStream  # noqa: PLC0415
     from pyflink.datastream.data_stream import _get_one_input_stream_operator  # noqa: PLC0415
     from pyflink.fn_execution.flink_fn_execution_pb2 import UserDefinedDataStreamFunction  # noqa: PLC0415

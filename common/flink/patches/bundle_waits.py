@@ -1,13 +1,13 @@
-"""Takes two waits out of the Python worker, which PyFlink 2.3 and Beam put into every bundle.
+"""Removes two waits that PyFlink 2.3 and Beam put into every bundle of a Python worker.
 
-**For each record.** ``AsyncFunctionRunner.run_async`` wakes the event loop up for each record, with a system call for
-which its thread gives the interpreter lock away. While the loop is busy it gets the lock back after 5 ms
-(``sys.getswitchinterval``), so that records trickle in. Here a loop that has been woken up and has not come to it yet
-is left alone, and takes all records that have come by then.
+**Per record.** ``AsyncFunctionRunner.run_async`` wakes the event loop for each record. The system call releases the
+interpreter lock, and while the loop is busy the thread gets the lock back only after 5 ms (``sys.getswitchinterval``),
+so that records trickle in. Here the loop is woken once, and then takes all records that have arrived by the time it
+runs.
 
-**At the end of each bundle.** Beam's ``StateSampler`` starts a thread for each bundle, which sleeps ever longer, up to
-200 ms at a time, and the bundle does not end before the thread has woken up: after a tenth of its time more, on the
-average. The samples go into metrics of Beam that Flink does not read. Here no such thread is started.
+**Per bundle.** Beam's ``StateSampler`` starts a thread for each bundle. The thread sleeps for up to 200 ms at a time,
+and the bundle does not end before it wakes up: on average this adds a tenth to the bundle's time. Its samples go into
+metrics of Beam that Flink does not read. Here no such thread is started.
 """
 
 import threading
@@ -17,11 +17,11 @@ from typing import Any
 
 
 def remove() -> None:
-    """Patches this process's ``AsyncFunctionRunner`` and ``StateSampler``; a second call changes nothing.
+    """Patches ``AsyncFunctionRunner`` and ``StateSampler`` in this process. A second call changes nothing.
 
-    ``common.flink.patches.async_guard`` has to be installed, which refuses other versions of PyFlink.
+    ``async_guard`` must be installed: it refuses other versions of PyFlink.
     """
-    # Only a Python worker needs these, and there they are loaded already.
+    # Only a Python worker needs these modules, and has loaded them already.
     from apache_beam.runners.worker.statesampler import StateSampler  # noqa: PLC0415
     from pyflink.fn_execution.datastream.process.async_function.operation import AsyncFunctionRunner  # noqa: PLC0415
 
@@ -31,7 +31,7 @@ def remove() -> None:
 
 
 def _run_async(runner: Any, async_function: Any, record: Any, result_handler: Any) -> None:
-    """Called by the bundle's thread alone."""
+    """Called only by the bundle's thread."""
     try:
         handed_over = runner.handed_over
     except AttributeError:
@@ -50,7 +50,7 @@ class _HandedOver:
 
     def put(self, *record: Any) -> None:
         self._records.append(record)
-        # In this order, and in the other one in _take: a record is never put behind the loop's last look.
+        # The order is reversed in _take, so that no record is added after the loop has looked for the last time.
         if not self._is_awake:
             self._is_awake = True
             self._runner._loop.call_soon_threadsafe(self._take)
@@ -59,7 +59,7 @@ class _HandedOver:
         self._is_awake = False
         while self._records:
             task = self._runner._loop.create_task(self._runner.exception_handler_wrapper(*self._records.popleft()))
-            # The loop itself only knows its tasks weakly.
+            # The loop holds only weak references to its tasks.
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -78,7 +78,7 @@ def _without_thread(sampler_class: Any) -> None:
 
     @wraps(stop_thread)
     def stop(sampler: Any) -> None:
-        # The first bundle, in which this is called, has started one.
+        # The first bundle, which called this function, has started a thread.
         if not hasattr(sampler, "has_no_thread"):
             stop_thread(sampler)
             return
