@@ -1,5 +1,6 @@
 """The shape that all jobs have: what savepoints rely on, backpressure, order, and what the REST API of Flink shows."""
 
+import base64
 import json
 import os
 import subprocess
@@ -8,6 +9,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from common.domain.messages import repaired
 from jobs import JOBS
@@ -74,6 +77,25 @@ def test_a_bundle_that_ends_while_its_task_is_closed_does_not_end_the_task_manag
 ) -> None:
     closed = _run("tests.support.bundle_factory", world=world, log_folder=tmp_path)
     assert closed == {"beam": "Reference count must not be negative.", "ours": None}
+
+
+def test_a_valid_event_has_its_users_key_whatever_its_unused_fields_hold(world: World, tmp_path: Path) -> None:
+    unused_fields = [
+        b"9" * 1_001,
+        b'{"%s": 1}' % (b"n" * 50_001),
+        b'"%s"' % (b"t" * 20_000_001),
+        b"[" * 900 + b"]" * 900,
+        b"[%s]" % b",".join([b"1"] * 100_000),
+    ]
+    values = [
+        b'{"edata": {"userIds": ["u-1", "u-2"], "batchId": "b"}, "unused": %s}' % unused for unused in unused_fields
+    ]
+    for value in values:
+        msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+    given = tmp_path / "given.json"
+    encoded = [base64.b64encode(value).decode() for value in values]
+    given.write_text(json.dumps({"path": ["edata", "userIds"], "values": encoded}))
+    assert _run("tests.support.user_keys", str(given), world=world, log_folder=tmp_path) == ["u-1"] * len(values)
 
 
 def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(world: World, tmp_path: Path) -> None:
@@ -156,7 +178,7 @@ def test_the_job_on_a_real_cluster_and_its_metrics(
             "reason.not_json.failed": 1,
             "reason.missing_field.failed": 1,
             "effect.written.events_applied": 10,
-            "effect.stale.events_applied": 10,
+            "reason.stale.skipped": 10,
             f"topic.{failed_topic}.messages_out": 3,
             f"topic.{request_topic}.messages_out": 10,
             "rows_written": 20,

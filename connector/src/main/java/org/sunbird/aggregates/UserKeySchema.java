@@ -10,6 +10,7 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.ConsumerR
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonFactory;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonParser;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonToken;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.StreamReadConstraints;
 import org.apache.flink.types.Row;
 import org.apache.flink.util.Collector;
 
@@ -22,7 +23,25 @@ import org.apache.flink.util.Collector;
 public final class UserKeySchema implements KafkaRecordDeserializationSchema<Row> {
 
     private static final long serialVersionUID = 1L;
-    private static final JsonFactory JSON = new JsonFactory();
+    private static final int MAX_NESTING_DEPTH = 3_000;
+
+    /**
+     * The decoder in Python has no such limits. With Jackson's own, an event with a number of 1,001 digits or a name of
+     * 50,001 characters would be valid there, but get another key than its user's here, and be applied out of order.
+     * Only nesting stays limited: Python refuses what is nested more than about a thousand levels deep.
+     */
+    private static final JsonFactory JSON =
+            JsonFactory.builder()
+                    .streamReadConstraints(
+                            StreamReadConstraints.builder()
+                                    .maxNumberLength(Integer.MAX_VALUE)
+                                    .maxStringLength(Integer.MAX_VALUE)
+                                    .maxNameLength(Integer.MAX_VALUE)
+                                    .maxDocumentLength(-1)
+                                    .maxTokenCount(-1)
+                                    .maxNestingDepth(MAX_NESTING_DEPTH)
+                                    .build())
+                    .build();
 
     private final String[] path;
 
