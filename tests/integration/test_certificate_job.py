@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from cassandra.cluster import Session
 
 from common.config.loader import load
 from common.config.model import BatchConfig, CacheConfig, HttpConfig, RetryConfig
-from common.domain.events import Skip
+from common.domain.events import Refused, Skip
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.messages import Message, repaired
 from common.flink.group_commit import GroupCommit, Observer
@@ -149,6 +150,8 @@ class Running:
     def __init__(self, job: CollectionCertPreProcessor, metrics: Metrics) -> None:
         self.counts = metrics.counts
         self.retries = 0
+        self.refused: Counter[str] = Counter()
+        """How often events were refused, by kind."""
         self._job = job
         self._commit = GroupCommit(job.apply_batch, self._refuse, job.batch, job.retry, Observer(retried=self._retried))
 
@@ -159,6 +162,7 @@ class Running:
             request = self._job.decode(value, 0)
             assert not isinstance(request, Skip)
             outcome = await self._commit.submit(index, request)
+            self.refused.update(part.kind for part in outcome if isinstance(part, Refused))
             return [
                 part if isinstance(part, Message) else self._job.failed_message(value, part, part.user_id)
                 for part in outcome
@@ -380,7 +384,7 @@ class TestWhatMustGoToTheFailedTopicAlone:
             },
         }
         assert [message.key for message in messages] == [None, None, course.asha.encode()]
-        assert job.of("failed") == {"bad_template": 1}
+        assert job.refused == {"bad_template": 1}
         assert job.of("events_applied") == {"issued": 1}
 
     def test_a_user_whom_the_api_does_not_know(
@@ -401,7 +405,7 @@ class TestWhatMustGoToTheFailedTopicAlone:
                 event = json.loads(failed.value)
                 assert event["edata"]["userIds"] == [binod]
                 assert event["metadata"]["validation_error"] == f"user read API answered 404 for user {binod}"
-                assert job.of("failed") == {"user_api": 1}
+                assert job.refused == {"user_api": 1}
 
                 course.user(binod)
                 (messages,) = await job.apply(repaired(failed.value))
