@@ -349,7 +349,7 @@ class TestMessages:
             changed(lambda edata: edata.update(contents=[{"contentId": "A", "status": 1}])),
             changed(
                 lambda edata: edata.update(
-                    action="Batch-EnrolmentKey-Update", contents=[{"contentId": "B", "status": 2.0}]
+                    action="Batch-Enrolment-Update", contents=[{"contentId": "B", "status": 2.0}]
                 )
             ),
         )

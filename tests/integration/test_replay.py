@@ -9,7 +9,6 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from common.config.loader import load
 from common.domain import messages
-from common.domain.events import BadEvent
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.replay import main, replay
 from local.world import World
@@ -31,7 +30,7 @@ def config(world: World, unique: str) -> AssessmentAggregatorConfig:
 def fail(topics: Topics, config: AssessmentAggregatorConfig) -> None:
     topic = config.kafka.topic(config.failed_topic)
     for event, reason in zip(EVENTS, REASONS, strict=True):
-        message = messages.failed(topic, "AssessmentAggregator", event, BadEvent("kind", reason))
+        message = messages.failed(topic, "AssessmentAggregator", event, reason)
         topics.produce(topic, [message.value], message.key)
 
 
@@ -98,7 +97,7 @@ def limit_messages(world: World, config: AssessmentAggregatorConfig, max_bytes: 
 
 def failed_event(config: AssessmentAggregatorConfig, value: bytes) -> bytes:
     topic = config.kafka.topic(config.failed_topic)
-    return messages.failed(topic, "AssessmentAggregator", value, BadEvent("kind", "reason")).value
+    return messages.failed(topic, "AssessmentAggregator", value, "reason").value
 
 
 def test_a_job_applies_what_has_come_back(

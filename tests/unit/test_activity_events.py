@@ -57,7 +57,7 @@ def test_an_event_as_the_api_sends_it() -> None:
     )
 
 
-@pytest.mark.parametrize("action", ["batch-enrolment-update", "BATCH-ENROLMENT-UPDATE", "Batch-EnrolmentKey-Update"])
+@pytest.mark.parametrize("action", ["batch-enrolment-update", "BATCH-ENROLMENT-UPDATE", "Batch-Enrolment-Update"])
 def test_the_action_counts_in_any_case(action: str) -> None:
     assert isinstance(decoded(event(action=action)), ContentsCompleted)
 
