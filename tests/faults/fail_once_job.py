@@ -9,6 +9,7 @@ it waits. A worker that is slow at the end of its bundle opens them nearly every
 
 import sys
 import time
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,13 @@ class FailOnce(AsyncFunction):
 
 def make_end_of_bundles_slow() -> None:
     finish = AsyncOperation.finish
-    if not hasattr(finish, "quick"):
+    if not hasattr(finish, "__wrapped__"):
 
+        @wraps(finish)
         def finish_slowly(operation: AsyncOperation) -> None:
             time.sleep(0.2)
             finish(operation)
 
-        finish_slowly.quick = finish
         AsyncOperation.finish = finish_slowly
 
 

@@ -19,7 +19,7 @@ from local.flink import FREQUENT_CHECKPOINTS
 from local.flink_client import FlinkClient
 from local.world import World
 from tests.support.assessment import FAILED, REQUESTS, Assessment, Learner, Tables
-from tests.support.strategies import T0
+from tests.support.strategies import T0, JsonObject
 from tests.support.waiting import wait_until
 
 LEARNERS = 50
@@ -68,7 +68,7 @@ class Load:
             )
         )
 
-    def _requests(self) -> list[dict[str, object]]:
+    def _requests(self) -> list[JsonObject]:
         return [json.loads(message.value()) for message in self.topics.inbox(REQUESTS).all()]
 
     def check(self, world: World) -> None:

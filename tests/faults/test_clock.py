@@ -74,7 +74,7 @@ def test_the_assessment_aggregator(world: World, tables: AssessmentTables, clock
         for event in events(learner):
             if jumps:
                 clock.jump()
-            (outcome,) = await job.apply([job.decode(json.dumps(event).encode(), T0)])
+            (outcome,) = await job.apply_batch([job.decode(json.dumps(event).encode(), T0)])
             assert not isinstance(outcome, Exception), outcome
             sent.append(len(outcome))
         return sent

@@ -708,7 +708,7 @@ class TestMalformedEvents:
 
         inboxes = assessment.inbox(FAILED), assessment.inbox(REQUESTS)
         earlier = [len(inbox.all()) for inbox in inboxes]
-        assessment.produce(INPUT, [sample and sample.value for sample in sent], timestamp_ms)
+        assessment.produce(INPUT, [None if sample is None else sample.value for sample in sent], timestamp_ms)
         # Of learners in all subtasks: what a subtask has sent twice, it has sent before.
         last = [Learner.unique(f"last-{unique}-{number}") for number in range(20)]
         assessment.send(*(learner.attempt("do_1", "a1", [(1, 2)]) for learner in last))

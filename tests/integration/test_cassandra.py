@@ -94,7 +94,7 @@ class TestStatements:
 
         async def test() -> None:
             async with opened(config) as (cassandra, _):
-                values = (unique, 0.1, moment, [])
+                values: tuple[object, ...] = (unique, 0.1, moment, [])
                 await cassandra.write([[Write(statement, values)]])
                 with pytest.raises(TypeError, match="doesn't apply to a 'float' object"):
                     await cassandra.write([[Write(statement, (0.1, 0.1, moment, []))]])
@@ -213,12 +213,10 @@ class TestConcurrency:
             await asyncio.sleep(0)
 
         async def test() -> None:
-            nonlocal session
-            cassandra = Cassandra(config.model_copy(update={"max_concurrent_statements": 3}), Metrics())
-            session = session_of(cassandra, end)
             await asyncio.gather(*(cassandra.write(writes(20)) for _ in range(4)))
 
-        session: FakeSession
+        cassandra = Cassandra(config.model_copy(update={"max_concurrent_statements": 3}), Metrics())
+        session = session_of(cassandra, end)
         run(test())
         assert len(session.started) == 80
         assert most == 3

@@ -495,7 +495,7 @@ class JobRequests:
         }
         places = ", ".join(["%s"] * len(row))
         self._connection.execute(
-            f"INSERT INTO dev_job_request ({', '.join(row)}) VALUES ({places})",  # type: ignore[arg-type]
+            f"INSERT INTO dev_job_request ({', '.join(row)}) VALUES ({places})",
             list(row.values()),
         )
         return str(row["request_id"])

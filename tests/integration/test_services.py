@@ -899,5 +899,6 @@ def is_specified(case: "schemathesis.Case[Any]", response: schemathesis.Response
     if message == "Error while fetching group members record.":
         return case.path == GROUP_AGG
     body = response.request.body or b""
+    assert isinstance(body, str | bytes), body
     # White space around JSON, also around none, means nothing.
     return (body.encode() if isinstance(body, str) else body).strip() in (b"", b"null")

@@ -129,7 +129,7 @@ _NO_JSON = (
     *(b"[" * 50_000, b'{"a":' * 50_000, b"[" * 50_000 + b"]" * 50_000),
 )
 
-_METADATA = (
+_METADATA: tuple[object, ...] = (
     None,
     {},
     [],

@@ -357,7 +357,7 @@ def check_is_decoded_or_refused(value: bytes) -> None:
     except BadEvent as bad:
         assert bad.reason.startswith("event ")
         assert len(bad.reason) < 500
-        message = failed("t", "AssessmentAggregator", value, bad)
+        message = failed("t", "AssessmentAggregator", value, bad.reason)
         assert json.loads(message.value)["metadata"]["validation_error"] == bad.reason
         repaired(message.value)
     else:

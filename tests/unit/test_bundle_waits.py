@@ -74,9 +74,14 @@ class TestHandingOver:
     ) -> None:
         busy = threading.Event()
         runner._loop.call_soon_threadsafe(busy.wait)
-        wake_ups = []
+        wake_ups: list[tuple[Any, ...]] = []
         wake_up = runner._loop.call_soon_threadsafe
-        monkeypatch.setattr(runner._loop, "call_soon_threadsafe", lambda *call: wake_ups.append(call) or wake_up(*call))
+
+        def record_and_wake_up(*call: Any) -> None:
+            wake_ups.append(call)
+            wake_up(*call)
+
+        monkeypatch.setattr(runner._loop, "call_soon_threadsafe", record_and_wake_up)
         results = Results()
         for number in range(RECORDS):
             runner.run_async(double, number, results)

@@ -139,7 +139,8 @@ def _invoke(stage: Stage, received: Sequence[Row]) -> list[list[Row]]:
     async def test() -> list[list[Row]]:
         return await asyncio.gather(*map(stage.async_invoke, received))
 
-    return run(test())
+    results: list[list[Row]] = run(test())
+    return results
 
 
 def run(test: Coroutine[Any, Any, Any]) -> Any:
