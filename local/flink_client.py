@@ -118,8 +118,12 @@ class FlinkClient:
 
     def cancel(self, job: str) -> None:
         """Ends the job without a savepoint and returns when it is gone."""
-        self._http.patch(f"/jobs/{job}").raise_for_status()
+        self.start_to_cancel(job)
         self.wait_until(job, "CANCELED")
+
+    def start_to_cancel(self, job: str) -> None:
+        """Tells Flink to end the job without a savepoint and returns at once."""
+        self._http.patch(f"/jobs/{job}").raise_for_status()
 
     def stop_with_savepoint(self, job: str, timeout_seconds: float = 60.0) -> str:
         """Ends the job after a savepoint in the configured folder; returns where it is, to be given to `submit`."""

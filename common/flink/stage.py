@@ -63,7 +63,7 @@ class Stage(AsyncFunction):
         """Runs in the worker with the first bundle, before the event loop exists. PyFlink opens nothing earlier."""
         async_guard.install()
         bundle_waits.remove()
-        worker_watch.end_with_task_manager()
+        worker_watch.end_with_task()
         self._metrics = Metrics()
         self._metric_group = runtime_context.get_metrics_group()
         self._commit = GroupCommit(
