@@ -1,6 +1,6 @@
 """`python -m local up|down|status|package`: the local world in the background, and the archive of the jobs.
 
-Exit codes: 0 done, 1 it did not work (the text says why), 2 wrong arguments, 3 `status`: nothing is running,
+Exit codes: 0 success, 1 failure (the message says why), 2 wrong arguments, 3 nothing is running (`status` only),
 130 interrupted.
 """
 
@@ -16,13 +16,13 @@ from local.world import addresses
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
+    """Runs one command (default: the one on the command line) and returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, function, text in (
         ("up", _up, "start Kafka, Cassandra, Redis and Flink in the background"),
         ("down", _down, "stop what `up` started"),
-        ("status", _status, "what is running and where"),
+        ("status", _status, "show what is running and where"),
         ("package", _package, "write the archive for `flink run --pyFiles` and print its path"),
     ):
         commands.add_parser(name, help=text, description=text).set_defaults(run=function)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _up(config: Config) -> int:
     if not supervisor.ensure_running(config):
-        print("is running already")
+        print("already running")
     _print_addresses(config)
     return 0
 
@@ -55,7 +55,7 @@ def _status(config: Config) -> int:
         print("nothing is running")
         return 3
     if not state.servers:
-        print("is being started")
+        print("starting")
         return 1
     for server in state.servers:
         print(f"{server.name:20} {f'running, pid {server.pid}' if server.is_alive else 'ENDED'}")

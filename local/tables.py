@@ -1,4 +1,4 @@
-"""The tables of the local world, one query at a time, for programs that are not asynchronous."""
+"""Synchronous access to the tables of the local world, one query at a time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,10 +8,9 @@ import acsylla
 
 
 class Tables:
-    """A session with the keyspace `sunbird_courses`; closed by `with`."""
+    """A session in the keyspace `sunbird_courses`, to be used in a `with` statement."""
 
     def __init__(self, contact_points: Sequence[str], port: int) -> None:
-        """Connects."""
         self._runner = asyncio.Runner()
 
         async def connect() -> acsylla.Session:
@@ -22,7 +21,7 @@ class Tables:
         self._statements: dict[str, acsylla.PreparedStatement] = {}
 
     def execute(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
-        """The rows by column name; none for a write."""
+        """Executes a statement and returns its rows by column name. A write returns no rows."""
         return self._runner.run(self._execute(statement, list(parameters)))
 
     async def _execute(self, statement: str, parameters: list[Any]) -> list[dict[str, Any]]:
@@ -33,10 +32,8 @@ class Tables:
         return [row.as_dict() for row in await self._session.execute(bound)]
 
     def __enter__(self) -> Self:
-        """Is connected already."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes the session."""
         self._runner.run(self._session.close())
         self._runner.close()

@@ -1,7 +1,7 @@
--- Requests for reports, on PostgreSQL: what the reports in this repository read and write of the table.
+-- Requests for reports, in PostgreSQL: the columns that the reports in this repository read and write.
 --
--- Deployments have it already, with the environment before its name and with more columns: the report service in front
--- of it makes it. This file is for a machine without one. It can be run again.
+-- In a deployment the report service has already created this table, with more columns and with the environment as the
+-- prefix of its name. This file is for machines without that service. It may be run repeatedly.
 
 CREATE TABLE IF NOT EXISTS dev_job_request (
     tag text NOT NULL,

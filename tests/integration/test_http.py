@@ -444,7 +444,7 @@ class TestServices:
             pass
 
     def test_an_unknown_route(self, services: HttpServices) -> None:
-        with pytest.raises(ValueError, match="there is no route 'users', only user, content, search"):
+        with pytest.raises(ValueError, match="unknown route 'users': choose from user, content, search"):
             services.switch("users", Switch())
 
     @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
