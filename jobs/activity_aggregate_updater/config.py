@@ -7,7 +7,7 @@ from common.domain import topics
 
 
 class SearchCacheConfig(CacheConfig):
-    """The status of a course changes seldom, and only courses without leaf nodes are asked for."""
+    """The status of a course rarely changes, and is only needed for courses without leaf nodes."""
 
     ttl_ms: Positive = 3_600_000
 

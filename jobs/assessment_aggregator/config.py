@@ -1,4 +1,4 @@
-"""The configuration of the assessment aggregator; what each key means is in ``config.yaml``."""
+"""The configuration of the assessment aggregator. ``config.yaml`` says what each key means."""
 
 from typing import ClassVar
 
