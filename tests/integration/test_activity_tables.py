@@ -1,13 +1,11 @@
 """The activity aggregate updater with real tables, a real Redis and a real HTTP service: what it reads and writes."""
 
-import asyncio
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cassandra.cluster import Session
@@ -41,10 +39,6 @@ from tests.support.activity_servers import Ids, Running, Servers, refusal
 from tests.support.activity_strategies import courses, events, old_tables
 
 SETTINGS = Settings(audit_topic="dev.telemetry.raw", certificate_topic="dev.issue.certificate.request")
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, timeout=120))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +78,7 @@ def sizes() -> st.SearchStrategy[list[int]]:
 
 
 # Without shrinking, which takes minutes here, and the examples are small.
-@settings(max_examples=30, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(max_examples=30, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(
     course=courses(),
     tables=old_tables(LEARNERS),
@@ -92,7 +86,7 @@ def sizes() -> st.SearchStrategy[list[int]]:
     killed=st.lists(st.tuples(st.integers(0, 12), sizes(), st.booleans()), max_size=2),
     last_sizes=sizes(),
 )
-def test_killed_or_not_it_leaves_behind_what_the_model_does(
+async def test_killed_or_not_it_leaves_behind_what_the_model_does(
     servers: Servers,
     course: RelationCache,
     tables: Tables,
@@ -107,28 +101,25 @@ def test_killed_or_not_it_leaves_behind_what_the_model_does(
     servers.put(tables)
     expected = Updater(tables, course, SETTINGS).run(arrived)
 
-    async def test() -> None:
-        for writes, sizes, survives in killed:
-            async with Running(servers.config(), writes_left=writes) as process:
-                with suppress(Killed):
-                    await process.run(arrived, sizes)
-                if survives:
-                    process.survive()
-                    await process.run(arrived, sizes)
-        async with Running(servers.config()) as process:
-            sent = await process.run(arrived, last_sizes)
-        if killed:
-            # Of two events of one time the earlier may, after a kill, repeat the completion that the later one sent.
-            assert set(chain(*sent)) == set(chain.from_iterable(result.messages for result in expected))
-        else:
-            assert sent == [list(result.messages) for result in expected]
-
-    run(test())
+    for writes, sizes, survives in killed:
+        async with Running(servers.config(), writes_left=writes) as process:
+            with suppress(Killed):
+                await process.run(arrived, sizes)
+            if survives:
+                process.survive()
+                await process.run(arrived, sizes)
+    async with Running(servers.config()) as process:
+        sent = await process.run(arrived, last_sizes)
+    if killed:
+        # Of two events of one time the earlier may, after a kill, repeat the completion that the later one sent.
+        assert set(chain(*sent)) == set(chain.from_iterable(result.messages for result in expected))
+    else:
+        assert sent == [list(result.messages) for result in expected]
     assert servers.rows(map(ids.enrolment, LEARNERS), course) == tables.rows()
 
 
 class TestTables:
-    def test_entries_are_added_and_columns_of_others_are_left_alone(
+    async def test_entries_are_added_and_columns_of_others_are_left_alone(
         self, servers: Servers, learner: Learner, cassandra_session: Session
     ) -> None:
         cassandra_session.execute(
@@ -139,11 +130,8 @@ class TestTables:
         )
         before = time.time()
 
-        async def test() -> None:
-            async with Running(servers.config()) as process:
-                await process.apply(learner.completed("A", "C"))
-
-        run(test())
+        async with Running(servers.config()) as process:
+            await process.apply(learner.completed("A", "C"))
         row = servers.aggregates_row(learner.enrolment, learner.course_id)
         assert (dict(row.agg), row.agg_details) == ({"completedCount": 3}, ["{}"])
         assert dict(row.aggregates) == {"completedCount": 2.0, "score:A": 7.5}
@@ -158,36 +146,27 @@ class TestTables:
             assert int(before * 1000) / 1000 <= _timestamp(moment) <= time.time()
         assert _timestamp(row.agg_last_updated["score:A"]) == 0.001
 
-    def test_a_content_that_is_completed_again_much_later_adds_nothing_to_the_status_of_contents(
+    async def test_a_content_that_is_completed_again_much_later_adds_nothing_to_the_status_of_contents(
         self, servers: Servers, learner: Learner
     ) -> None:
-        async def test() -> None:
-            async with Running(servers.config()) as process:
-                await process.apply(learner.completed("A"))
-                await process.apply(learner.completed("A", at=T0 + 7 * DAY))
-
-        run(test())
+        async with Running(servers.config()) as process:
+            await process.apply(learner.completed("A"))
+            await process.apply(learner.completed("A", at=T0 + 7 * DAY))
         rows = servers.rows([learner.enrolment], learner.course)
         later_us = (T0 + 7 * DAY) * 1000
         assert rows["consumption", learner.enrolment, "A", "completedcount"] == (2, later_us)
         assert rows["enrolments", learner.enrolment, "contentstatus", "A"] == 2
         assert rows["enrolments", learner.enrolment, "progress"] == 1
 
-    def test_the_time_after_which_it_counts_again_is_a_setting(self, servers: Servers, learner: Learner) -> None:
-        async def test() -> None:
-            async with Running(servers.config(DEDUPLICATION_SECONDS="3600")) as process:
-                await process.apply(learner.completed("A"), learner.completed("A", at=T0 + HOUR))
-
-        run(test())
+    async def test_the_time_after_which_it_counts_again_is_a_setting(self, servers: Servers, learner: Learner) -> None:
+        async with Running(servers.config(DEDUPLICATION_SECONDS="3600")) as process:
+            await process.apply(learner.completed("A"), learner.completed("A", at=T0 + HOUR))
         rows = servers.rows([learner.enrolment], learner.course)
         assert rows["consumption", learner.enrolment, "A", "viewcount"] == (2, (T0 + HOUR) * 1000)
 
-    def test_units_can_be_switched_off(self, servers: Servers, learner: Learner) -> None:
-        async def test() -> None:
-            async with Running(servers.config(MODULE_AGGS="false")) as process:
-                await process.apply(learner.completed("A"))
-
-        run(test())
+    async def test_units_can_be_switched_off(self, servers: Servers, learner: Learner) -> None:
+        async with Running(servers.config(MODULE_AGGS="false")) as process:
+            await process.apply(learner.completed("A"))
         assert learner.completed_count(learner.course_id) == 1.0
         assert learner.completed_count(learner.unit_1) is None
 
@@ -200,69 +179,57 @@ def _timestamp(moment: datetime) -> float:
 class TestRequests:
     """To Cassandra, which is what the job's speed depends on."""
 
-    def test_of_an_event(self, servers: Servers, learner: Learner) -> None:
-        async def test() -> None:
-            async with Running(servers.config()) as process:
-                before = process.requests
+    async def test_of_an_event(self, servers: Servers, learner: Learner) -> None:
+        async with Running(servers.config()) as process:
+            before = process.requests
 
-                async def requests_of(*events: ContentsCompleted) -> int:
-                    started = process.requests
-                    await process.apply(*events)
-                    return process.requests - started
+            async def requests_of(*events: ContentsCompleted) -> int:
+                started = process.requests
+                await process.apply(*events)
+                return process.requests - started
 
-                # Contents, enrolment, course; two units, course, and the learner's rows in one batch.
-                assert await requests_of(learner.completed("A", "C")) == 3 + 4
-                # The enrolment is known now.
-                assert await requests_of(learner.completed("B", at=T0 + 1)) == 2 + 3
-                assert await requests_of(learner.completed("A", at=T0 + 2), learner.completed("B", at=T0 + 2)) == 2
-                assert process.requests - before == 7 + 5 + 2
-                assert process.count("cache_hits", "known_enrolments") == 2
-                assert process.counts["rows_written"] == 6 + 4
+            # Contents, enrolment, course; two units, course, and the learner's rows in one batch.
+            assert await requests_of(learner.completed("A", "C")) == 3 + 4
+            # The enrolment is known now.
+            assert await requests_of(learner.completed("B", at=T0 + 1)) == 2 + 3
+            assert await requests_of(learner.completed("A", at=T0 + 2), learner.completed("B", at=T0 + 2)) == 2
+            assert process.requests - before == 7 + 5 + 2
+            assert process.count("cache_hits", "known_enrolments") == 2
+            assert process.counts["rows_written"] == 6 + 4
 
-        run(test())
+    async def test_of_many_events_of_an_enrolment_are_those_of_one(self, servers: Servers, learner: Learner) -> None:
+        async with Running(servers.config()) as process:
+            before = process.requests
+            await process.apply(*(learner.completed(content, at=T0 + n) for n, content in enumerate("ABCDE" * 4)))
+            assert process.requests - before == 3 + 4
 
-    def test_of_many_events_of_an_enrolment_are_those_of_one(self, servers: Servers, learner: Learner) -> None:
-        async def test() -> None:
-            async with Running(servers.config()) as process:
-                before = process.requests
-                await process.apply(*(learner.completed(content, at=T0 + n) for n, content in enumerate("ABCDE" * 4)))
-                assert process.requests - before == 3 + 4
-
-        run(test())
-
-    def test_what_became_of_events_is_counted(self, servers: Servers, learner: Learner) -> None:
-        async def test() -> None:
-            async with Running(servers.config()) as process:
-                first = learner.completed("A", "B")
-                await process.apply(first, first, learner.completed("A", "B", at=T0 + 1))
-                await process.apply(learner.completed("A", "C", at=T0 + 2))
-                for effect, count in (("written", 2), ("replayed", 1), ("duplicate", 1)):
-                    assert process.count("events_applied", effect) == count
-                assert process.counts["duplicates"] == 3
-
-        run(test())
+    async def test_what_became_of_events_is_counted(self, servers: Servers, learner: Learner) -> None:
+        async with Running(servers.config()) as process:
+            first = learner.completed("A", "B")
+            await process.apply(first, first, learner.completed("A", "B", at=T0 + 1))
+            await process.apply(learner.completed("A", "C", at=T0 + 2))
+            for effect, count in (("written", 2), ("replayed", 1), ("duplicate", 1)):
+                assert process.count("events_applied", effect) == count
+            assert process.counts["duplicates"] == 3
 
 
 class TestManyContents:
-    def test_need_few_requests(self, servers: Servers, learner: Learner) -> None:
+    async def test_need_few_requests(self, servers: Servers, learner: Learner) -> None:
         contents = [f"do_3128870328040161281{number:04d}" for number in range(2_500)]
         course = RelationCache({learner.unit_1: contents}, course_id=learner.course_id)
         servers.publish(course)
 
-        async def test() -> None:
-            async with Running(servers.config()) as process:
-                before = process.requests
-                messages = (await process.run([learner.completed(*contents)]))[0]
-                assert len(messages) == 2 * len(contents) + 2
-                # The learner's rows in batches of 1,000.
-                assert process.requests - before == 3 + 2 + 3
-
-        run(test())
+        async with Running(servers.config()) as process:
+            before = process.requests
+            messages = (await process.run([learner.completed(*contents)]))[0]
+            assert len(messages) == 2 * len(contents) + 2
+            # The learner's rows in batches of 1,000.
+            assert process.requests - before == 3 + 2 + 3
         rows = servers.rows([learner.enrolment], course)
         assert len([key for key in rows if key[-1] == "completedcount"]) == len(contents)
         assert rows["enrolments", learner.enrolment, "progress"] == len(contents)
 
-    def test_killed_between_two_batches_it_is_completed_by_the_event_that_completed_it(
+    async def test_killed_between_two_batches_it_is_completed_by_the_event_that_completed_it(
         self, servers: Servers, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The only content that the course needs is in the first batch, or in the last one."""
@@ -273,12 +240,14 @@ class TestManyContents:
             writes = 0
             is_killed = True
             while is_killed:
-                is_killed = self._is_killed(servers, course, order, writes)
+                is_killed = await self._is_killed(servers, course, order, writes)
                 writes += 1
             assert writes > 5
 
     @staticmethod
-    def _is_killed(servers: Servers, course: RelationCache, arrived: list[ContentsCompleted], writes: int) -> bool:
+    async def _is_killed(
+        servers: Servers, course: RelationCache, arrived: list[ContentsCompleted], writes: int
+    ) -> bool:
         ids = Ids()
         course, arrived = ids.course(course), [ids.event(event) for event in arrived]
         learner = ids.enrolment(ASHA)
@@ -288,24 +257,19 @@ class TestManyContents:
         servers.put(tables)
         expected = Updater(tables, course, SETTINGS).run(arrived, [2])
         killed = False
-
-        async def test() -> None:
-            nonlocal killed
-            async with Running(servers.config(), writes_left=writes) as process:
-                try:
-                    await process.apply(*arrived)
-                except Killed:
-                    killed = True
-            async with Running(servers.config()) as process:
-                assert await process.run(arrived, [2]) == [list(result.messages) for result in expected]
-
-        run(test())
+        async with Running(servers.config(), writes_left=writes) as process:
+            try:
+                await process.apply(*arrived)
+            except Killed:
+                killed = True
+        async with Running(servers.config()) as process:
+            assert await process.run(arrived, [2]) == [list(result.messages) for result in expected]
         assert servers.rows([learner], course) == tables.rows()
         return killed
 
 
 class TestRelations:
-    def test_a_content_that_the_cache_does_not_know_has_it_looked_up_anew(
+    async def test_a_content_that_the_cache_does_not_know_has_it_looked_up_anew(
         self, servers: Servers, learner: Learner
     ) -> None:
         """Or the progress of all who finish what was published just now would be wrong for minutes, or for ever."""
@@ -313,17 +277,14 @@ class TestRelations:
             {learner.unit_1: ["A", "B", "new"], learner.unit_2: ["C"]}, course_id=learner.course_id
         )
 
-        async def test() -> None:
-            async with Running(servers.config(RELATION_CACHE__EMPTY_TTL_MS="1")) as process:
-                await process.apply(learner.completed("A", "C"))
-                servers.publish(published)
-                await process.apply(learner.completed("new", at=T0 + 1))
-
-        run(test())
+        async with Running(servers.config(RELATION_CACHE__EMPTY_TTL_MS="1")) as process:
+            await process.apply(learner.completed("A", "C"))
+            servers.publish(published)
+            await process.apply(learner.completed("new", at=T0 + 1))
         assert learner.completed_count(learner.course_id) == 3.0
         assert learner.completed_count(learner.unit_1) == 2.0
 
-    def test_a_set_that_is_none_takes_only_its_own_events_along(self, servers: Servers, learner: Learner) -> None:
+    async def test_a_set_that_is_none_takes_only_its_own_events_along(self, servers: Servers, learner: Learner) -> None:
         broken_course, broken_unit, broken_content = (Learner(servers) for _ in range(3))
         broken = [
             leaf_nodes_key(broken_course.course_id, broken_course.course_id),
@@ -335,24 +296,21 @@ class TestRelations:
                 client.delete(key)
                 client.set(key, "no set")
 
-        async def test() -> None:
-            async with Running(servers.config()) as process:
-                *failed, applied = await process.apply(
-                    *(each.completed("A") for each in (broken_course, broken_unit, broken_content, learner))
-                )
-                for key, outcome in zip(broken, failed, strict=True):
-                    refused = refusal(outcome)
-                    assert refused.kind == "bad_cache_value"
-                    assert key in refused.reason
-                assert len(applied) == 2
-
-        run(test())
+        async with Running(servers.config()) as process:
+            *failed, applied = await process.apply(
+                *(each.completed("A") for each in (broken_course, broken_unit, broken_content, learner))
+            )
+            for key, outcome in zip(broken, failed, strict=True):
+                refused = refusal(outcome)
+                assert refused.kind == "bad_cache_value"
+                assert key in refused.reason
+            assert len(applied) == 2
         assert servers.rows([broken_unit.enrolment], broken_unit.course).keys() == {
             ("enrolments", broken_unit.enrolment, "active"),
             ("enrolments", broken_unit.enrolment, "status"),
         }
 
-    def test_while_redis_is_down_courses_in_memory_go_on_and_others_wait(
+    async def test_while_redis_is_down_courses_in_memory_go_on_and_others_wait(
         self, servers: Servers, learner: Learner, world: World, cassandra_session: Session, tmp_path: Path
     ) -> None:
         other = Learner(servers)
@@ -363,18 +321,15 @@ class TestRelations:
             own.publish(learner.course)
             own.publish(other.course)
 
-            async def test() -> None:
-                async with Running(own.config()) as process:
-                    await process.apply(learner.completed("A", "B"))
-                    redis.kill()
-                    await process.apply(learner.completed("A", "B", at=T0 + 1), learner.completed("B", at=T0 + 7 * DAY))
-                    with pytest.raises(WorldFault, match="Redis"):
-                        await process.apply(other.completed("A"))
-                    assert other.completed_count(other.course_id) is None
-                    redis.start()
+            async with Running(own.config()) as process:
+                await process.apply(learner.completed("A", "B"))
+                redis.kill()
+                await process.apply(learner.completed("A", "B", at=T0 + 1), learner.completed("B", at=T0 + 7 * DAY))
+                with pytest.raises(WorldFault, match="Redis"):
                     await process.apply(other.completed("A"))
-
-            run(test())
+                assert other.completed_count(other.course_id) is None
+                redis.start()
+                await process.apply(other.completed("A"))
         finally:
             redis.stop()
         assert other.completed_count(other.course_id) == 1.0
@@ -409,7 +364,7 @@ class TestCourseWithoutLeafNodes:
             (None, "course_unknown"),
         ],
     )
-    def test_fails_its_events_alone_until_it_is_repaired(
+    async def test_fails_its_events_alone_until_it_is_repaired(
         self, servers: Servers, unpublished: Learner, services: HttpServices, status: str | None, kind: str
     ) -> None:
         if status:
@@ -417,56 +372,49 @@ class TestCourseWithoutLeafNodes:
         other = Learner(servers)
         before = servers.rows([unpublished.enrolment], unpublished.course)
 
-        async def test() -> None:
-            async with Running(servers.config(**self.search_api(services))) as process:
-                first, second, applied = await process.apply(
-                    unpublished.completed("A"), unpublished.completed("B", at=T0 + 1), other.completed("A")
-                )
-                assert [refusal(first).kind, refusal(second).kind] == [kind, kind]
-                assert all(isinstance(part, Message) for part in applied)
-                await process.apply(unpublished.completed("A"))
-                assert services.requests[SEARCH] == 1
-                assert servers.rows([unpublished.enrolment], unpublished.course) == before
-                servers.publish(unpublished.course)
-                await process.run([unpublished.completed("A"), unpublished.completed("B", at=T0 + 1)])
-
-        run(test())
+        async with Running(servers.config(**self.search_api(services))) as process:
+            first, second, applied = await process.apply(
+                unpublished.completed("A"), unpublished.completed("B", at=T0 + 1), other.completed("A")
+            )
+            assert [refusal(first).kind, refusal(second).kind] == [kind, kind]
+            assert all(isinstance(part, Message) for part in applied)
+            await process.apply(unpublished.completed("A"))
+            assert services.requests[SEARCH] == 1
+            assert servers.rows([unpublished.enrolment], unpublished.course) == before
+            servers.publish(unpublished.course)
+            await process.run([unpublished.completed("A"), unpublished.completed("B", at=T0 + 1)])
         assert other.completed_count(other.course_id) == 1.0
         assert unpublished.completed_count(unpublished.course_id) == 2.0
 
-    def test_fails_its_events_where_the_api_refuses_but_asks_again(
+    async def test_fails_its_events_where_the_api_refuses_but_asks_again(
         self, servers: Servers, unpublished: Learner, services: HttpServices
     ) -> None:
         services.switch(SEARCH, Switch(status=403, times=1))
 
-        async def test() -> None:
-            config = servers.config(**self.search_api(services), SEARCH_CACHE__EMPTY_TTL_MS="1")
-            async with Running(config) as process:
-                (refused,) = await process.apply(unpublished.completed("A"))
-                (unknown,) = await process.apply(unpublished.completed("A"))
-                assert (refusal(refused).kind, refusal(unknown).kind) == ("search_api", "course_unknown")
+        config = servers.config(**self.search_api(services), SEARCH_CACHE__EMPTY_TTL_MS="1")
+        async with Running(config) as process:
+            (refused,) = await process.apply(unpublished.completed("A"))
+            (unknown,) = await process.apply(unpublished.completed("A"))
+            assert (refusal(refused).kind, refusal(unknown).kind) == ("search_api", "course_unknown")
 
-        run(test())
-
-    def test_waits_while_the_api_is_down(self, servers: Servers, unpublished: Learner, services: HttpServices) -> None:
+    async def test_waits_while_the_api_is_down(
+        self, servers: Servers, unpublished: Learner, services: HttpServices
+    ) -> None:
         config = servers.config(
             **self.search_api(services), HTTP__REQUEST_TIMEOUT_MS="100", HTTP__CALL_TIMEOUT_MS="200"
         )
 
-        async def test() -> None:
-            async with Running(config) as process:
-                services.refuse()
-                with pytest.raises(WorldFault, match=services.base_url):
-                    await process.apply(unpublished.completed("A"))
-                services.accept()
-                (outcome,) = await process.apply(unpublished.completed("A"))
-                assert refusal(outcome).kind == "course_unknown"
-
-        run(test())
+        async with Running(config) as process:
+            services.refuse()
+            with pytest.raises(WorldFault, match=services.base_url):
+                await process.apply(unpublished.completed("A"))
+            services.accept()
+            (outcome,) = await process.apply(unpublished.completed("A"))
+            assert refusal(outcome).kind == "course_unknown"
 
 
 class TestSeveralInOneBatch:
-    def test_learners_and_batches_of_a_course_share_nothing(self, servers: Servers) -> None:
+    async def test_learners_and_batches_of_a_course_share_nothing(self, servers: Servers) -> None:
         ids = Ids()
         course = ids.course(RelationCache({"do_unit_1": ["A", "B"], "do_unit_2": ["C", "D"]}))
         servers.publish(course)
@@ -476,20 +424,17 @@ class TestSeveralInOneBatch:
             tables.enrol(enrolment)
         servers.put(tables)
 
-        async def test() -> None:
-            async with Running(servers.config()) as process:
-                sent = await process.run(
-                    [
-                        completed("A", "B", by=asha),
-                        completed("A", "C", by=ravi),
-                        completed("D", by=again),
-                        completed("C", at=T0 + 1, by=asha),
-                    ],
-                    [4],
-                )
-                assert [len(messages) for messages in sent] == [4, 4, 2, 2]
-
-        run(test())
+        async with Running(servers.config()) as process:
+            sent = await process.run(
+                [
+                    completed("A", "B", by=asha),
+                    completed("A", "C", by=ravi),
+                    completed("D", by=again),
+                    completed("C", at=T0 + 1, by=asha),
+                ],
+                [4],
+            )
+            assert [len(messages) for messages in sent] == [4, 4, 2, 2]
 
         def counts(enrolment: EnrolmentKey) -> list[float | None]:
             activities = (course.course_id, *course.units)
@@ -504,18 +449,17 @@ class TestSeveralInOneBatch:
         ]
 
 
-def test_rows_of_the_scala_job_that_were_written_later_are_not_shadowed(servers: Servers, learner: Learner) -> None:
+async def test_rows_of_the_scala_job_that_were_written_later_are_not_shadowed(
+    servers: Servers, learner: Learner
+) -> None:
     clock_us = (T0 + HOUR) * 1000 + 321
     tables = Tables()
     tables.put_content(learner.enrolment, Content("A", 1, 1, 0, clock_us, clock_us))
     servers.put(tables)
     sent: list[list[Message]] = []
 
-    async def test() -> None:
-        async with Running(servers.config()) as process:
-            sent.extend(await process.run([learner.completed("A")] * 2))
-
-    run(test())
+    async with Running(servers.config()) as process:
+        sent.extend(await process.run([learner.completed("A")] * 2))
     rows = servers.rows([learner.enrolment], learner.course)
     assert rows["consumption", learner.enrolment, "A", "completedcount"] == (1, clock_us + 1)
     assert rows["consumption", learner.enrolment, "A", "viewcount"][0] == 2

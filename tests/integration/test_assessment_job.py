@@ -1,6 +1,5 @@
 """The assessment aggregator from Kafka to tables and topics, on real servers and Flink's MiniCluster."""
 
-import asyncio
 import base64
 import json
 import random
@@ -649,20 +648,18 @@ class TestSeveralEventsOfOneEnrolment:
         assert len(assessment.requests(learner, 5)) == 5
         self.check(learner, tables)
 
-    def test_in_one_batch_for_certain(self, world: World, learner: Learner, tables: Tables) -> None:
+    async def test_in_one_batch_for_certain(self, world: World, learner: Learner, tables: Tables) -> None:
         job = AssessmentAggregator(load(AssessmentAggregatorConfig, environ=world.job_environment()))
         values = [json.dumps(event).encode() for event in self.events(learner)]
         metrics = Metrics()
 
-        async def apply() -> list[int]:
-            await job.open(metrics)
-            try:
-                outcomes = await job.apply_batch([job.decode(value, 0) for value in values])
-                return [len(outcome) for outcome in outcomes]
-            finally:
-                await job.close()
+        await job.open(metrics)
+        try:
+            outcomes = await job.apply_batch([job.decode(value, 0) for value in values])
+        finally:
+            await job.close()
 
-        assert asyncio.run(apply()) == [1, 1, 1, 0, 1, 1]
+        assert [len(outcome) for outcome in outcomes] == [1, 1, 1, 0, 1, 1]
         self.check(learner, tables)
         # One read and one write of each table.
         assert metrics.counts["rows_written"] == 4

@@ -5,7 +5,7 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -46,10 +46,6 @@ QUICK = HttpConfig(
     max_backoff_ms=20,
     breaker_delay_ms=20,
 )
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, timeout=60))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -204,17 +200,11 @@ async def running(config: CollectionCertPreProcessorConfig) -> AsyncIterator[Run
         await job.close()
 
 
-def applied(config: CollectionCertPreProcessorConfig, *values: bytes) -> tuple[list[Message], Running]:
+async def applied(config: CollectionCertPreProcessorConfig, *values: bytes) -> tuple[list[Message], Running]:
     """The messages of one batch and the job that sent them."""
-    result: list[tuple[list[Message], Running]] = []
-
-    async def test() -> None:
-        async with running(config) as job:
-            messages_by_request = await job.apply(*values)
-            result.append(([message for messages in messages_by_request for message in messages], job))
-
-    run(test())
-    return result[0]
+    async with running(config) as job:
+        messages_by_request = await job.apply(*values)
+    return [message for messages in messages_by_request for message in messages], job
 
 
 def edata(messages: Sequence[Message]) -> dict[str, Any]:
@@ -236,32 +226,32 @@ def failures(messages: Iterable[Message]) -> list[dict[str, Any]]:
 
 
 class TestWhatStopsTheScalaJobAndMustWork:
-    def test_completedon_is_unset(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
+    async def test_completedon_is_unset(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
         course.templates(template())
         course.enrol(course.asha, completedon=None)
-        messages, _ = applied(config, course.request())
+        messages, _ = await applied(config, course.request())
         assert edata(messages)["issuedDate"] == "2024-05-14"
 
-    def test_criteria_of_assessment_alone(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
+    async def test_criteria_of_assessment_alone(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
         course.templates(template(AT_LEAST_75))
         course.score(course.asha, course.quiz_of_10(7.5))
-        messages, _ = applied(config, course.request())
+        messages, _ = await applied(config, course.request())
         assert edata(messages)["issuedDate"] == "2024-05-14"
 
-    def test_a_user_criterion_alone(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
+    async def test_a_user_criterion_alone(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
         course.templates(template({"user": {"rootOrgId": "org-1"}}))
         binod = course.user(f"binod-{course.asha}", rootOrgId="org-2")
-        messages, job = applied(config, course.request(course.asha, binod))
+        messages, job = await applied(config, course.request(course.asha, binod))
         assert edata(messages)["userId"] == course.asha
         assert job.of("skipped") == {"other_user": 1}
 
-    def test_a_plain_number_as_criterion(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
+    async def test_a_plain_number_as_criterion(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
         course.templates(
             template({"assessment": {"score": 75}}, name="Exactly"),
             template({"assessment": {"score": 76}}, name="More"),
         )
         course.score(course.asha, course.quiz_of_10(7.5))
-        messages, job = applied(config, course.request())
+        messages, job = await applied(config, course.request())
         assert names(messages) == ["Exactly"]
         assert job.of("skipped") == {"other_score": 1}
 
@@ -269,7 +259,7 @@ class TestWhatStopsTheScalaJobAndMustWork:
         ("name", "expected"), [("C:\\q\\", "C:\\q\\"), ("\\ud83d\\x", "\ufffd\\x"), ("caf\\u00e9 \\n1", "café 1")]
     )
     @pytest.mark.parametrize("is_cached", [True, False])
-    def test_a_course_name_with_odd_escapes(
+    async def test_a_course_name_with_odd_escapes(
         self,
         course: Course,
         config: CollectionCertPreProcessorConfig,
@@ -286,7 +276,7 @@ class TestWhatStopsTheScalaJobAndMustWork:
         else:
             redis_client.delete(course.course_id)
             services.contents[course.course_id] = {"name": name}
-        messages, _ = applied(config, course.request())
+        messages, _ = await applied(config, course.request())
         assert edata(messages)["courseName"] == expected
         assert services.requests[CONTENT] == (0 if is_cached else 1)
 
@@ -304,7 +294,7 @@ class TestWhatMustWaitAndThenWork:
         ids=["500", "429", "timeout", "half an answer", "no JSON"],
     )
     @pytest.mark.parametrize("route", [USER, CONTENT])
-    def test_a_service_that_misbehaves_for_a_while(
+    async def test_a_service_that_misbehaves_for_a_while(
         self,
         course: Course,
         config: CollectionCertPreProcessorConfig,
@@ -317,33 +307,30 @@ class TestWhatMustWaitAndThenWork:
         services.contents[course.asha] = {"contentType": "SelfAssess"}
         services.switch(route, switch)
         http = QUICK.model_copy(update={"request_timeout_ms": 300 if switch.delay_ms else 5_000})
-        messages, job = applied(config.model_copy(update={"http": http}), course.request())
+        messages, job = await applied(config.model_copy(update={"http": http}), course.request())
         assert names(messages) == ["Completion"]
         assert services.requests[route] == 4
         assert sum(job.of("api_failures").values()) == 3
         assert job.retries == 0
 
-    def test_a_service_that_is_down_for_longer_than_a_call_may_take(
+    async def test_a_service_that_is_down_for_longer_than_a_call_may_take(
         self, course: Course, config: CollectionCertPreProcessorConfig, services: HttpServices
     ) -> None:
         course.templates(template())
         course.enrol(course.asha)
         impatient = QUICK.model_copy(update={"request_timeout_ms": 100, "call_timeout_ms": 200})
 
-        async def test() -> None:
-            async with running(config.model_copy(update={"http": impatient})) as job:
-                services.refuse()
-                waiting = asyncio.create_task(job.apply(course.request()))
-                await until(lambda: job.retries >= 2)
-                assert not waiting.done()
-                services.accept()
-                ((message,),) = await waiting
-                assert message.topic == OUT
-                assert job.of("events_applied") == {"issued": 1}
+        async with running(config.model_copy(update={"http": impatient})) as job:
+            services.refuse()
+            waiting = asyncio.create_task(job.apply(course.request()))
+            await until(lambda: job.retries >= 2)
+            assert not waiting.done()
+            services.accept()
+            ((message,),) = await waiting
+            assert message.topic == OUT
+            assert job.of("events_applied") == {"issued": 1}
 
-        run(test())
-
-    def test_while_it_is_down_one_call_at_a_time_looks_for_it(
+    async def test_while_it_is_down_one_call_at_a_time_looks_for_it(
         self, course: Course, config: CollectionCertPreProcessorConfig, services: HttpServices
     ) -> None:
         course.templates(template())
@@ -353,26 +340,25 @@ class TestWhatMustWaitAndThenWork:
         services.switch(USER, Switch(status=503))
         http = QUICK.model_copy(update={"breaker_failures": 1, "breaker_delay_ms": 100})
 
-        async def test() -> None:
-            async with running(config.model_copy(update={"http": http})) as job:
-                waiting = asyncio.create_task(job.apply(*map(course.request, learners)))
-                await until(lambda: services.requests[USER] >= len(learners))
-                started = time.monotonic()
-                # Three probes, 100 ms apart; without a breaker each learner asks again after 5 ms.
-                await until(lambda: services.requests[USER] >= len(learners) + 3)
-                assert time.monotonic() - started >= 0.2
-                services.switch(USER, Switch())
-                messages_by_request = await waiting
-                assert [edata(messages)["userId"] for messages in messages_by_request] == learners
-
-        run(test())
+        async with running(config.model_copy(update={"http": http})) as job:
+            waiting = asyncio.create_task(job.apply(*map(course.request, learners)))
+            await until(lambda: services.requests[USER] >= len(learners))
+            started = time.monotonic()
+            # Three probes, 100 ms apart; without a breaker each learner asks again after 5 ms.
+            await until(lambda: services.requests[USER] >= len(learners) + 3)
+            assert time.monotonic() - started >= 0.2
+            services.switch(USER, Switch())
+            messages_by_request = await waiting
+            assert [edata(messages)["userId"] for messages in messages_by_request] == learners
 
 
 class TestWhatMustGoToTheFailedTopicAlone:
-    def test_a_template_without_usable_criteria(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
+    async def test_a_template_without_usable_criteria(
+        self, course: Course, config: CollectionCertPreProcessorConfig
+    ) -> None:
         course.templates(template(name="One"), template({"other": {}}, name="Bad"), template(name="Two"))
         course.enrol(course.asha)
-        messages, job = applied(config, course.request())
+        messages, job = await applied(config, course.request())
         assert names(messages) == ["One", "Two"]
         (failed,) = failures(messages)
         assert failed == {
@@ -387,7 +373,7 @@ class TestWhatMustGoToTheFailedTopicAlone:
         assert job.refused == {"bad_template": 1}
         assert job.of("events_applied") == {"issued": 1}
 
-    def test_a_user_whom_the_api_does_not_know(
+    async def test_a_user_whom_the_api_does_not_know(
         self, course: Course, config: CollectionCertPreProcessorConfig, services: HttpServices
     ) -> None:
         course.templates(template())
@@ -396,25 +382,22 @@ class TestWhatMustGoToTheFailedTopicAlone:
             course.enrol(learner)
         del services.users[binod]
 
-        async def test() -> None:
-            async with running(config) as job:
-                ((first, failed, last),) = await job.apply(course.request(course.asha, binod, chitra))
-                assert [edata([message])["userId"] for message in (first, last)] == [course.asha, chitra]
-                assert failed.topic == FAILED
-                assert failed.key == binod.encode()
-                event = json.loads(failed.value)
-                assert event["edata"]["userIds"] == [binod]
-                assert event["metadata"]["validation_error"] == f"user read API answered 404 for user {binod}"
-                assert job.refused == {"user_api": 1}
+        async with running(config) as job:
+            ((first, failed, last),) = await job.apply(course.request(course.asha, binod, chitra))
+            assert [edata([message])["userId"] for message in (first, last)] == [course.asha, chitra]
+            assert failed.topic == FAILED
+            assert failed.key == binod.encode()
+            event = json.loads(failed.value)
+            assert event["edata"]["userIds"] == [binod]
+            assert event["metadata"]["validation_error"] == f"user read API answered 404 for user {binod}"
+            assert job.refused == {"user_api": 1}
 
-                course.user(binod)
-                (messages,) = await job.apply(repaired(failed.value))
-                assert edata(messages)["userId"] == binod
-
-        run(test())
+            course.user(binod)
+            (messages,) = await job.apply(repaired(failed.value))
+            assert edata(messages)["userId"] == binod
 
     @pytest.mark.parametrize("enable_suppress_exception", [True, False])
-    def test_a_content_whose_metadata_is_nowhere(
+    async def test_a_content_whose_metadata_is_nowhere(
         self, course: Course, config: CollectionCertPreProcessorConfig, enable_suppress_exception: bool
     ) -> None:
         course.templates(template(AT_LEAST_75, name="Merit"), template())
@@ -422,7 +405,7 @@ class TestWhatMustGoToTheFailedTopicAlone:
         unknown = f"{course.quiz}-unknown"
         course.score(course.asha, {**course.quiz_of_10(8), f"score:{unknown}": 1.0})
         strict = config.model_copy(update={"enable_suppress_exception": enable_suppress_exception})
-        messages, _ = applied(strict, course.request())
+        messages, _ = await applied(strict, course.request())
         if enable_suppress_exception:
             assert names(messages) == ["Merit", "Completion"]
             assert not failures(messages)
@@ -432,13 +415,13 @@ class TestWhatMustGoToTheFailedTopicAlone:
             reason = f"content {unknown} has no metadata in the cache or the content read API"
             assert failed["metadata"]["validation_error"] == reason
 
-    def test_a_course_whose_name_is_nowhere(
+    async def test_a_course_whose_name_is_nowhere(
         self, course: Course, config: CollectionCertPreProcessorConfig, redis_client: "redis.Redis"
     ) -> None:
         redis_client.delete(course.course_id)
         course.templates(template())
         course.enrol(course.asha)
-        messages, job = applied(config, course.request())
+        messages, job = await applied(config, course.request())
         assert not names(messages)
         (failed,) = failures(messages)
         reason = f"content read API does not know course {course.course_id}: it answered 404"
@@ -458,7 +441,7 @@ class TestTheBestScore:
             (7, 7.5, True),
         ],
     )
-    def test_of_the_merged_columns_decides(
+    async def test_of_the_merged_columns_decides(
         self,
         course: Course,
         config: CollectionCertPreProcessorConfig,
@@ -473,17 +456,19 @@ class TestTheBestScore:
             None if aggregates is None else course.quiz_of_10(aggregates),
             None if agg is None else course.quiz_of_10(agg, int),
         )
-        messages, job = applied(config, course.request())
+        messages, job = await applied(config, course.request())
         assert len(messages) == is_enough
         assert job.of("skipped") == ({} if is_enough else {"other_score": 1})
         assert job.of("events_applied") == {"issued" if is_enough else "not_earned": 1}
 
-    def test_of_somebody_without_a_row_is_zero(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
+    async def test_of_somebody_without_a_row_is_zero(
+        self, course: Course, config: CollectionCertPreProcessorConfig
+    ) -> None:
         course.templates(template(AT_LEAST_75), template({"assessment": {"score": {"<=": 0}}}, name="Everybody"))
-        messages, _ = applied(config, course.request())
+        messages, _ = await applied(config, course.request())
         assert names(messages) == ["Everybody"]
 
-    def test_is_that_of_contents_of_supported_types_in_cache_and_api(
+    async def test_is_that_of_contents_of_supported_types_in_cache_and_api(
         self, course: Course, config: CollectionCertPreProcessorConfig, services: HttpServices
     ) -> None:
         asked, resource = f"{course.quiz}-asked", f"{course.quiz}-resource"
@@ -495,11 +480,11 @@ class TestTheBestScore:
         maxima = {f"max_score:{content}": 10.0 for content in (course.quiz, asked, resource)}
         scores = {f"score:{course.quiz}": 3.0, f"score:{asked}": 8.0, f"score:{resource}": 10.0}
         course.score(course.asha, scores | maxima)
-        messages, _ = applied(config, course.request())
+        messages, _ = await applied(config, course.request())
         assert edata(messages)["related"]["assessment"] == {"score": {course.quiz: 30.0, asked: 80.0}}
         assert services.requests[CONTENT] == 1
 
-    def test_counts_a_content_whose_cache_entry_is_of_no_use(
+    async def test_counts_a_content_whose_cache_entry_is_of_no_use(
         self, course: Course, config: CollectionCertPreProcessorConfig, services: HttpServices, world: World
     ) -> None:
         broken, other_type, numbers = (f"{course.quiz}-{number}" for number in range(3))
@@ -511,13 +496,13 @@ class TestTheBestScore:
             services.contents[content] = {"contentType": "SelfAssess"}
         course.templates(template(AT_LEAST_75, additionalProps={"assessment": ["score"]}))
         course.score(course.asha, {f"score:{content}": 0.8 for content in (broken, other_type, numbers)})
-        messages, _ = applied(config, course.request())
+        messages, _ = await applied(config, course.request())
         expected = dict.fromkeys((broken, other_type, numbers), 80.0)
         assert edata(messages)["related"]["assessment"] == {"score": expected}
 
 
 class TestWhoGetsACertificate:
-    def test_and_what_it_says(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
+    async def test_and_what_it_says(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
         course.user(course.asha, email="a***@example.org", userLocations=[{"type": "state", "name": "Goa"}])
         columns = ["completedOn", "progress", "contentstatus", "issued_certificates", "addedBy"]
         course.templates(
@@ -538,7 +523,7 @@ class TestWhoGetsACertificate:
         other = [{"name": "Other", "identifier": "c-0"}]
         course.enrol(course.asha, progress=4, contentstatus={course.quiz: 2}, issued_certificates=other)
         course.score(course.asha, course.quiz_of_10(7.5))
-        messages, _ = applied(config, course.request())
+        messages, _ = await applied(config, course.request())
         assert edata(messages) == {
             "issuedDate": "2024-05-13",
             "data": [{"recipientName": "Asha Rao", "recipientId": course.asha}],
@@ -572,7 +557,7 @@ class TestWhoGetsACertificate:
             "tag": course.batch_id,
         }
 
-    def test_a_column_that_the_table_does_not_have_reaches_no_statement(
+    async def test_a_column_that_the_table_does_not_have_reaches_no_statement(
         self, course: Course, config: CollectionCertPreProcessorConfig
     ) -> None:
         evil = 'progress FROM user_enrolments; DROP TABLE user_enrolments; --"'
@@ -582,7 +567,7 @@ class TestWhoGetsACertificate:
             template(additionalProps={"enrollment": ["progress"]}, name="Two"),
         )
         course.enrol(course.asha)
-        messages, _ = applied(config, course.request())
+        messages, _ = await applied(config, course.request())
         assert names(messages) == ["One", "Two"]
         (failed,) = failures(messages)
         assert failed["metadata"]["validation_error"].endswith("which is no column")
@@ -598,7 +583,7 @@ class TestWhoGetsACertificate:
         ],
         ids=["not active", "phantom row", "not completed", "has one", "no row"],
     )
-    def test_is_not_who_does_not_fulfil_the_enrolment_criteria(
+    async def test_is_not_who_does_not_fulfil_the_enrolment_criteria(
         self,
         course: Course,
         config: CollectionCertPreProcessorConfig,
@@ -609,53 +594,55 @@ class TestWhoGetsACertificate:
         course.templates(template())
         if columns is not None:
             course.enrol(course.asha, **columns)
-        messages, job = applied(config, course.request())
+        messages, job = await applied(config, course.request())
         assert messages == []
         assert job.of("skipped") == {skipped: 1}
         assert services.requests[USER] == 0
 
-    def test_a_re_issue_replaces_the_certificate_of_that_name(
+    async def test_a_re_issue_replaces_the_certificate_of_that_name(
         self, course: Course, config: CollectionCertPreProcessorConfig
     ) -> None:
         course.templates(template())
         issued = [{"name": "Other", "identifier": "c-0"}, {"name": "COMPLETION", "identifier": "c-1"}]
         course.enrol(course.asha, issued_certificates=issued)
-        messages, _ = applied(config, course.request(reIssue=True))
+        messages, _ = await applied(config, course.request(reIssue=True))
         assert edata(messages)["oldId"] == "c-1"
 
-    def test_a_blocked_user_is_passed_over(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
+    async def test_a_blocked_user_is_passed_over(
+        self, course: Course, config: CollectionCertPreProcessorConfig
+    ) -> None:
         course.templates(template())
         blocked = course.user(f"blocked-{course.asha}", status=0)
         course.enrol(blocked)
         course.enrol(course.asha)
-        messages, job = applied(config, course.request(blocked, course.asha))
+        messages, job = await applied(config, course.request(blocked, course.asha))
         assert edata(messages)["userId"] == course.asha
         assert job.of("skipped") == {"blocked_user": 1}
 
     @pytest.mark.parametrize("has_row", [True, False])
-    def test_is_nobody_in_a_batch_without_templates(
+    async def test_is_nobody_in_a_batch_without_templates(
         self, course: Course, config: CollectionCertPreProcessorConfig, has_row: bool
     ) -> None:
         if has_row:
             course.templates()
         course.enrol(course.asha)
-        messages, job = applied(config, course.request())
+        messages, job = await applied(config, course.request())
         assert messages == []
         assert job.of("skipped") == {"no_template": 1}
 
-    def test_is_the_same_whenever_the_same_is_asked(
+    async def test_is_the_same_whenever_the_same_is_asked(
         self, course: Course, config: CollectionCertPreProcessorConfig
     ) -> None:
         course.templates(template(), template(name="Bad", criteria="{}"))
         course.enrol(course.asha, contentstatus={"a": 2, "b": 1})
-        first, _ = applied(config, course.request())
-        again, _ = applied(config, course.request())
+        first, _ = await applied(config, course.request())
+        again, _ = await applied(config, course.request())
         assert len(first) == 2
         assert again == first
 
 
 class TestFetching:
-    def test_one_read_and_one_call_per_key_however_many_ask(
+    async def test_one_read_and_one_call_per_key_however_many_ask(
         self,
         course: Course,
         config: CollectionCertPreProcessorConfig,
@@ -674,61 +661,49 @@ class TestFetching:
             update={"batch": BatchConfig(max_batch_size=50, max_in_flight_requests=2, max_buffered_requests=100)}
         )
 
-        async def test() -> None:
-            async with running(in_two_batches) as job:
-                before = job.counts["rows_read"]
-                messages_by_request = await job.apply(*(course.request(learner) for learner in learners * 20))
-                assert [len(messages) for messages in messages_by_request] == [2] * 100
-                # The name of the course and the type of the content; of each learner one answer in each batch.
-                assert services.requests == {CONTENT: 2, USER: 10}
-                # The row of the course's batch, and two of each learner in each batch.
-                assert job.counts["rows_read"] - before == 1 + 20
-                assert job.of("events_applied") == {"issued": 100}
+        async with running(in_two_batches) as job:
+            before = job.counts["rows_read"]
+            messages_by_request = await job.apply(*(course.request(learner) for learner in learners * 20))
+            assert [len(messages) for messages in messages_by_request] == [2] * 100
+            # The name of the course and the type of the content; of each learner one answer in each batch.
+            assert services.requests == {CONTENT: 2, USER: 10}
+            # The row of the course's batch, and two of each learner in each batch.
+            assert job.counts["rows_read"] - before == 1 + 20
+            assert job.of("events_applied") == {"issued": 100}
 
-        run(test())
-
-    def test_templates_that_are_added_or_repaired_are_soon_seen(
+    async def test_templates_that_are_added_or_repaired_are_soon_seen(
         self, course: Course, config: CollectionCertPreProcessorConfig
     ) -> None:
         course.enrol(course.asha)
         forgetful = config.model_copy(update={"batch_cache": CacheConfig(ttl_ms=3_600_000, empty_ttl_ms=20)})
 
-        async def test() -> None:
-            async with running(forgetful) as job:
+        async with running(forgetful) as job:
 
-                async def until_topics_are(*topics: str) -> None:
-                    while [message.topic for message in (await job.apply(course.request()))[0]] != list(topics):
-                        pass
+            async def until_topics_are(*topics: str) -> None:
+                while [message.topic for message in (await job.apply(course.request()))[0]] != list(topics):
+                    pass
 
-                await until_topics_are()
-                course.templates(template({"other": {}}))
-                await until_topics_are(FAILED)
-                course.templates(template())
-                await until_topics_are(OUT)
+            await until_topics_are()
+            course.templates(template({"other": {}}))
+            await until_topics_are(FAILED)
+            course.templates(template())
+            await until_topics_are(OUT)
 
-        run(test())
-
-    def test_a_server_that_is_not_there_is_a_fault_of_the_world(
+    async def test_a_server_that_is_not_there_is_a_fault_of_the_world(
         self, config: CollectionCertPreProcessorConfig, world: World
     ) -> None:
         nowhere = config.redis.model_copy(update={"port": world.config.flink.rest_port})
 
-        async def test() -> None:
-            with pytest.raises(WorldFault, match="Redis"):
-                async with running(config.model_copy(update={"redis": nowhere})):
-                    pass
+        with pytest.raises(WorldFault, match="Redis"):
+            async with running(config.model_copy(update={"redis": nowhere})):
+                pass
 
-        run(test())
-
-    def test_a_missing_table_ends_the_task(self, config: CollectionCertPreProcessorConfig) -> None:
+    async def test_a_missing_table_ends_the_task(self, config: CollectionCertPreProcessorConfig) -> None:
         nowhere = config.cassandra.model_copy(update={"keyspace": "nowhere"})
 
-        async def test() -> None:
-            with pytest.raises(TaskFault, match="nowhere"):
-                async with running(config.model_copy(update={"cassandra": nowhere})):
-                    pass
-
-        run(test())
+        with pytest.raises(TaskFault, match="nowhere"):
+            async with running(config.model_copy(update={"cassandra": nowhere})):
+                pass
 
 
 def test_from_topic_to_topics(

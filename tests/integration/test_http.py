@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,6 @@ QUICK = {
     "max_backoff_ms": 20,
     "breaker_delay_ms": 50,
 }
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, timeout=60))
 
 
 @pytest.fixture
@@ -92,27 +88,21 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class TestAnswers:
-    def test_user_read(self, services: HttpServices) -> None:
-        async def test() -> None:
-            async with client(services.base_url + USER_READ) as learner:
-                answer = await learner.get("u-1", USER_FIELDS)
-                assert answer.is_success
-                assert answer.at("result", "response") == {"id": "u-1", "userId": "u-1", **services.users["u-1"]}
-                assert answer.at("responseCode") == "OK"
-                assert learner.counts == (1, 0)
+    async def test_user_read(self, services: HttpServices) -> None:
+        async with client(services.base_url + USER_READ) as learner:
+            answer = await learner.get("u-1", USER_FIELDS)
+            assert answer.is_success
+            assert answer.at("result", "response") == {"id": "u-1", "userId": "u-1", **services.users["u-1"]}
+            assert answer.at("responseCode") == "OK"
+            assert learner.counts == (1, 0)
 
-        run(test())
+    async def test_content_read_with_fields(self, services: HttpServices) -> None:
+        async with client(services.base_url + CONTENT_READ) as content:
+            answer = await content.get("do_1", "?fields=name,totalQuestions")
+            expected = {"identifier": "do_1", "name": "Botany", "totalQuestions": 2}
+            assert answer.at("result", "content") == expected
 
-    def test_content_read_with_fields(self, services: HttpServices) -> None:
-        async def test() -> None:
-            async with client(services.base_url + CONTENT_READ) as content:
-                answer = await content.get("do_1", "?fields=name,totalQuestions")
-                expected = {"identifier": "do_1", "name": "Botany", "totalQuestions": 2}
-                assert answer.at("result", "content") == expected
-
-        run(test())
-
-    def test_search(self, services: HttpServices) -> None:
+    async def test_search(self, services: HttpServices) -> None:
         services.contents |= {
             "live": {"objectType": "Collection", "status": "Live", "name": "x"},
             "retired": {"objectType": "Collection", "status": "Retired"},
@@ -123,74 +113,58 @@ class TestAnswers:
             filters = {"objectType": "Collection", "identifier": course_id, "status": ["Live", "Unlisted", "Retired"]}
             return (await api.post({"request": {"filters": filters, "fields": ["status"]}})).at("result")
 
-        async def test() -> None:
-            async with client(f"{services.base_url}/v3/search") as api:
-                for course_id, status in [("live", "Live"), ("retired", "Retired")]:
-                    found = {"identifier": course_id, "objectType": "Collection", "status": status}
-                    assert await search(api, course_id) == {"count": 1, "content": [found]}
-                for course_id in ("draft", "do_1", "unknown"):
-                    assert await search(api, course_id) == {"count": 0}
+        async with client(f"{services.base_url}/v3/search") as api:
+            for course_id, status in [("live", "Live"), ("retired", "Retired")]:
+                found = {"identifier": course_id, "objectType": "Collection", "status": status}
+                assert await search(api, course_id) == {"count": 1, "content": [found]}
+            for course_id in ("draft", "do_1", "unknown"):
+                assert await search(api, course_id) == {"count": 0}
 
-        run(test())
-
-    def test_what_the_service_does_not_know_is_data(self, services: HttpServices) -> None:
+    async def test_what_the_service_does_not_know_is_data(self, services: HttpServices) -> None:
         services.users["blocked"] = {"status": 0}
 
-        async def test() -> None:
-            for path, identifier, status, error, code in [
-                (USER_READ, "nobody", 404, "UOS_USRRED0013", "RESOURCE_NOT_FOUND"),
-                (USER_READ, "blocked", 400, "UOS_USRRED0006", "CLIENT_ERROR"),
-                (CONTENT_READ, "nothing", 404, "NOT_FOUND", "RESOURCE_NOT_FOUND"),
-                ("/no/such/route/", "", 404, "NOT_FOUND", "RESOURCE_NOT_FOUND"),
-            ]:
-                async with client(services.base_url + path) as api:
-                    answer = await api.get(identifier)
-                assert (answer.status, answer.is_success) == (status, False)
-                assert (answer.at("params", "err"), answer.at("responseCode")) == (error, code)
-                assert answer.at("result", "response", "firstName") is None
-                assert api.counts == (1, 0)
-
-        run(test())
+        for path, identifier, status, error, code in [
+            (USER_READ, "nobody", 404, "UOS_USRRED0013", "RESOURCE_NOT_FOUND"),
+            (USER_READ, "blocked", 400, "UOS_USRRED0006", "CLIENT_ERROR"),
+            (CONTENT_READ, "nothing", 404, "NOT_FOUND", "RESOURCE_NOT_FOUND"),
+            ("/no/such/route/", "", 404, "NOT_FOUND", "RESOURCE_NOT_FOUND"),
+        ]:
+            async with client(services.base_url + path) as api:
+                answer = await api.get(identifier)
+            assert (answer.status, answer.is_success) == (status, False)
+            assert (answer.at("params", "err"), answer.at("responseCode")) == (error, code)
+            assert answer.at("result", "response", "firstName") is None
+            assert api.counts == (1, 0)
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 422, 451, 499])
     @pytest.mark.parametrize("body", [b"<html>no</html>", b"", b"[1]", b"\xff", b'"no"'])
-    def test_a_4xx_is_data_even_without_json(self, status: int, body: bytes) -> None:
-        async def test() -> None:
-            head = f"HTTP/1.1 {status} No\r\nContent-Length: {len(body)}\r\n\r\n"
-            async with canned(head.encode() + body) as url, client(url) as api:
-                assert await api.get("id") == Answer(status, {})
-
-        run(test())
+    async def test_a_4xx_is_data_even_without_json(self, status: int, body: bytes) -> None:
+        head = f"HTTP/1.1 {status} No\r\nContent-Length: {len(body)}\r\n\r\n"
+        async with canned(head.encode() + body) as url, client(url) as api:
+            assert await api.get("id") == Answer(status, {})
 
     @given(identifier=st.text(max_size=30).filter(lambda text: text != ""))
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_any_id_arrives_as_it_is(self, services: HttpServices, identifier: str) -> None:
-        self._arrives(services, identifier)
+    @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+    async def test_any_id_arrives_as_it_is(self, services: HttpServices, identifier: str) -> None:
+        await self._arrives(services, identifier)
 
     @pytest.mark.parametrize(
         "identifier", [".", "..", "../u-1", "a/b", "a?b#c", "%2e%2e", "a b\r\nX: y", "अ", "\0", "+"]
     )
-    def test_an_id_leads_to_no_other_path(self, services: HttpServices, identifier: str) -> None:
-        self._arrives(services, identifier)
+    async def test_an_id_leads_to_no_other_path(self, services: HttpServices, identifier: str) -> None:
+        await self._arrives(services, identifier)
 
-    def _arrives(self, services: HttpServices, identifier: str) -> None:
+    async def _arrives(self, services: HttpServices, identifier: str) -> None:
         services.users[identifier] = {"firstName": "found"}
+        async with client(services.base_url + USER_READ) as learner:
+            answer = await learner.get(identifier, USER_FIELDS)
+            assert answer.at("result", "response") == {"id": identifier, "userId": identifier, "firstName": "found"}
 
-        async def test() -> None:
-            async with client(services.base_url + USER_READ) as learner:
-                answer = await learner.get(identifier, USER_FIELDS)
-                assert answer.at("result", "response") == {"id": identifier, "userId": identifier, "firstName": "found"}
-
-        run(test())
-
-    def test_an_id_that_is_too_long_for_any_server_is_data(self, services: HttpServices) -> None:
-        async def test() -> None:
-            async with client(services.base_url + USER_READ) as learner:
-                assert await learner.get("x" * 8000) == Answer(414, {})
-                assert (await learner.get("x" * 7900)).status == 404
-                assert services.requests == {USER: 1}
-
-        run(test())
+    async def test_an_id_that_is_too_long_for_any_server_is_data(self, services: HttpServices) -> None:
+        async with client(services.base_url + USER_READ) as learner:
+            assert await learner.get("x" * 8000) == Answer(414, {})
+            assert (await learner.get("x" * 7900)).status == 404
+            assert services.requests == {USER: 1}
 
 
 class TestWorldFaults:
@@ -204,19 +178,16 @@ class TestWorldFaults:
         ],
         ids=str,
     )
-    def test_are_tried_again_until_the_answer_is_there(self, services: HttpServices, switch: Switch) -> None:
+    async def test_are_tried_again_until_the_answer_is_there(self, services: HttpServices, switch: Switch) -> None:
         services.switch(USER, switch)
 
-        async def test() -> None:
-            async with client(
-                services.base_url + USER_READ, request_timeout_ms=300 if switch.delay_ms else 5_000
-            ) as learner:
-                answer = await learner.get("u-1")
-                assert answer.at("result", "response", "firstName") == "Asha"
-                assert learner.counts == (4, 3)
-                assert services.requests == {USER: 4}
-
-        run(test())
+        async with client(
+            services.base_url + USER_READ, request_timeout_ms=300 if switch.delay_ms else 5_000
+        ) as learner:
+            answer = await learner.get("u-1")
+            assert answer.at("result", "response", "firstName") == "Asha"
+            assert learner.counts == (4, 3)
+            assert services.requests == {USER: 4}
 
     @pytest.mark.parametrize(
         ("answer", "said"),
@@ -231,41 +202,32 @@ class TestWorldFaults:
             (b"", "ServerDisconnectedError"),
         ],
     )
-    def test_say_what_was_wrong_when_the_time_is_over(self, answer: bytes, said: str) -> None:
-        async def test() -> None:
-            async with canned(answer) as url, client(url, request_timeout_ms=400, call_timeout_ms=800) as api:
-                with pytest.raises(WorldFault, match=f"^{url}.*({said})"):
-                    await api.get("id")
-                calls, failures = api.counts
-                assert calls == failures > 1
-
-        run(test())
+    async def test_say_what_was_wrong_when_the_time_is_over(self, answer: bytes, said: str) -> None:
+        async with canned(answer) as url, client(url, request_timeout_ms=400, call_timeout_ms=800) as api:
+            with pytest.raises(WorldFault, match=f"^{url}.*({said})"):
+                await api.get("id")
+            calls, failures = api.counts
+            assert calls == failures > 1
 
     @pytest.mark.parametrize("name", [b'"\\ud83d"', b"1e999"], ids=["half a surrogate pair", "no double"])
-    def test_json_that_nobody_can_store_is_an_answer_without_members(self, name: bytes) -> None:
+    async def test_json_that_nobody_can_store_is_an_answer_without_members(self, name: bytes) -> None:
         body = b'{"result": {"name": ' + name + b"}}"
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
 
-        async def test() -> None:
-            async with canned(head + body) as url, client(url) as api:
-                assert await api.get("id") == Answer(200, {})
-                assert api.counts == (1, 0)
+        async with canned(head + body) as url, client(url) as api:
+            assert await api.get("id") == Answer(200, {})
+            assert api.counts == (1, 0)
 
-        run(test())
-
-    def test_a_slow_service(self, services: HttpServices) -> None:
+    async def test_a_slow_service(self, services: HttpServices) -> None:
         services.switch(USER, Switch(delay_ms=60_000))
 
-        async def test() -> None:
-            async with client(services.base_url + USER_READ, request_timeout_ms=50, call_timeout_ms=300) as learner:
-                started = time.monotonic()
-                with pytest.raises(WorldFault, match="did not answer in 50 ms"):
-                    await learner.get("u-1")
-                assert 0.3 <= time.monotonic() - started < 10
+        async with client(services.base_url + USER_READ, request_timeout_ms=50, call_timeout_ms=300) as learner:
+            started = time.monotonic()
+            with pytest.raises(WorldFault, match="did not answer in 50 ms"):
+                await learner.get("u-1")
+            assert 0.3 <= time.monotonic() - started < 10
 
-        run(test())
-
-    def test_an_answer_that_comes_drop_by_drop(self) -> None:
+    async def test_an_answer_that_comes_drop_by_drop(self) -> None:
         async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
@@ -279,162 +241,131 @@ class TestWorldFaults:
             finally:
                 writer.close()
 
-        async def test() -> None:
-            async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
-                url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-                async with client(url, request_timeout_ms=100, call_timeout_ms=150) as api:
-                    with pytest.raises(WorldFault, match="did not answer in 100 ms"):
-                        await api.get("id")
+        async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            async with client(url, request_timeout_ms=100, call_timeout_ms=150) as api:
+                with pytest.raises(WorldFault, match="did not answer in 100 ms"):
+                    await api.get("id")
 
-        run(test())
+    async def test_a_service_that_is_gone_and_comes_back(self, services: HttpServices) -> None:
+        async with client(services.base_url + USER_READ) as learner:
+            await learner.get("u-1")
+            services.refuse()
+            waiting = asyncio.create_task(learner.get("u-1"))
+            await until(lambda: learner.counts[1] >= 3)
+            assert not waiting.done()
+            services.accept()
+            assert (await waiting).status == 200
+            assert services.requests == {USER: 2}
 
-    def test_a_service_that_is_gone_and_comes_back(self, services: HttpServices) -> None:
-        async def test() -> None:
-            async with client(services.base_url + USER_READ) as learner:
-                await learner.get("u-1")
-                services.refuse()
-                waiting = asyncio.create_task(learner.get("u-1"))
-                await until(lambda: learner.counts[1] >= 3)
-                assert not waiting.done()
-                services.accept()
-                assert (await waiting).status == 200
-                assert services.requests == {USER: 2}
-
-        run(test())
-
-    def test_nobody_listens(self, services: HttpServices) -> None:
+    async def test_nobody_listens(self, services: HttpServices) -> None:
         services.refuse()
 
-        async def test() -> None:
-            async with client(services.base_url + USER_READ, request_timeout_ms=200, call_timeout_ms=400) as learner:
-                with pytest.raises(WorldFault, match="ClientConnectorError: Cannot connect"):
-                    await learner.get("u-1")
+        async with client(services.base_url + USER_READ, request_timeout_ms=200, call_timeout_ms=400) as learner:
+            with pytest.raises(WorldFault, match="ClientConnectorError: Cannot connect"):
+                await learner.get("u-1")
 
-        run(test())
-
-    def test_a_call_that_is_given_up_leaves_the_client_usable(self, services: HttpServices) -> None:
+    async def test_a_call_that_is_given_up_leaves_the_client_usable(self, services: HttpServices) -> None:
         services.switch(USER, Switch(delay_ms=100, times=5))
 
-        async def test() -> None:
-            async with client(services.base_url + USER_READ, max_connections=5) as learner:
-                calls = [asyncio.create_task(learner.get("u-1")) for _ in range(5)]
-                await until(lambda: services.requests[USER] >= 5)
-                for call in calls:
-                    call.cancel()
-                answers = await asyncio.gather(*(learner.get("nobody") for _ in range(5)))
-                assert [answer.status for answer in answers] == [404] * 5
-                assert all(call.cancelled() for call in calls)
-
-        run(test())
+        async with client(services.base_url + USER_READ, max_connections=5) as learner:
+            calls = [asyncio.create_task(learner.get("u-1")) for _ in range(5)]
+            await until(lambda: services.requests[USER] >= 5)
+            for call in calls:
+                call.cancel()
+            answers = await asyncio.gather(*(learner.get("nobody") for _ in range(5)))
+            assert [answer.status for answer in answers] == [404] * 5
+            assert all(call.cancelled() for call in calls)
 
 
 class TestConnections:
-    def test_are_bounded_and_waiting_for_one_is_no_fault(self, services: HttpServices) -> None:
+    async def test_are_bounded_and_waiting_for_one_is_no_fault(self, services: HttpServices) -> None:
         services.switch(USER, Switch(delay_ms=100))
 
-        async def test() -> None:
-            async with client(services.base_url + USER_READ, max_connections=2, request_timeout_ms=500) as learner:
-                started = time.monotonic()
-                answers = await asyncio.gather(*(learner.get("u-1") for _ in range(12)))
-                assert time.monotonic() - started >= 6 * 0.1
-                assert all(answer.is_success for answer in answers)
-                assert learner.counts == (12, 0)
-
-        run(test())
+        async with client(services.base_url + USER_READ, max_connections=2, request_timeout_ms=500) as learner:
+            started = time.monotonic()
+            answers = await asyncio.gather(*(learner.get("u-1") for _ in range(12)))
+            assert time.monotonic() - started >= 6 * 0.1
+            assert all(answer.is_success for answer in answers)
+            assert learner.counts == (12, 0)
 
 
 class TestBreaker:
-    def test_spares_a_service_that_is_down_and_lets_all_go_on_when_it_is_back(self, services: HttpServices) -> None:
+    async def test_spares_a_service_that_is_down_and_lets_all_go_on_when_it_is_back(
+        self, services: HttpServices
+    ) -> None:
         services.switch(USER, Switch(status=503))
 
-        async def test() -> None:
-            async with client(services.base_url + USER_READ, breaker_failures=3, breaker_delay_ms=100) as learner:
-                first = asyncio.create_task(learner.get("u-1"))
-                # Of the client: the service has counted a request before its answer is here.
-                await until(lambda: learner.counts[1] >= 3)
-                opened = time.monotonic()
-                waiting = [first, *(asyncio.create_task(learner.get("u-1")) for _ in range(50))]
-                await until(lambda: services.requests[USER] >= 6)
-                # Three probes, the earliest 100 ms after the third failure.
-                assert time.monotonic() - opened >= 0.25
-                assert not any(call.done() for call in waiting)
+        async with client(services.base_url + USER_READ, breaker_failures=3, breaker_delay_ms=100) as learner:
+            first = asyncio.create_task(learner.get("u-1"))
+            # Of the client: the service has counted a request before its answer is here.
+            await until(lambda: learner.counts[1] >= 3)
+            opened = time.monotonic()
+            waiting = [first, *(asyncio.create_task(learner.get("u-1")) for _ in range(50))]
+            await until(lambda: services.requests[USER] >= 6)
+            # Three probes, the earliest 100 ms after the third failure.
+            assert time.monotonic() - opened >= 0.25
+            assert not any(call.done() for call in waiting)
 
-                services.switch(USER, Switch())
-                before = services.requests[USER]
-                answers = await asyncio.gather(*waiting)
-                assert all(answer.is_success for answer in answers)
-                assert services.requests[USER] <= before + 52
+            services.switch(USER, Switch())
+            before = services.requests[USER]
+            answers = await asyncio.gather(*waiting)
+            assert all(answer.is_success for answer in answers)
+            assert services.requests[USER] <= before + 52
 
-        run(test())
-
-    def test_a_caller_waits_no_longer_than_its_own_time(self, services: HttpServices) -> None:
+    async def test_a_caller_waits_no_longer_than_its_own_time(self, services: HttpServices) -> None:
         services.switch(USER, Switch(status=503))
 
-        async def test() -> None:
-            async with client(
-                services.base_url + USER_READ,
-                breaker_failures=1,
-                breaker_delay_ms=60_000,
-                request_timeout_ms=200,
-                call_timeout_ms=300,
-            ) as learner:
-                faults = await asyncio.gather(*(learner.get("u-1") for _ in range(3)), return_exceptions=True)
-                assert all("answered with status 503" in str(fault) for fault in faults)
-                requests = services.requests[USER]
-                with pytest.raises(WorldFault, match=f"{services.base_url}{USER_READ} was down for 300 ms"):
-                    await learner.get("u-1")
-                assert services.requests[USER] == requests
+        async with client(
+            services.base_url + USER_READ,
+            breaker_failures=1,
+            breaker_delay_ms=60_000,
+            request_timeout_ms=200,
+            call_timeout_ms=300,
+        ) as learner:
+            faults = await asyncio.gather(*(learner.get("u-1") for _ in range(3)), return_exceptions=True)
+            assert all("answered with status 503" in str(fault) for fault in faults)
+            requests = services.requests[USER]
+            with pytest.raises(WorldFault, match=f"{services.base_url}{USER_READ} was down for 300 ms"):
+                await learner.get("u-1")
+            assert services.requests[USER] == requests
 
-        run(test())
-
-    def test_a_probe_that_is_given_up_is_passed_on(self, services: HttpServices) -> None:
+    async def test_a_probe_that_is_given_up_is_passed_on(self, services: HttpServices) -> None:
         services.switch(USER, Switch(status=503, times=1))
 
-        async def test() -> None:
-            async with client(services.base_url + USER_READ, breaker_failures=1, breaker_delay_ms=100) as learner:
-                probing = asyncio.create_task(learner.get("u-1"))
-                await until(lambda: services.requests[USER] >= 1)
-                waiting = asyncio.create_task(learner.get("u-1"))
-                await asyncio.sleep(0.05)
-                probing.cancel()
-                assert (await waiting).is_success
+        async with client(services.base_url + USER_READ, breaker_failures=1, breaker_delay_ms=100) as learner:
+            probing = asyncio.create_task(learner.get("u-1"))
+            await until(lambda: services.requests[USER] >= 1)
+            waiting = asyncio.create_task(learner.get("u-1"))
+            await asyncio.sleep(0.05)
+            probing.cancel()
+            assert (await waiting).is_success
 
-        run(test())
+    async def test_counts_failures_in_a_row_only(self, services: HttpServices) -> None:
+        async with client(services.base_url + USER_READ, breaker_failures=2, breaker_delay_ms=60_000) as learner:
+            for _ in range(5):
+                services.switch(USER, Switch(status=500, times=1))
+                assert (await learner.get("u-1")).is_success
 
-    def test_counts_failures_in_a_row_only(self, services: HttpServices) -> None:
-        async def test() -> None:
-            async with client(services.base_url + USER_READ, breaker_failures=2, breaker_delay_ms=60_000) as learner:
-                for _ in range(5):
-                    services.switch(USER, Switch(status=500, times=1))
-                    assert (await learner.get("u-1")).is_success
-
-        run(test())
-
-    def test_data_faults_do_not_open_it(self, services: HttpServices) -> None:
-        async def test() -> None:
-            async with client(services.base_url + USER_READ, breaker_failures=1, breaker_delay_ms=60_000) as learner:
-                for _ in range(3):
-                    assert (await learner.get("nobody")).status == 404
-
-        run(test())
+    async def test_data_faults_do_not_open_it(self, services: HttpServices) -> None:
+        async with client(services.base_url + USER_READ, breaker_failures=1, breaker_delay_ms=60_000) as learner:
+            for _ in range(3):
+                assert (await learner.get("nobody")).status == 404
 
 
-def test_a_cache_in_front_asks_the_service_once(services: HttpServices) -> None:
+async def test_a_cache_in_front_asks_the_service_once(services: HttpServices) -> None:
     services.switch(CONTENT, Switch(delay_ms=20))
 
-    async def test() -> None:
-        async with client(services.base_url + CONTENT_READ) as content:
+    async with client(services.base_url + CONTENT_READ) as content:
 
-            async def load(ids: Any) -> dict[str, Any]:
-                answers = await asyncio.gather(*(content.get(id_) for id_ in ids))
-                return {id_: answer.at("result", "content") for id_, answer in zip(ids, answers, strict=True)}
+        async def load(ids: Any) -> dict[str, Any]:
+            answers = await asyncio.gather(*(content.get(id_) for id_ in ids))
+            return {id_: answer.at("result", "content") for id_, answer in zip(ids, answers, strict=True)}
 
-            cache: TimedCache[str, Any] = TimedCache("content", CacheConfig(), content.metrics)
-            found = await asyncio.gather(*(cache.get_many(["do_1", "do_2"], load) for _ in range(50)))
-            assert all(answer["do_1"]["name"] == "Botany" and answer["do_2"] is None for answer in found)
-            assert services.requests == {CONTENT: 2}
-
-    run(test())
+        cache: TimedCache[str, Any] = TimedCache("content", CacheConfig(), content.metrics)
+        found = await asyncio.gather(*(cache.get_many(["do_1", "do_2"], load) for _ in range(50)))
+        assert all(answer["do_1"]["name"] == "Botany" and answer["do_2"] is None for answer in found)
+        assert services.requests == {CONTENT: 2}
 
 
 class TestServices:

@@ -339,7 +339,7 @@ class TestEnvironment:
     @given(
         st.dictionaries(st.sampled_from([key for job, key in KEYS if job is JOBS[0]]), st.text(max_size=20), max_size=4)
     )
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     def test_whatever_is_given_there_is_a_config_or_a_config_error(self, given_: dict[Any, str]) -> None:
         environ = {variable(location): text for location, text in given_.items()}
         try:
@@ -468,7 +468,7 @@ class TestFile:
             max_leaves=3,
         ),
     )
-    @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     def test_whatever_a_key_holds_there_is_a_config_or_a_config_error(
         self, tmp_path: Path, location: tuple[str, ...], value: Any
     ) -> None:
