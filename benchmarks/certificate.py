@@ -12,7 +12,7 @@ import psutil
 from benchmarks.http_services import HttpServices
 from benchmarks.load import Event, Load, PlainDriver
 from benchmarks.rows import aggregates, open_cassandra, write_rows
-from common.domain import messages, topics
+from common.domain import messages, redis_databases, topics
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import to_datetime
@@ -61,7 +61,10 @@ class CertificateLoad(Load):
         """Fills tables and caches and starts the HTTP services."""
         self._services = HttpServices(world)
         asyncio.run(_write_rows(world))
-        with world.redis.client(db=0) as collections, world.redis.client(db=5) as contents:
+        with (
+            world.redis.client(db=redis_databases.COLLECTIONS) as collections,
+            world.redis.client(db=redis_databases.CONTENTS) as contents,
+        ):
             for course in COURSES:
                 collections.set(course.course_id, msgspec.json.encode({"name": f"Course {course.course_id}"}))
                 for content_id in course.contents:

@@ -1,7 +1,7 @@
 """The faults. Each one does its damage and then repairs what an operator or Kubernetes would repair."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import psutil
 
@@ -12,6 +12,9 @@ from local.process import Server
 
 Fault = Callable[[Cluster], None]
 """Returns after the damage, once everything that does not recover by itself has been restarted."""
+
+CODE_CHANGE = Edit("common/flink/stage.py", "", "\nCHANGED = True\n")
+"""Changes the archive of a job, but not what the job does."""
 
 _ROUTES = (USER, CONTENT, SEARCH)
 
@@ -71,8 +74,7 @@ def _rescale(cluster: Cluster) -> None:
 
 def _change_code(cluster: Cluster) -> None:
     name = cluster.source.choice(list(JOBS))
-    edits: Sequence[Edit] = [Edit("common/flink/stage.py", "", "\nCHANGED = True\n")]
-    cluster.submit(name, cluster.stop_with_savepoint(name), edits=edits)
+    cluster.submit(name, cluster.stop_with_savepoint(name), edits=[CODE_CHANGE])
 
 
 FAULTS: dict[str, Fault] = {

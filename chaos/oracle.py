@@ -26,7 +26,7 @@ class Problem(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """One message. ``about`` is its content as far as it is compared, ``message_id`` its ``mid``."""
+    """One message. ``about`` is the part of its content that is compared, ``message_id`` is its ``mid``."""
 
     user_id: str
     about: tuple[Any, ...]

@@ -1,4 +1,4 @@
-"""Runs seeds: each produces a load for its own course, injects faults meanwhile, and asks the oracle at the end."""
+"""Runs seeds. Each one produces the events of its own course, injects faults meanwhile, and checks the results."""
 
 import random
 import threading

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from common.domain import redis_databases
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from local import generator
 from local.http_services import HttpServices
@@ -20,7 +21,7 @@ def prepare(story: Story, world: World, tables: Tables, services: HttpServices) 
     """
     course = story.course
     world.publish_relations(course)
-    with world.redis.client(db=5) as contents:
+    with world.redis.client(db=redis_databases.CONTENTS) as contents:
         for content_id in story.course.quizzes:
             contents.set(content_id, msgspec.json.encode({"contentType": "SelfAssess", "totalQuestions": 10}))
     services.contents[course.course_id] = {
@@ -75,7 +76,7 @@ def _prepare_report(story: Story, world: World, tables: Tables) -> None:
         story.course.course_id,
         msgspec.json.encode(tree).decode(),
     )
-    with world.redis.client(db=12) as profiles:
+    with world.redis.client(db=redis_databases.USERS) as profiles:
         for learner in story.learners:
             profiles.hset(f"user:{learner.user_id}", mapping={"userid": learner.user_id, "state": "Kerala"})
 

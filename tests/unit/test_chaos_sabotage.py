@@ -1,11 +1,11 @@
-"""Each sabotage still fits the code that it breaks, so that `python -m chaos --sabotage` runs when it is needed."""
+"""The edits of the chaos runs still fit the code of the jobs, so that they do not fail when they are needed."""
 
 import ast
 
 import pytest
 
 from chaos.cluster import Edit
-from chaos.faults import FAULTS
+from chaos.faults import CODE_CHANGE, FAULTS
 from chaos.sabotage import SABOTAGES, Sabotage
 from local.config import REPOSITORY
 
@@ -27,6 +27,10 @@ def test_every_edit_of_a_sabotage_applies_and_the_code_still_compiles(sabotage: 
 def test_every_fault_of_a_sabotage_exists(sabotage: Sabotage) -> None:
     assert sabotage.faults
     assert set(sabotage.faults) <= FAULTS.keys()
+
+
+def test_the_file_of_the_code_change_exists() -> None:
+    assert (REPOSITORY / CODE_CHANGE.file).is_file()
 
 
 @pytest.mark.parametrize("text", ["", "x = 1\n", "y = 1\ny = 1\n"])
