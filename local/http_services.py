@@ -265,7 +265,21 @@ async def _read_request(reader: asyncio.StreamReader) -> _Request:
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
     url = urlsplit(target)
-    return _Request(method, url.path, parse_qs(url.query), headers, body)
+    return _Request(method, _without_dot_segments(url.path), parse_qs(url.query), headers, body)
+
+
+def _without_dot_segments(path: str) -> str:
+    """The path as a proxy passes it on (RFC 3986, 5.2.4): `/a/b/../c` and `/a/b/%2E%2E/c` are `/a/c`."""
+    segments: list[str] = []
+    for segment in path.split("/")[1:]:
+        match segment.upper().replace("%2E", "."):
+            case ".":
+                pass
+            case "..":
+                del segments[-1:]
+            case _:
+                segments.append(segment)
+    return "/" + "/".join(segments)
 
 
 def _success(api: str, result: Mapping[str, Any]) -> _Response:
