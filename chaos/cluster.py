@@ -73,7 +73,7 @@ class Cluster:
             savepoint=savepoint,
             options={**OPTIONS, **self.options},
             environment={
-                **self.world.job_environment(),
+                **self.world.job_environment(JOBS[name]),
                 "AGGREGATES__KAFKA__ENV": self.environment,
                 **job_settings(self.services.base_url).get(name, {}),
             },

@@ -302,13 +302,18 @@ def _envelope(
 
 
 def job_settings(base_url: str) -> dict[str, dict[str, str]]:
-    """The variables that tell each job where these services are, by the job's package in `jobs/`."""
+    """The variables of each job that no default fits, by its name in `jobs.JOBS`: where these services are, and the
+    addresses in certificates.
+    """
     return {
         "assessment_aggregator": {"AGGREGATES__CONTENT_READ_API": f"{base_url}/content/v3/read/"},
         "activity_aggregate_updater": {"AGGREGATES__SEARCH_API": f"{base_url}/v3/search"},
         "collection_cert_pre_processor": {
             "AGGREGATES__LEARNER_BASE_URL": base_url,
             "AGGREGATES__CONTENT_BASE_URL": base_url,
+            "AGGREGATES__CLOUD_STORAGE_BASE_URL": "https://storage.example.org",
+            "AGGREGATES__CONTENT_CLOUD_STORAGE_CONTAINER": "sunbird-content-dev",
+            "AGGREGATES__CERT_DOMAIN_URL": "https://certificates.example.org",
         },
     }
 

@@ -48,12 +48,10 @@ class Readers(Server):
         return Launch(
             command=[sys.executable, "-m", "services"],
             environment={
-                **self.world.job_environment(),
+                **services_environment(self.world, self._issuer, self._http_services_url),
                 "PYTHONPATH": str(REPOSITORY),
                 "AGGREGATES__KAFKA__ENV": self._environment,
                 "AGGREGATES__SERVER__PORT": str(self._port),
-                "AGGREGATES__TOKENS__PUBLIC_KEYS_FOLDER": str(self._issuer.public_keys_folder),
-                "AGGREGATES__GROUP_SERVICE__BASE_URL": self._http_services_url,
             },
             ports={"services.port": self._port},
         )
@@ -106,14 +104,27 @@ class Readers(Server):
         return response.json()["result"]
 
 
+def services_environment(world: World, issuer: TokenIssuer, http_services_url: str) -> dict[str, str]:
+    """The variables that `python -m services` needs to use these servers and to accept the tokens of `issuer`."""
+    return {
+        **world.job_environment(),
+        "AGGREGATES__TOKENS__PUBLIC_KEYS_FOLDER": str(issuer.public_keys_folder),
+        "AGGREGATES__GROUP_SERVICE__BASE_URL": http_services_url,
+    }
+
+
 def report_environment(world: World, http_services_url: str) -> dict[str, str]:
-    """The environment variables that point `python -m reports` to these servers."""
+    """The environment variables that point `python -m reports` to these servers. `requests` also needs PostgreSQL's."""
     servers = {
         name: value
         for name, value in world.job_environment().items()
-        if not name.startswith("AGGREGATES__KAFKA__")  # the reports have no Kafka settings and reject unknown ones
+        if not name.startswith("AGGREGATES__KAFKA__")  # the reports refuse them, because they do not use Kafka
     }
-    return {**servers, "AGGREGATES__CONTENT_BASE_URL": http_services_url}
+    return {
+        **servers,
+        "AGGREGATES__CONTENT_BASE_URL": http_services_url,
+        "AGGREGATES__HIERARCHY_KEYSPACE": HIERARCHY_KEYSPACE,
+    }
 
 
 def progress_report(world: World, http_services_url: str, batch_id: str) -> dict[str, dict[str, str]]:

@@ -16,11 +16,11 @@ from typing import Any
 import psycopg
 from acsylla import errors
 
-from common.config.loader import ConfigError, load, print_config
+from common.config.loader import ConfigError, load, print_config, variable
 from common.config.model import PREFIX
 from common.domain.faults import TaskFault, WorldFault
 from reports import exhaust, progress, response
-from reports.config import ReportsConfig
+from reports.config import ReportsConfig, RequestsReportsConfig
 from reports.display import Display
 from reports.exhaust import Delivery, Exhaust
 from reports.model import Batch, ReportError
@@ -41,16 +41,24 @@ def main(arguments: Sequence[str]) -> int:
     if options.command != "requests" and not (options.course or options.batch or options.batches):
         parser.error("one of --course, --batch and --batches is needed")
     try:
-        config = load(ReportsConfig, options.config)
+        config = load(RequestsReportsConfig if options.command == "requests" else ReportsConfig, options.config)
     except ConfigError as error:
         parser.exit(2, f"{error}\n")
+    if options.out is None:  # argparse requires it of the other commands
+        if config.output_folder is None:
+            name = variable(("output_folder",))
+            parser.exit(2, f"output_folder is missing; set the variable {name}, the key in --config FILE, or --out\n")
+        options.out = Path(config.output_folder)
     if options.print_config:
         sys.stdout.write(print_config(config))
         return 0
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    run = _run_requests if options.command == "requests" else _write_reports
+    if isinstance(config, RequestsReportsConfig):
+        work = _run_requests(config, options)
+    else:
+        work = _write_reports(config, options)
     try:
-        return asyncio.run(_until_told_to_end(run(config, options)))
+        return asyncio.run(_until_told_to_end(work))
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("ended before all was done", file=sys.stderr)
     except _EXPECTED as error:
@@ -113,11 +121,10 @@ async def _chosen_batches(store: Store, options: argparse.Namespace) -> list[Bat
     return found
 
 
-async def _run_requests(config: ReportsConfig, options: argparse.Namespace) -> int:
-    folder = options.out or Path(config.output_folder)
+async def _run_requests(config: RequestsReportsConfig, options: argparse.Namespace) -> int:
     with Display() as display:
         async with open_store(config) as store, open_job_requests(config.postgres) as job_requests:
-            runner = RequestRunner(config, store, job_requests, folder, display)
+            runner = RequestRunner(config, store, job_requests, options.out, display)
             for job_id in options.job or exhaust.JOB_IDS:
                 await runner.run(job_id)
     return 0
@@ -138,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         description=(__doc__ or "").split("\n", maxsplit=1)[0],
         epilog=f"Every key can be overridden by a variable, such as {PREFIX}CASSANDRA__PORT for cassandra.port.",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file instead of reports/config.yaml")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file whose keys override reports/config.yaml")
     parser.add_argument(
         "--print-config", action="store_true", help="print what would be used, without secrets, and end"
     )

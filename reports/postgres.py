@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from reports.config import PostgresConfig
+from reports.config import RequestsPostgresConfig
 from reports.requests import OPEN, PROCESSING, Outcome, ProcessedBatch, Request
 
 _logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class JobRequests:
 
 
 @asynccontextmanager
-async def open_job_requests(config: PostgresConfig) -> AsyncIterator[JobRequests]:
+async def open_job_requests(config: RequestsPostgresConfig) -> AsyncIterator[JobRequests]:
     """Connects, and closes at the end. Raises psycopg.Error; its text holds no password."""
     connection = await psycopg.AsyncConnection.connect(
         host=config.host,

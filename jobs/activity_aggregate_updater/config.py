@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from common.config.model import BaseUrl, CacheConfig, JobConfig, Positive
+from common.config.model import CacheConfig, JobConfig
+from common.config.values import BaseUrl, Positive
 from common.domain import topics
 
 

@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from common.config.model import CacheConfig, JobConfig, TimeZone, UrlPrefix
+from common.config.model import CacheConfig, JobConfig
+from common.config.values import TimeZone, UrlPrefix
 from common.domain import topics
 
 

@@ -52,7 +52,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 async def test_the_assessment_aggregator(world: World, tables: AssessmentTables, clock: Clock, unique: str) -> None:
-    job = AssessmentAggregator(load(AssessmentAggregatorConfig, environ=world.job_environment()))
+    job = AssessmentAggregator(
+        load(AssessmentAggregatorConfig, environ=world.job_environment("jobs.assessment_aggregator"))
+    )
     steady, jumping = Learner.unique(f"steady-{unique}"), Learner.unique(f"jumping-{unique}")
 
     def events(learner: Learner) -> list[JsonObject]:

@@ -406,7 +406,10 @@ class TestReplay:
         assert job.servers.rows(learners, course) == tables.rows()
 
         job.servers.publish(course)
-        for name, text in {**world.job_environment(), "AGGREGATES__KAFKA__ENV": job.topics.env}.items():
+        for name, text in {
+            **world.job_environment("jobs.activity_aggregate_updater"),
+            "AGGREGATES__KAFKA__ENV": job.topics.env,
+        }.items():
             monkeypatch.setenv(name, text)
         arguments = ["--job", "activity_aggregate_updater", "--reason", course.course_id]
         assert main(arguments) == 0

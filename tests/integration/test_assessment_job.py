@@ -649,7 +649,9 @@ class TestSeveralEventsOfOneEnrolment:
         self.check(learner, tables)
 
     async def test_in_one_batch_for_certain(self, world: World, learner: Learner, tables: Tables) -> None:
-        job = AssessmentAggregator(load(AssessmentAggregatorConfig, environ=world.job_environment()))
+        job = AssessmentAggregator(
+            load(AssessmentAggregatorConfig, environ=world.job_environment("jobs.assessment_aggregator"))
+        )
         values = [json.dumps(event).encode() for event in self.events(learner)]
         metrics = Metrics()
 

@@ -184,7 +184,10 @@ def config(world: World, services: HttpServices) -> CollectionCertPreProcessorCo
         "AGGREGATES__LEARNER_BASE_URL": services.base_url,
         "AGGREGATES__CONTENT_BASE_URL": services.base_url,
     }
-    loaded = load(CollectionCertPreProcessorConfig, environ=world.job_environment() | addresses)
+    loaded = load(
+        CollectionCertPreProcessorConfig,
+        environ=world.job_environment("jobs.collection_cert_pre_processor") | addresses,
+    )
     return loaded.model_copy(
         update={"http": QUICK, "retry": RetryConfig(initial_backoff_ms=5, max_backoff_ms=20, patience_ms=60_000)}
     )

@@ -110,7 +110,14 @@ def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(
     gate = tmp_path / "gate"
     with (
         closing(JobTopics(world, (GATED_INPUT, GATED_OUTPUT))) as topics,
-        MiniCluster(world, topics, tmp_path / "flink", "tests.support.gated_job", str(gate)) as cluster,
+        MiniCluster(
+            world,
+            topics,
+            tmp_path / "flink",
+            "tests.support.gated_job",
+            str(gate),
+            AGGREGATES__CONTENT_READ_API="http://127.0.0.1:9/nobody/",
+        ) as cluster,
     ):
         topics.produce(GATED_INPUT, events)
 

@@ -15,6 +15,7 @@ from reports.config import ReportsConfig
 from reports.exhaust import JOB_IDS, Delivery, Exhaust, File
 from reports.model import Batch, Collection, Enrolment, Learner, ReportError
 from reports.response import Attempt
+from tests.support.required_keys import REQUIRED
 
 NOON = datetime(2024, 5, 14, 12, 0, tzinfo=UTC)
 COLLECTION, BATCH = Collection("course", "Roses", "owner"), Batch("course", "b", "May")
@@ -56,7 +57,7 @@ class Crowd:
 
 def write(job_id: str, learners: int, folder: Path, **delivery: Any) -> tuple[File, int]:
     """The file, and how many learners were said to be read."""
-    config = load(ReportsConfig, environ={})
+    config = load(ReportsConfig, environ=REQUIRED[ReportsConfig])
     observed: list[int] = []
     exhaust = Exhaust(job_id, config, Crowd(learners))  # type: ignore[arg-type]
     file = asyncio.run(exhaust.write(BATCH, COLLECTION, Delivery(folder, NOON, **delivery), observed.append))
@@ -99,7 +100,7 @@ def test_a_zip_that_fails(
 
 def test_the_date_is_that_of_the_reports_zone(tmp_path: Path) -> None:
     late = NOON.replace(hour=19)
-    config = load(ReportsConfig, environ={})
+    config = load(ReportsConfig, environ=REQUIRED[ReportsConfig])
     exhaust = Exhaust(JOB_IDS[0], config, Crowd(0))  # type: ignore[arg-type]
     file = asyncio.run(exhaust.write(BATCH, COLLECTION, Delivery(tmp_path, late, "A1"), lambda _: None))
     assert file.path == Path("progress-exhaust/A1/b_progress_20240515.zip")
