@@ -261,9 +261,17 @@ class BatchConfig(Section):
     """Batches per subtask. While one reads or waits for an API, another can write."""
     max_buffered_requests: Positive = 1_000
     """Events per subtask inside the stage. More wait in Flink, which slows the source down."""
+    max_buffered_in_bytes: Positive = 64 * 1024 * 1024
+    """Bytes of these events, as they are in Kafka. Decoded they take several times as much."""
 
     @model_validator(mode="after")
     def _a_batch_fits_the_buffer(self) -> Self:
+        if self.max_batch_size_in_bytes > self.max_buffered_in_bytes:
+            raise conflict(
+                "max_batch_size_in_bytes must not be greater than max_buffered_in_bytes",
+                "max_batch_size_in_bytes",
+                "max_buffered_in_bytes",
+            )
         if self.max_batch_size > self.max_buffered_requests:
             raise conflict(
                 "max_batch_size must not be greater than max_buffered_requests",

@@ -98,6 +98,24 @@ class TestHandingOver:
         assert results.results == [2, 6]
         assert [(type(error), error.args) for error in results.errors] == [(ValueError, (2,))]
 
+    def test_a_function_that_limits_its_records_is_asked_before_it_gets_one(self, runner: AsyncFunctionRunner) -> None:
+        class Limiting:
+            def __init__(self) -> None:
+                self.asked: list[tuple[int, int]] = []
+
+            def wait_for_room(self, number: int) -> None:
+                self.asked.append((number, threading.get_ident()))
+
+            async def double(self, number: int) -> int:
+                assert number in [asked for asked, _ in self.asked]
+                return 2 * number
+
+        limiting, results = Limiting(), Results()
+        for number in range(RECORDS):
+            runner.run_async(limiting.double, number, results)
+        wait_until(lambda: len(results.results) == RECORDS, "all records to be done")
+        assert limiting.asked == [(number, threading.get_ident()) for number in range(RECORDS)]
+
     def test_each_runner_has_records_of_its_own(self, runner: AsyncFunctionRunner) -> None:
         results = Results()
         runner.run_async(double, 1, results)

@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -272,6 +273,30 @@ def test_a_server_that_stays_down_ends_the_task(job: Number) -> None:
     stage, _ = opened(job)
     with pytest.raises(PatienceExhausted, match="no success within 20 ms: Cassandra is down"):
         invoke(stage, b"1")
+
+
+def test_a_stage_that_holds_too_many_bytes_gets_no_further_event(job: Number) -> None:
+    job.batch = BatchConfig(max_batch_size_in_bytes=3, max_buffered_in_bytes=3)
+    stage, _ = opened(job)
+    first, second = Row("key", TIMESTAMP_MS, b"11"), Row("key", TIMESTAMP_MS, b"22")
+    with ThreadPoolExecutor(1) as bundle:
+        bundle.submit(stage.wait_for_room, first).result(timeout=30)
+        waiting = bundle.submit(stage.wait_for_room, second)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.2)
+        assert invoke_together(stage, [first]) == [[Row("out", b"key", b"11")]]
+        waiting.result(timeout=30)
+    assert invoke_together(stage, [second]) == [[Row("out", b"key", b"22")]]
+
+
+def test_bytes_of_an_event_that_cannot_be_decoded_are_given_back(job: Number) -> None:
+    job.batch = BatchConfig(max_batch_size_in_bytes=5, max_buffered_in_bytes=5)
+    stage, _ = opened(job)
+    for value in (b'"bad"', b'"bug"', b'"skip"', b"1"):
+        row = Row("key", TIMESTAMP_MS, value)
+        with ThreadPoolExecutor(1) as bundle:
+            bundle.submit(stage.wait_for_room, row).result(timeout=30)
+        invoke_together(stage, [row])
 
 
 class TestOpen:
