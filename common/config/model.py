@@ -299,7 +299,8 @@ class CacheConfig(Section):
     ttl_ms: Positive = 300_000
     empty_ttl_ms: Positive = 5_000
     """For an empty answer, because what is missing now may exist soon."""
-    max_entries: Positive = 100_000
+    max_size_in_bytes: Positive = 32 * 1024 * 1024
+    """Of all keys and values. The least recently used ones are evicted."""
 
 
 class JobConfig(Section):

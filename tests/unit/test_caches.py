@@ -1,20 +1,27 @@
 """The cache in a worker's memory: what it remembers and for how long, and who loads what is missing."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from objsize import get_deep_size
 
 from common.config.model import CacheConfig
 from common.domain.events import BadEvent, Refused, usable
 from common.domain.faults import WorldFault
 from common.metrics import Metrics
+from common.servers import cache
 from common.servers.cache import TimedCache
 
-CONFIG = CacheConfig(ttl_ms=1000, empty_ttl_ms=100, max_entries=3)
+MAX_ENTRIES = 3
+ENTRY_BYTES = get_deep_size("a") + get_deep_size("A") + cache._ENTRY_BYTES
+CONFIG = CacheConfig(ttl_ms=1000, empty_ttl_ms=100, max_size_in_bytes=MAX_ENTRIES * ENTRY_BYTES)
+"""Has room for three keys and values of one character."""
 
 
 class Clock:
@@ -148,6 +155,42 @@ async def test_the_longest_unused_goes_first() -> None:
     assert setup.load.asked == [["b"]]
 
 
+async def test_a_large_value_takes_the_room_of_several() -> None:
+    setup = Setup()
+    await setup.get("a", "b", "c")
+    setup.load.values = {"d": "D" * ENTRY_BYTES}
+    await setup.get("d")
+    assert len(setup.cache) == 2
+    await setup.get("c", "d")
+    assert setup.load.asked == [["a", "b", "c"], ["d"]]
+
+
+async def test_a_value_without_room_is_answered_and_not_kept() -> None:
+    setup = Setup()
+    setup.load.values = {"a": "A" * CONFIG.max_size_in_bytes}
+    assert await setup.get("a", "b") == {"a": setup.load.values["a"], "b": "B"}
+    await setup.get("a", "b")
+    assert setup.load.asked == [["a", "b"], ["a"]]
+
+
+class Course:
+    """A value that says when nothing holds it any more."""
+
+
+async def test_entries_that_nobody_asks_for_any_more_are_removed() -> None:
+    setup = Setup(CacheConfig(ttl_ms=20, empty_ttl_ms=20))
+    released = asyncio.Event()
+    setup.load.values = {"a": Course()}
+    weakref.finalize(setup.load.values["a"], released.set)
+    await setup.get("a")
+    setup.load.values = {}
+    gc.collect()
+    assert not released.is_set()
+    setup.clock.now_ms += 20
+    async with asyncio.timeout(30):
+        await released.wait()
+
+
 async def test_more_keys_than_it_keeps_are_all_answered() -> None:
     setup = Setup()
     keys = [str(number) for number in range(10)]
@@ -259,7 +302,7 @@ async def test_never_older_than_allowed_and_never_more_than_allowed(steps: list[
         found = await setup.cache.get_many(keys, load)
         assert found.keys() == keys
         assert all(value is None or setup.clock.now_ms - value < CONFIG.ttl_ms for value in found.values())
-        assert len(setup.cache) <= CONFIG.max_entries
+        assert len(setup.cache) <= MAX_ENTRIES
 
 
 def test_a_bad_value_is_the_fault_of_the_event_that_needs_it() -> None:

@@ -128,7 +128,7 @@ class TestShippedFiles:
             "from jobs.assessment_aggregator import config\n"
             "assert sys.argv[1] in config.__file__\n"
             "loaded = load(config.AssessmentAggregatorConfig)\n"
-            "print(loaded.kafka.sasl_mechanism, loaded.relation_cache.max_entries)\n"
+            "print(loaded.kafka.sasl_mechanism, loaded.relation_cache.max_size_in_bytes)\n"
         )
         done = subprocess.run(
             [sys.executable, "-c", program, str(archive)],
@@ -138,7 +138,7 @@ class TestShippedFiles:
             text=True,
             check=False,
         )
-        assert (done.stdout, done.stderr) == ("SCRAM-SHA-512 100000\n", "")
+        assert (done.stdout, done.stderr) == ("SCRAM-SHA-512 33554432\n", "")
 
 
 class TestLayers:
@@ -146,7 +146,7 @@ class TestLayers:
         file = write(tmp_path, {"kafka.tls.verify": "certificate", "relation_cache.ttl_ms": 7})
         config = load(AssessmentAggregatorConfig, file, {})
         assert (config.kafka.tls.verify, config.kafka.tls.ca_file) == ("certificate", None)
-        assert (config.relation_cache.ttl_ms, config.relation_cache.max_entries) == (7, 100_000)
+        assert (config.relation_cache.ttl_ms, config.relation_cache.max_size_in_bytes) == (7, 33_554_432)
 
     def test_lists_and_maps_are_replaced_whole(self, tmp_path: Path) -> None:
         file = tmp_path / "reports.yaml"
