@@ -291,6 +291,12 @@ class RetryConfig(BackoffConfig):
     Both together must therefore be less than Flink's ``execution.checkpointing.timeout``. That is 10 minutes by
     default, so 8 minutes leave room for four such calls in a row.
     """
+    max_decision_age_ms: Positive = 20_000
+    """Between the read of rows and the write of what was decided from them; after this time they are read again.
+
+    It must be less than Flink's ``heartbeat.timeout`` (50 s by default). A worker that is frozen for longer than that
+    has a successor, whose rows it must not cover when it goes on.
+    """
 
 
 class CacheConfig(Section):
