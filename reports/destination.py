@@ -1,0 +1,149 @@
+"""Where finished reports go: a folder, or object storage (S3, Azure Blob Storage, Google Cloud Storage)."""
+
+import asyncio
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import obstore
+from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from common.domain.faults import TaskFault, WorldFault
+from reports.config import ObjectStorageConfig
+
+if TYPE_CHECKING:
+    from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig, S3Config
+
+
+class Destination(ABC):
+    """Takes finished files. Raises WorldFault, TaskFault and OSError."""
+
+    @abstractmethod
+    async def place(self, file: Path, path: Path) -> str:
+        """Moves ``file`` to the relative ``path``, replaces what is there, and returns what ``download_urls`` holds."""
+
+    @abstractmethod
+    async def delete_other_days(self, path: Path) -> None:
+        """Deletes the files that differ from ``path`` in their date or suffix alone.
+
+        A request has one file for each batch. Where a run was killed before it could save that a file was finished, the
+        next run makes the file again, perhaps after midnight.
+        """
+
+
+class Folder(Destination):
+    """A local folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` is created with the first file. Unfinished files must be on the same file system."""
+        self.folder = folder
+
+    async def place(self, file: Path, path: Path) -> str:
+        """Appears under its name when it is complete; ``path`` itself."""
+        await asyncio.to_thread(self._place, file, self.folder / path)
+        return path.as_posix()
+
+    async def delete_other_days(self, path: Path) -> None:
+        """As the base class says."""
+        await asyncio.to_thread(self._delete_other_days, self.folder / path)
+
+    def _place(self, file: Path, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(target)
+
+    def _delete_other_days(self, target: Path) -> None:
+        for name in _other_days((file.name for file in target.parent.iterdir()), target.name):
+            target.with_name(name).unlink(missing_ok=True)
+
+
+class ObjectStorage(Destination):
+    """A bucket or container, and a prefix in it."""
+
+    def __init__(self, config: ObjectStorageConfig) -> None:
+        """Connects with the first file. Raises TaskFault for a configuration that cannot be used."""
+        self._config = config
+        self._name = f"object storage {config.url}"
+        try:
+            self._store = _store(config)
+        except BaseError as error:
+            raise TaskFault(f"{self._name} cannot be used: {error}") from error
+
+    async def place(self, file: Path, path: Path) -> str:
+        """Uploads in parts, so that the file is never in memory as a whole."""
+        key = path.as_posix()
+        try:
+            await obstore.put_async(self._store, key, file)
+            await asyncio.to_thread(file.unlink)
+            return await self._download_url(key)
+        except BaseError as error:
+            raise self._fault(error) from error
+
+    async def delete_other_days(self, path: Path) -> None:
+        """As the base class says."""
+        folder = path.parent.as_posix()
+        try:
+            listing = await obstore.list_with_delimiter_async(self._store, folder)
+            names = [PurePosixPath(entry["path"]).name for entry in listing["objects"]]
+            if others := _other_days(names, path.name):
+                await obstore.delete_async(self._store, [f"{folder}/{name}" for name in others])
+        except BaseError as error:
+            raise self._fault(error) from error
+
+    async def _download_url(self, key: str) -> str:
+        if self._config.download_urls == "path":
+            return key
+        signed = await obstore.sign_async(self._store, "GET", key, timedelta(seconds=self._config.signed_url_seconds))
+        return signed if self._config.download_urls == "signed_url" else urlunsplit(urlsplit(signed)._replace(query=""))
+
+    def _fault(self, error: BaseError) -> WorldFault | TaskFault:
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+            return TaskFault(f"{self._name} refuses this user: {error}")
+        if isinstance(error, GenericError):
+            return WorldFault(f"{self._name}: {error}")
+        return TaskFault(f"{self._name}: {error}")
+
+
+def _store(config: ObjectStorageConfig) -> S3Store | AzureStore | GCSStore:
+    """A key that is not configured is taken from the variables and the machine's identity that the provider defines."""
+    scheme, bucket, path, *_ = urlsplit(config.url or "")
+    prefix = path.strip("/") or None
+    secret = config.secret_key.get_secret_value() if config.secret_key else None
+    client: ClientConfig = {
+        "timeout": timedelta(seconds=config.timeout_seconds),
+        "allow_http": bool(config.endpoint and config.endpoint.startswith("http://")),
+    }
+    retry: RetryConfig = {"retry_timeout": timedelta(seconds=config.timeout_seconds)}
+    if scheme == "s3":
+        s3: S3Config = {}
+        if config.access_key and secret:
+            s3 |= {"access_key_id": config.access_key, "secret_access_key": secret}
+        if config.region:
+            s3["region"] = config.region
+        if config.endpoint:
+            s3["endpoint"] = config.endpoint
+        return S3Store(bucket, prefix=prefix, config=s3, client_options=client, retry_config=retry)
+    if scheme == "az":
+        azure: AzureConfig = {}
+        if config.access_key:
+            azure["account_name"] = config.access_key
+        if secret:
+            azure["account_key"] = secret
+        if config.endpoint:
+            azure["endpoint"] = config.endpoint
+        return AzureStore(bucket, prefix=prefix, config=azure, client_options=client, retry_config=retry)
+    google: GCSConfig = {}
+    if config.service_account_file:
+        google["service_account"] = config.service_account_file
+    return GCSStore(bucket, prefix=prefix, config=google, client_options=client, retry_config=retry)
+
+
+def _other_days(names: Iterable[str], name: str) -> list[str]:
+    """Of ``<batch>_<report>_<yyyyMMdd>.<suffix>`` those of the same batch and report."""
+    stem = name[: name.rindex("_") + 1]
+    pattern = re.compile(re.escape(stem) + r"[0-9]{8}\.(csv|zip)")
+    return [other for other in names if other != name and pattern.fullmatch(other)]
