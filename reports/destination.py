@@ -28,11 +28,11 @@ class Destination(ABC):
         """Moves ``file`` to the relative ``path``, replaces what is there, and returns what ``download_urls`` holds."""
 
     @abstractmethod
-    async def delete_other_days(self, path: Path) -> None:
-        """Deletes the files that differ from ``path`` in their date or suffix alone.
+    async def delete_leftovers(self, path: Path, *, with_itself: bool = False) -> None:
+        """Deletes files that differ from ``path`` in date or suffix alone; ``with_itself``, also the file at ``path``.
 
-        A request has one file for each batch. Where a run was killed before it could save that a file was finished, the
-        next run makes the file again, perhaps after midnight.
+        A run that is killed between a file and its row leaves a file that no row names. The next run makes it again,
+        perhaps after midnight, or lets the request share the file of a duplicate.
         """
 
 
@@ -48,17 +48,20 @@ class Folder(Destination):
         await asyncio.to_thread(self._place, file, self.folder / path)
         return path.as_posix()
 
-    async def delete_other_days(self, path: Path) -> None:
+    async def delete_leftovers(self, path: Path, *, with_itself: bool = False) -> None:
         """As the base class says."""
-        await asyncio.to_thread(self._delete_other_days, self.folder / path)
+        await asyncio.to_thread(self._delete_leftovers, self.folder / path, with_itself)
 
     def _place(self, file: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         file.replace(target)
 
-    def _delete_other_days(self, target: Path) -> None:
-        for name in _other_days((file.name for file in target.parent.iterdir()), target.name):
+    def _delete_leftovers(self, target: Path, with_itself: bool) -> None:
+        names = [file.name for file in target.parent.iterdir()] if target.parent.exists() else []
+        for name in _leftovers(names, target.name, with_itself):
             target.with_name(name).unlink(missing_ok=True)
+        if with_itself and names and not any(target.parent.iterdir()):
+            target.parent.rmdir()
 
 
 class ObjectStorage(Destination):
@@ -80,18 +83,18 @@ class ObjectStorage(Destination):
             await obstore.put_async(self._store, key, file)
             await asyncio.to_thread(file.unlink)
             return await self._download_url(key)
-        except BaseError as error:
+        except (BaseError, FileNotFoundError) as error:
             raise self._fault(error) from error
 
-    async def delete_other_days(self, path: Path) -> None:
+    async def delete_leftovers(self, path: Path, *, with_itself: bool = False) -> None:
         """As the base class says."""
         folder = path.parent.as_posix()
         try:
             listing = await obstore.list_with_delimiter_async(self._store, folder)
             names = [PurePosixPath(entry["path"]).name for entry in listing["objects"]]
-            if others := _other_days(names, path.name):
-                await obstore.delete_async(self._store, [f"{folder}/{name}" for name in others])
-        except BaseError as error:
+            if leftovers := _leftovers(names, path.name, with_itself):
+                await obstore.delete_async(self._store, [f"{folder}/{name}" for name in leftovers])
+        except (BaseError, FileNotFoundError) as error:
             raise self._fault(error) from error
 
     async def _download_url(self, key: str) -> str:
@@ -100,12 +103,13 @@ class ObjectStorage(Destination):
         signed = await obstore.sign_async(self._store, "GET", key, timedelta(seconds=self._config.signed_url_seconds))
         return signed if self._config.download_urls == "signed_url" else urlunsplit(urlsplit(signed)._replace(query=""))
 
-    def _fault(self, error: BaseError) -> WorldFault | TaskFault:
+    def _fault(self, error: Exception) -> WorldFault | TaskFault:
+        # The library adds the inside of its request to its text.
+        text = str(error).partition("\n")[0]
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-            return TaskFault(f"{self._name} refuses this user: {error}")
-        if isinstance(error, GenericError):
-            return WorldFault(f"{self._name}: {error}")
-        return TaskFault(f"{self._name}: {error}")
+            return TaskFault(f"{self._name} refuses this user: {text}")
+        # A bucket that is missing is a FileNotFoundError.
+        return (WorldFault if isinstance(error, GenericError) else TaskFault)(f"{self._name}: {text}")
 
 
 def _store(config: ObjectStorageConfig) -> S3Store | AzureStore | GCSStore:
@@ -142,8 +146,8 @@ def _store(config: ObjectStorageConfig) -> S3Store | AzureStore | GCSStore:
     return GCSStore(bucket, prefix=prefix, config=google, client_options=client, retry_config=retry)
 
 
-def _other_days(names: Iterable[str], name: str) -> list[str]:
-    """Of ``<batch>_<report>_<yyyyMMdd>.<suffix>`` those of the same batch and report."""
+def _leftovers(names: Iterable[str], name: str, with_itself: bool) -> list[str]:
+    """Of names like ``<batch>_<report>_<yyyyMMdd>.<suffix>`` those of the same batch and report."""
     stem = name[: name.rindex("_") + 1]
     pattern = re.compile(re.escape(stem) + r"[0-9]{8}\.(csv|zip)")
-    return [other for other in names if other != name and pattern.fullmatch(other)]
+    return [other for other in names if (with_itself or other != name) and pattern.fullmatch(other)]

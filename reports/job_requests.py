@@ -6,7 +6,7 @@ the row and are not made again.
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -93,11 +93,21 @@ class RequestOutcome:
 
 
 def group_duplicates(requests: Iterable[JobRequest]) -> list[tuple[JobRequest, list[JobRequest]]]:
-    """The requests to run, each with the later ones that ask for the same and get its outcome."""
-    requests_by_digest: defaultdict[str, list[JobRequest]] = defaultdict(list)
+    """The requests to run, each with the later ones that ask for the same and get its outcome.
+
+    One that has finished batches of its own is run by itself: nobody would know those files any more.
+    """
+    groups: list[tuple[JobRequest, list[JobRequest]]] = []
+    duplicates_by_digest: dict[str, list[JobRequest]] = {}
     for request in requests:
-        requests_by_digest[request.digest].append(request)
-    return [(first, others) for first, *others in requests_by_digest.values()]
+        if request.processed_batches:
+            groups.append((request, []))
+        elif (duplicates := duplicates_by_digest.get(request.digest)) is not None:
+            duplicates.append(request)
+        else:
+            duplicates_by_digest[request.digest] = []
+            groups.append((request, duplicates_by_digest[request.digest]))
+    return groups
 
 
 def select(request: JobRequest, batches_limit: int) -> Selection:

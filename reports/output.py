@@ -37,9 +37,14 @@ def relative_path(job_id: str, request_id: str | None, batch_id: str, label: str
     """
     folders = [job_id] if request_id is None else [job_id, request_id]
     for name in (*folders, batch_id):
-        if not _NAME.fullmatch(name):
+        if not is_file_name(name):
             raise ReportError(f"The id {name!r} cannot be part of a file name")
     return Path(*folders, f"{batch_id}_{label}_{now:%Y%m%d}.csv")
+
+
+def is_file_name(name: str) -> bool:
+    """Whether an id can be part of a path and leads nowhere else."""
+    return _NAME.fullmatch(name) is not None
 
 
 def escape_formula(cell: str) -> str:

@@ -24,6 +24,7 @@ from reports.job_requests import (
     select,
 )
 from reports.model import Batch, Collection, ReportError
+from reports.output import is_file_name
 from reports.postgres import JobRequests, Key
 from reports.protection import Protection
 from reports.store import Store
@@ -219,7 +220,12 @@ class RequestRunner:
             return
         try:
             url = await self._destination.place(made.file, made.path)
-            await self._destination.delete_other_days(made.path)
+            await self._destination.delete_leftovers(made.path)
+            for duplicate in running.duplicates:
+                if not is_file_name(duplicate.request_id):
+                    continue
+                leftover = made.path.parent.with_name(duplicate.request_id) / made.path.name
+                await self._destination.delete_leftovers(leftover, with_itself=True)
         except _WORLD as error:
             self._fail(running, error)
             return

@@ -206,6 +206,30 @@ class JobRequests:
     def expire_leases(self) -> None:
         self.execute("UPDATE dev_job_request SET lease_expires = now() - interval '1 second'")
 
+    def record_ends(self) -> None:
+        """From now on every change of a status to SUCCESS or FAILED is kept."""
+        self.execute("DROP TABLE IF EXISTS request_ends CASCADE")
+        self.execute("CREATE TABLE request_ends (number bigserial, request_id text, status text)")
+        self.execute(
+            "CREATE OR REPLACE FUNCTION record_end() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "INSERT INTO request_ends (request_id, status) VALUES (new.request_id, new.status); RETURN new; END $$"
+        )
+        self.execute(
+            "CREATE OR REPLACE TRIGGER record_end AFTER UPDATE OF status ON dev_job_request FOR EACH ROW "
+            "WHEN (new.status IN ('SUCCESS', 'FAILED')) EXECUTE FUNCTION record_end()"
+        )
+
+    def ends(self) -> dict[str, list[str]]:
+        """The recorded statuses by request."""
+        ends: dict[str, list[str]] = {}
+        for row in self._connection.execute("SELECT request_id, status FROM request_ends ORDER BY number"):
+            ends.setdefault(row["request_id"], []).append(row["status"])
+        return ends
+
+    def unfinished(self) -> list[str]:
+        rows = self._connection.execute("SELECT request_id FROM dev_job_request WHERE status <> 'SUCCESS'").fetchall()
+        return [row["request_id"] for row in rows]
+
     def end_connections(self) -> int:
         """Of everybody else to this database; how many there were."""
         return len(self._connection.execute(f"SELECT pg_terminate_backend(pid) {_OTHERS}").fetchall())

@@ -101,6 +101,11 @@ class TestDuplicates:
         first, second, third = (request(request_id=each) for each in ("A1", "A2", "A3"))
         assert group_duplicates([first, second, third]) == [(first, [second, third])]
 
+    def test_who_has_finished_batches_keeps_them(self) -> None:
+        first, second, third = request(), request(processed_batches=(processed("a"),)), request(request_id="A3")
+        assert group_duplicates([first, second, third]) == [(first, [third]), (second, [])]
+        assert group_duplicates([second, first]) == [(second, []), (first, [])]
+
     @pytest.mark.parametrize(
         "change",
         [
