@@ -53,8 +53,10 @@ class Display:
         self._console.print(f"{name}: {what}", markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
+        """Starts the live line, if there is one."""
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Ends it."""
         self._progress.stop()

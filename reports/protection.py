@@ -52,6 +52,7 @@ class Protection:
     is_zipped: bool = True
 
     def __post_init__(self) -> None:
+        """Checks that the level has its key."""
         if self.level in (Level.PASSWORD, Level.TEXT_KEY) and not self.password:
             raise ReportError(f"The security level {self.level} needs an encryption key, which the request lacks")
         if self.level == Level.PUBLIC_KEY and self.public_key is None:
