@@ -186,7 +186,7 @@ class JobRequests:
         }
         places = ", ".join(["%s"] * len(row))
         self._connection.execute(
-            f"INSERT INTO dev_job_request ({', '.join(row)}) VALUES ({places})",  # type: ignore[arg-type]
+            f"INSERT INTO dev_job_request ({', '.join(row)}) VALUES ({places})",
             list(row.values()),
         )
         return str(row["request_id"])
@@ -201,7 +201,7 @@ class JobRequests:
         return request_id
 
     def execute(self, statement: str, *values: Any) -> None:
-        self._connection.execute(statement, values)  # type: ignore[arg-type]
+        self._connection.execute(statement, values)
 
     def expire_leases(self) -> None:
         self.execute("UPDATE dev_job_request SET lease_expires = now() - interval '1 second'")

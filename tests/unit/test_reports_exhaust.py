@@ -18,6 +18,7 @@ from reports.model import Batch, EnrolmentRow, Learner, ReportError
 from reports.model import Collection as Course
 from reports.protection import Level, Protection
 from reports.response import AttemptRow
+from reports.threads import Check
 from reports.writers import JOB_IDS, File, Report
 
 NOON = datetime(2024, 5, 14, 12, 0, tzinfo=UTC)
@@ -175,7 +176,7 @@ def test_a_run_that_is_told_to_end_does_not_wait_for_the_file(tmp_path: Path, mo
     async def run() -> None:
         loop = asyncio.get_running_loop()
 
-        def write_for_ever(_source: Path, _target: Path, _password: str | None, check: protection.Check) -> None:
+        def write_for_ever(_source: Path, _target: Path, _password: str | None, check: Check) -> None:
             loop.call_soon_threadsafe(started.set)
             while True:
                 check()
