@@ -16,7 +16,7 @@ from moto.server import ThreadedMotoServer
 
 from common.domain.faults import TaskFault, WorldFault
 from reports.config import ObjectStorageConfig
-from reports.destination import ObjectStorage
+from reports.object_storage import ObjectStorage
 
 PATH = Path("progress-exhaust/A1/b_progress_20240514.zip")
 BUCKET = "reports"

@@ -9,11 +9,13 @@ import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from common.config.loader import load
 from local.config import REPOSITORY
 from local.http_services import SEARCH, Switch
+from local.postgres import Postgres
 from reports.config import ReportsConfig
 from reports.job_requests import INVALID, JobRequest, ProcessedBatch, RequestOutcome
 from reports.postgres import open_job_requests
@@ -308,6 +310,24 @@ class TestJobRequests:
 
 
 class TestLeases:
+    def test_a_run_that_is_told_to_end_between_two_claims(
+        self, course: Course, job_requests: JobRequests, postgres: Postgres, variables: dict[str, str], tmp_path: Path
+    ) -> None:
+        course.create("quiz")
+        first, second = (job_requests.submit({"batchId": course.batch_id}, requested_by=f"u-{n}") for n in range(2))
+        with psycopg.connect(**postgres.connection) as other:
+            # The claim of the second request waits for this lock.
+            other.execute("SELECT FROM dev_job_request WHERE request_id = %s FOR UPDATE", [second])
+            process = start_requests(tmp_path, variables)
+            try:
+                wait_until(lambda: job_requests.outcome(first)[0] == "PROCESSING", "the first is claimed", 90)
+                process.send_signal(signal.SIGTERM)
+                _, errors = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        assert b"ended before all was done" in errors
+        assert [job_requests.outcome(each)[0] for each in (first, second)] == ["SUBMITTED"] * 2
+
     def test_what_nobody_holds_is_taken_up(self, course: Course, job_requests: JobRequests) -> None:
         course.create("quiz")
         data = {"batchId": course.batch_id}
