@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.config.loader import ConfigError, load, print_config
+from common.config.loader import ConfigError, load, print_config, variable
 from common.config.model import PREFIX
 from common.domain.faults import TaskFault, WorldFault
 from reports import progress, response
-from reports.config import ReportsConfig
+from reports.config import ReportsConfig, RequestsReportsConfig
 from reports.destination import Destination, Folder
 from reports.display import Display
 from reports.exhaust import Exhaust
@@ -39,18 +39,29 @@ def main(arguments: Sequence[str]) -> int:
     if options.command in _JOB_IDS and not (options.course or options.batch or options.batches):
         parser.error("one of --course, --batch and --batches is needed")
     try:
-        config = load(ReportsConfig, options.config)
+        config = load(ReportsConfig if options.command in _JOB_IDS else RequestsReportsConfig, options.config)
     except ConfigError as error:
         parser.exit(2, f"{error}\n")
+    needs_folder = options.command == "requests" or (options.command in _JOB_IDS and options.upload)
+    if needs_folder and options.out is None:
+        if config.output_folder is None:
+            name = variable(("output_folder",))
+            parser.exit(2, f"output_folder is missing; set the variable {name}, the key in --config FILE, or --out\n")
+        options.out = Path(config.output_folder)
     if options.print_config:
         sys.stdout.write(print_config(config))
         return 0
     if options.command in _JOB_IDS and options.upload and config.object_storage.url is None:
         parser.error("--upload needs object_storage.url in the configuration")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    run = {"requests": _run_requests, "status": _show_status}.get(options.command, _make_reports)
+    if not isinstance(config, RequestsReportsConfig):
+        work = _make_reports(config, options)
+    elif options.command == "status":
+        work = _show_status(config, options)
+    else:
+        work = _run_requests(config, options)
     try:
-        return asyncio.run(_until_told_to_end(run(config, options)))
+        return asyncio.run(_until_told_to_end(work))
     except (KeyboardInterrupt, asyncio.CancelledError):
         if options.command == "status":
             return 0
@@ -68,7 +79,7 @@ async def _until_told_to_end(work: Coroutine[Any, Any, int]) -> int:
 
 
 async def _make_reports(config: ReportsConfig, options: argparse.Namespace) -> int:
-    folder: Path = options.out or Path(config.output_folder)
+    folder: Path = options.out
     destination = _object_storage(config) if options.upload else Folder(folder)
     password = _read_password(options.password_file)
     protection = Protection(Level.PASSWORD if password else Level.PLAIN, password, is_zipped=not options.csv)
@@ -138,12 +149,12 @@ def _object_storage(config: ReportsConfig) -> Destination:
     return ObjectStorage(config.object_storage)
 
 
-async def _run_requests(config: ReportsConfig, options: argparse.Namespace) -> int:
+async def _run_requests(config: RequestsReportsConfig, options: argparse.Namespace) -> int:
     from reports.postgres import open_job_requests  # noqa: PLC0415
     from reports.request_runner import RequestRunner  # noqa: PLC0415
     from reports.user_org import SecurityPolicy  # noqa: PLC0415
 
-    folder: Path = options.out or Path(config.output_folder)
+    folder: Path = options.out
     destination = Folder(folder) if config.object_storage.url is None else _object_storage(config)
     policy = SecurityPolicy(config)
     try:
@@ -159,7 +170,7 @@ async def _run_requests(config: ReportsConfig, options: argparse.Namespace) -> i
     return 0 if is_successful else 1
 
 
-async def _show_status(config: ReportsConfig, options: argparse.Namespace) -> int:
+async def _show_status(config: RequestsReportsConfig, options: argparse.Namespace) -> int:
     from reports import status  # noqa: PLC0415
     from reports.postgres import open_job_requests  # noqa: PLC0415
 
@@ -184,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
         description=(__doc__ or "").split("\n", maxsplit=1)[0],
         epilog=f"Every key can be overridden by a variable, such as {PREFIX}CASSANDRA__PORT for cassandra.port.",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file instead of reports/config.yaml")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file whose keys override reports/config.yaml")
     parser.add_argument(
         "--print-config", action="store_true", help="print what would be used, without secrets, and end"
     )

@@ -24,7 +24,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from common.domain.faults import TaskFault, WorldFault
-from reports.config import PostgresConfig
+from reports.config import RequestsPostgresConfig
 from reports.job_requests import OPEN, PROCESSING, SUBMITTED, JobRequest, ProcessedBatch, RequestOutcome
 
 _logger = logging.getLogger(__name__)
@@ -72,7 +72,9 @@ class JobRequests:
     here can be repeated. Every method raises WorldFault after that, and TaskFault if the server refuses the statement.
     """
 
-    def __init__(self, pool: "AsyncConnectionPool[psycopg.AsyncConnection[DictRow]]", config: PostgresConfig) -> None:
+    def __init__(
+        self, pool: "AsyncConnectionPool[psycopg.AsyncConnection[DictRow]]", config: RequestsPostgresConfig
+    ) -> None:
         """``pool`` is open."""
         self._pool = pool
         self._config = config
@@ -224,7 +226,7 @@ class JobRequests:
 
 
 @asynccontextmanager
-async def open_job_requests(config: PostgresConfig) -> AsyncIterator[JobRequests]:
+async def open_job_requests(config: RequestsPostgresConfig) -> AsyncIterator[JobRequests]:
     """Connects, and closes at the end. Raises WorldFault and TaskFault; their texts hold no password."""
     arguments: dict[str, Any] = {
         "host": config.host,

@@ -14,6 +14,7 @@ from reports.config import ReportsConfig
 from reports.model import ReportError
 from reports.protection import Level, Protection
 from reports.user_org import SecurityPolicy
+from tests.support.required_keys import REQUIRED
 from tests.support.user_org import UserOrg
 
 JOB = "progress-exhaust"
@@ -35,7 +36,7 @@ def protection(base_url: str | None, key: str | None = None, **variables: str) -
     environ |= {"AGGREGATES__HTTP__REQUEST_TIMEOUT_MS": "200", "AGGREGATES__HTTP__CALL_TIMEOUT_MS": "300"}
 
     async def ask() -> Protection:
-        policy = SecurityPolicy(load(ReportsConfig, environ=environ))
+        policy = SecurityPolicy(load(ReportsConfig, environ=REQUIRED[ReportsConfig] | environ))
         try:
             return await policy.protection(JOB, "tn", key)
         finally:

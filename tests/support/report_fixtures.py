@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from local.config import REPOSITORY, Config
 from local.http_services import HttpServices
 from local.postgres import Postgres
+from local.readers import report_environment
 from local.world import World
 from tests.support.reports import HIERARCHY_KEYSPACE, Course, JobRequests, Reports
 
@@ -63,9 +64,8 @@ def course(
 def variables(world: World, services: HttpServices, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Of the configuration, which is the checked-in one for these servers; set in this process."""
     variables = {
-        "AGGREGATES__CASSANDRA__PORT": str(world.cassandra.port),
-        "AGGREGATES__REDIS__PORT": str(world.redis.port),
-        "AGGREGATES__CONTENT_BASE_URL": services.base_url,
+        **report_environment(world, services.base_url),
+        # Not the demo's.
         "AGGREGATES__HIERARCHY_KEYSPACE": HIERARCHY_KEYSPACE,
         # Several pages in a batch of a handful of learners.
         "AGGREGATES__PAGE_SIZE": "2",
@@ -93,7 +93,15 @@ def postgres(world_config: Config) -> Iterator[Postgres]:
 def job_requests(
     postgres: Postgres, reports: Reports, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[JobRequests]:
-    variables["AGGREGATES__POSTGRES__PORT"] = str(postgres.connection["port"])
-    monkeypatch.setenv("AGGREGATES__POSTGRES__PORT", variables["AGGREGATES__POSTGRES__PORT"])
+    own = {
+        "AGGREGATES__POSTGRES__HOST": "127.0.0.1",
+        "AGGREGATES__POSTGRES__PORT": str(postgres.connection["port"]),
+        "AGGREGATES__POSTGRES__DATABASE": "analytics",
+        "AGGREGATES__POSTGRES__TABLE": "dev_job_request",
+        "AGGREGATES__POSTGRES__USERNAME": "postgres",
+    }
+    variables |= own
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
     with psycopg.connect(**postgres.connection, autocommit=True, row_factory=dict_row) as connection:
         yield JobRequests(connection, reports)

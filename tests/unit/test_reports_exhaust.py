@@ -20,6 +20,7 @@ from reports.protection import Level, Protection
 from reports.response import AttemptRow
 from reports.threads import Check
 from reports.writers import JOB_IDS, File, Report
+from tests.support.required_keys import REQUIRED
 
 NOON = datetime(2024, 5, 14, 12, 0, tzinfo=UTC)
 COLLECTION, BATCH = Course("course", "Roses", "owner"), Batch("course", "b", "May")
@@ -74,7 +75,10 @@ Made = list[tuple[Report, File | Exception]]
 
 def make(store: Crowd, folder: Path, *reports: Report, **variables: str) -> tuple[Made, int]:
     """What became of the reports, and how many enrolments were said to be read."""
-    config = load(ReportsConfig, environ={f"AGGREGATES__{name}": value for name, value in variables.items()})
+    config = load(
+        ReportsConfig,
+        environ=REQUIRED[ReportsConfig] | {f"AGGREGATES__{name}": value for name, value in variables.items()},
+    )
     exhaust = Exhaust(config, store, folder)  # type: ignore[arg-type]
     observed: list[int] = []
 
@@ -182,7 +186,7 @@ def test_a_run_that_is_told_to_end_does_not_wait_for_the_file(tmp_path: Path, mo
                 check()
 
         monkeypatch.setattr(protection, "write_zip", write_for_ever)
-        exhaust = Exhaust(load(ReportsConfig, environ={}), Crowd(PAGE), tmp_path)  # type: ignore[arg-type]
+        exhaust = Exhaust(load(ReportsConfig, environ=REQUIRED[ReportsConfig]), Crowd(PAGE), tmp_path)  # type: ignore[arg-type]
 
         async def make_one() -> None:
             async for _ in exhaust.make([report()], lambda _: None):

@@ -16,7 +16,7 @@ from common.config.loader import load
 from local.config import REPOSITORY
 from local.http_services import SEARCH, Switch
 from local.postgres import Postgres
-from reports.config import ReportsConfig
+from reports.config import RequestsReportsConfig
 from reports.job_requests import INVALID, JobRequest, ProcessedBatch, RequestOutcome
 from reports.postgres import open_job_requests
 from tests.support.reports import (
@@ -167,7 +167,7 @@ class TestJobRequests:
         assert len(job_requests[long]["download_urls"]) == 3
 
     def test_one_of_several_runs_gets_a_request(self, job_requests: JobRequests) -> None:
-        config = load(ReportsConfig).postgres
+        config = load(RequestsReportsConfig).postgres
 
         async def claims() -> list[bool]:
             async with open_job_requests(config) as one, open_job_requests(config) as other:
@@ -349,7 +349,7 @@ class TestLeases:
         """The claim reads the row anew: between the list and the claim another run may have given the request back."""
         course.create("quiz")
         request_id = job_requests.submit({"batchId": course.batch_id})
-        config = load(ReportsConfig).postgres
+        config = load(RequestsReportsConfig).postgres
         done = [ProcessedBatch(CHANNEL, course.batch_id, "elsewhere.zip", 1)]
 
         async def claim() -> JobRequest | None:
@@ -366,7 +366,7 @@ class TestLeases:
 
     def test_who_has_lost_the_lease_saves_nothing(self, job_requests: JobRequests) -> None:
         request_id = job_requests.submit({"batchId": "b"})
-        config = load(ReportsConfig).postgres
+        config = load(RequestsReportsConfig).postgres
 
         async def overtake() -> list[bool]:
             async with open_job_requests(config) as slow, open_job_requests(config) as other:
