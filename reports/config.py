@@ -29,13 +29,13 @@ def _known(columns: dict[str, str], order: dict[str, str], known: frozenset[str]
 
 
 class ReportsRedisConfig(RedisConfig):
-    """The server, with the database of the learners."""
+    """The server, with the database that has the learners."""
 
     user_database: RedisDatabase = 12
 
 
 class PostgresConfig(Section):
-    """The database with the table of job requests. Only ``python -m reports requests`` connects."""
+    """The database with the table of job requests. Only the commands ``requests`` and ``status`` connect."""
 
     host: Word | None = None
     port: Port = 5432
@@ -47,6 +47,8 @@ class PostgresConfig(Section):
     ssl_mode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
     ssl_ca_file: Text | None = None
     connect_timeout_seconds: Positive = 10
+    patience_seconds: Positive = 60
+    lease_seconds: Annotated[int, Field(ge=3)] = 60
 
     @model_validator(mode="after")
     def _authority_to_verify_with(self) -> Self:
@@ -55,10 +57,47 @@ class PostgresConfig(Section):
         return self
 
 
+class CsvConfig(Section):
+    """How cells are written."""
+
+    escape_formulas: bool = True
+    byte_order_mark: bool = False
+
+
+class ObjectStorageConfig(Section):
+    """Where reports are uploaded to; without ``url`` they stay in ``output_folder``."""
+
+    url: Annotated[str, Field(pattern=r"^(s3|az|gs)://[^/?#\s]+(/[^?#\s]*)?$")] | None = None
+    endpoint: BaseUrl | None = None
+    region: Text | None = None
+    access_key: Text | None = None
+    secret_key: Secret = None
+    secret_key_file: Text | None = None
+    service_account_file: Text | None = None
+    download_urls: Literal["url", "signed_url", "path"] = "url"
+    signed_url_seconds: Annotated[int, Field(gt=0, le=604_800)] = 604_800
+    timeout_seconds: Positive = 120
+
+
+class EncryptionConfig(Section):
+    """What the services encrypt ``encryption_key`` with."""
+
+    sunbird_encryption_key: Secret = None
+    sunbird_encryption_key_file: Text | None = None
+    aes_key: Annotated[str, Field(pattern=r"^[ -~]{16}$")] = "ThisAsISerceKtey"
+
+
+class UserOrgConfig(Section):
+    """The user and org service, which knows the security policy of each organisation."""
+
+    base_url: BaseUrl | None = None
+
+
 class RequestsConfig(Section):
     """Which job requests are run, and how much of them in one run."""
 
     max_iterations: Positive = 3
+    requests_per_round: Positive = 50
     batch_number: int | None = None
     batches_limit_per_request: Positive = 100
     batches_limit_per_channel: Positive = 100
@@ -73,12 +112,17 @@ class ReportsConfig(Section):
     http: HttpConfig = HttpConfig()
     postgres: PostgresConfig = PostgresConfig()
     requests: RequestsConfig = RequestsConfig()
+    csv: CsvConfig = CsvConfig()
+    object_storage: ObjectStorageConfig = ObjectStorageConfig()
+    encryption: EncryptionConfig = EncryptionConfig()
+    user_org: UserOrgConfig = UserOrgConfig()
     content_base_url: BaseUrl
     output_folder: Text | None = None
     hierarchy_keyspace: Identifier
     enrolments_table: Literal["user_enrolments", "report_user_enrolments"] = "user_enrolments"
     scan_ranges: Annotated[int, Field(ge=1, le=65536)] = 64
     page_size: Positive = 500
+    reports_per_scan: Positive = 200
     assessment_content_types: Texts = ("SelfAssess",)
     assessment_object_types: Texts = ("QuestionSet",)
     assessment_primary_categories: Texts = ("Practice Question Set",)

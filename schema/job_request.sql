@@ -1,7 +1,8 @@
 -- Requests for reports, in PostgreSQL: the columns that the reports in this repository read and write.
 --
 -- In a deployment the report service has already created this table, with more columns and with the environment as the
--- prefix of its name. This file is for machines without that service. It may be run repeatedly.
+-- prefix of its name. Put that name into this file and apply it once: it adds the two columns of the lease. It may be run
+-- repeatedly.
 
 CREATE TABLE IF NOT EXISTS dev_job_request (
     tag text NOT NULL,
@@ -23,3 +24,7 @@ CREATE TABLE IF NOT EXISTS dev_job_request (
     processed_batches json,
     PRIMARY KEY (tag, request_id)
 );
+
+-- The run that processes the request, and until when it has promised to renew its claim.
+ALTER TABLE dev_job_request ADD COLUMN IF NOT EXISTS lease_owner text;
+ALTER TABLE dev_job_request ADD COLUMN IF NOT EXISTS lease_expires timestamptz;
