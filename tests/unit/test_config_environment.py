@@ -215,7 +215,7 @@ def test_refuses_unknown_variables_without_their_values(name: str, allowed: str)
 
 
 @given(st.dictionaries(st.sampled_from([key for job, key in KEYS if job is JOBS[0]]), st.text(max_size=20), max_size=4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_whatever_is_given_there_is_a_config_or_a_config_error(given_: dict[Any, str]) -> None:
     environ = {variable(location): text for location, text in given_.items()}
     try:

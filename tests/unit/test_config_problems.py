@@ -191,7 +191,7 @@ def test_tls_without_own_authorities(tmp_path: Path, change: dict[str, Any]) -> 
         max_leaves=3,
     ),
 )
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_whatever_a_key_holds_there_is_a_config_or_a_config_error(
     tmp_path: Path, location: tuple[str, ...], value: Any
 ) -> None:
