@@ -31,7 +31,7 @@ from local.postgres import Postgres
 from local.readers import report_environment
 from local.world import World
 from reports import __main__ as command
-from reports.config import ReportsConfig
+from reports.config import RequestsReportsConfig
 from reports.exhaust import JOB_IDS
 from reports.postgres import open_job_requests
 from reports.requests import INVALID
@@ -658,7 +658,7 @@ class TestJobRequests:
         assert len(job_requests[long]["download_urls"]) == 3
 
     def test_one_of_several_runs_gets_a_request(self, postgres: Postgres, job_requests: JobRequests) -> None:
-        config = load(ReportsConfig).postgres
+        config = load(RequestsReportsConfig).postgres
 
         async def claims() -> list[bool]:
             async with open_job_requests(config) as one, open_job_requests(config) as other:
