@@ -44,13 +44,13 @@ class TestBreaker:
             services.base_url + USER_READ,
             breaker_failures=1,
             breaker_delay_ms=60_000,
-            request_timeout_ms=200,
-            call_timeout_ms=300,
+            request_timeout_ms=1_400,
+            call_timeout_ms=1_500,
         ) as learner:
             faults = await asyncio.gather(*(learner.get("u-1") for _ in range(3)), return_exceptions=True)
             assert all("answered with status 503" in str(fault) for fault in faults)
             requests = services.requests[USER]
-            with pytest.raises(WorldFault, match=f"{services.base_url}{USER_READ} was down for 300 ms"):
+            with pytest.raises(WorldFault, match=f"{services.base_url}{USER_READ} was down for 1500 ms"):
                 await learner.get("u-1")
             assert services.requests[USER] == requests
 
