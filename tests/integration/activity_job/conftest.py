@@ -16,8 +16,8 @@ from tests.support.activity_job import (
     INPUT,
     REQUESTS,
     Job,
-    Learner,
 )
+from tests.support.activity_learner import Learner
 from tests.support.activity_servers import Servers
 from tests.support.job_topics import JobTopics
 from tests.support.minicluster import MiniCluster
@@ -53,4 +53,4 @@ def job(running_job: tuple[Job, MiniCluster]) -> Iterator[Job]:
 
 @pytest.fixture
 def learner(job: Job) -> Learner:
-    return Learner(job)
+    return Learner(job.servers)

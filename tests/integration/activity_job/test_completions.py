@@ -11,8 +11,8 @@ from jobs.activity_aggregate_updater.rules import Content
 from tests.support.activity_job import (
     REQUESTS,
     Job,
-    Learner,
 )
+from tests.support.activity_learner import Learner
 from tests.support.activity_model import ASHA, COURSE, HOUR, T0, Tables
 from tests.support.activity_servers import Ids, value
 
@@ -23,7 +23,7 @@ class TestWhatIsLostToday:
         learner.wait_until_counted("A", "B", "C")
         assert learner.completed_counts() == [3, 2, 1]
         assert job.servers.enrolment(learner.enrolment).progress == 3
-        assert set(learner.audited(6)) == {(kind, content) for kind in ("start", "complete") for content in "ABC"}
+        assert set(job.audited(learner, 6)) == {(kind, content) for kind in ("start", "complete") for content in "ABC"}
 
     def test_several_events_of_a_learner_together_all_count(self, job: Job, learner: Learner) -> None:
         job.send(*(learner.completed(content, at=T0 + number) for number, content in enumerate("ABCD")))
@@ -35,7 +35,7 @@ class TestWhatIsLostToday:
         """Each of these learners waits for nobody; that the machine has something else to do may happen to some."""
         seconds = []
         for _ in range(10):
-            learner = Learner(job)
+            learner = Learner(job.servers)
             started = time.monotonic()
             job.send(learner.completed("A"))
             learner.wait_until_counted("A")
@@ -55,7 +55,7 @@ class TestWhatIsLostToday:
 
     @pytest.mark.parametrize("has_rows", [False, True])
     def test_the_last_content_completes_the_course(self, job: Job, has_rows: bool) -> None:
-        learner = Learner(job, optional=["D"])
+        learner = Learner(job.servers, optional=["D"])
         if has_rows:
             tables = Tables()
             for content in "ABCD":
@@ -66,7 +66,7 @@ class TestWhatIsLostToday:
         enrolment = job.servers.enrolment(learner.enrolment)
         assert (enrolment.status, enrolment.progress) == (2, 3)
         assert learner.completed_counts() == [3, 2, 1]
-        assert ("enrol-complete", learner.user_id) in learner.audited(9)
+        assert ("enrol-complete", learner.user_id) in job.audited(learner, 9)
         assert len(job.messages(REQUESTS, learner.batch_id, 1)) == 1
 
     def test_poison_stops_nothing(self, job: Job, learner: Learner) -> None:
@@ -85,7 +85,7 @@ class TestWhatIsLostToday:
         assert len(failed) == len(poison)
         for _, reason, key in poison:
             assert [failed_key for failed_key, failed_reason in failed if reason in failed_reason] == [key]
-        assert len(learner.audited(4)) == 4
+        assert len(job.audited(learner, 4)) == 4
 
     @pytest.mark.parametrize(
         ("status", "reason"), [("Retired", "is retired"), ("Live", "is published"), (None, "neither published nor")]
@@ -93,7 +93,7 @@ class TestWhatIsLostToday:
     def test_a_course_without_leaf_nodes_stops_nothing(
         self, job: Job, learner: Learner, status: str | None, reason: str
     ) -> None:
-        other = Learner(job)
+        other = Learner(job.servers)
         with job.servers.relations() as client:
             client.delete(leaf_nodes_key(learner.course_id, learner.course_id))
         if status:
@@ -108,7 +108,7 @@ class TestWhatIsLostToday:
     def test_two_learners_in_a_batch_share_nothing_and_one_in_two_batches_is_not_mixed(self, job: Job) -> None:
         ids = Ids()
         asha, ravi, again = (
-            Learner(job, ids=ids, like=like)
+            Learner(job.servers, ids=ids, like=like)
             for like in (ASHA, EnrolmentKey("ravi", COURSE, "b1"), EnrolmentKey("asha", COURSE, "b2"))
         )
         job.send(

@@ -16,8 +16,8 @@ from tests.support.activity_job import (
     FAILED,
     REQUESTS,
     Job,
-    Learner,
 )
+from tests.support.activity_learner import Learner
 from tests.support.activity_model import COURSE, DAY, T0, RelationCache, Tables, Updater, completed
 from tests.support.activity_servers import Ids
 from tests.support.waiting import wait_until
@@ -28,7 +28,7 @@ class TestServersThatAreDown:
         """A course that is in memory goes on; the others wait, however many."""
         job.send(learner.completed("A"))
         learner.wait_until_counted("A")
-        others = [Learner(job) for _ in range(3)]
+        others = [Learner(job.servers) for _ in range(3)]
         job.redis.kill()
         job.send(learner.completed("A", at=T0 + 7 * DAY))
         wait_until(lambda: learner.counts("A") == (2, 2), "a course in memory goes on", 60)
@@ -43,7 +43,7 @@ class TestServersThatAreDown:
         job.services.contents[learner.course_id] = {"objectType": "Collection", "status": "Retired"}
         before = job.services.requests[SEARCH]
         job.services.switch(SEARCH, Switch(status=503, times=4))
-        other = Learner(job)
+        other = Learner(job.servers)
         job.send(learner.completed("A"), other.completed("A"))
         other.wait_until_counted("A")
         ((_, reason),) = job.failed(learner.course_id, 1)

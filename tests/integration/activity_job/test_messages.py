@@ -8,9 +8,9 @@ from typing import Any
 from tests.support.activity_job import (
     REQUESTS,
     Job,
-    Learner,
     uuid_of,
 )
+from tests.support.activity_learner import Learner
 from tests.support.activity_model import DAY, HOUR, T0
 from tests.support.activity_servers import value
 
@@ -18,7 +18,7 @@ from tests.support.activity_servers import value
 class TestMessages:
     def test_of_a_course_that_is_completed(self, job: Job, learner: Learner) -> None:
         job.send(learner.completed("A", "B", "C", "D"))
-        *contents, enrolment = learner.audits(9)
+        *contents, enrolment = job.audits(learner, 9)
         identity = ("ActivityAggregateUpdater", learner.user_id, learner.course_id, learner.batch_id)
         for audit in (*contents, enrolment):
             for device_or_session in ("sid", "did"):
@@ -84,7 +84,7 @@ class TestMessages:
         # The learner's own next event is applied after those.
         job.send(learner.completed("elsewhere", at=T0 + 1))
         learner.wait_until_counted("elsewhere")
-        audits = learner.audits(20)
+        audits = job.audits(learner, 20)
         assert len(audits) == 20
         assert audits[:9] == audits[9:18]
         first, second = job.messages(REQUESTS, learner.batch_id, 2)
@@ -108,5 +108,5 @@ class TestMessages:
         )
         learner.wait_until_counted("B")
         assert learner.counts("A") is None
-        assert learner.audited(2) == [("start", "B"), ("complete", "B")]
+        assert job.audited(learner, 2) == [("start", "B"), ("complete", "B")]
         assert job.failed(learner.course_id, 0) == []

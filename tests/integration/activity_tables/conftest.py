@@ -4,10 +4,8 @@ import pytest
 from cassandra.cluster import Session
 
 from local.world import World
+from tests.support.activity_learner import Learner
 from tests.support.activity_servers import Servers
-from tests.support.activity_tables import (
-    Learner,
-)
 
 
 @pytest.fixture(scope="session")

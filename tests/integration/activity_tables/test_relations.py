@@ -13,15 +13,13 @@ from local.config import load_config
 from local.http_services import SEARCH, HttpServices, Switch
 from local.servers import Redis
 from local.world import World
+from tests.support.activity_learner import Learner
 from tests.support.activity_model import (
     DAY,
     T0,
     RelationCache,
 )
 from tests.support.activity_servers import Running, Servers, refusal
-from tests.support.activity_tables import (
-    Learner,
-)
 
 
 class TestRelations:

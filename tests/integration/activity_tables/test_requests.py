@@ -4,6 +4,7 @@ import pytest
 
 from jobs.activity_aggregate_updater import store
 from jobs.activity_aggregate_updater.events import ContentsCompleted
+from tests.support.activity_learner import Learner
 from tests.support.activity_model import (
     ASHA,
     T0,
@@ -13,11 +14,7 @@ from tests.support.activity_model import (
     Updater,
     completed,
 )
-from tests.support.activity_servers import Ids, Running, Servers
-from tests.support.activity_tables import (
-    SETTINGS,
-    Learner,
-)
+from tests.support.activity_servers import SETTINGS, Ids, Running, Servers
 
 
 class TestRequests:

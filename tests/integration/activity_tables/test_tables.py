@@ -13,6 +13,7 @@ from common.domain.enrolments import EnrolmentKey
 from common.domain.messages import Message
 from jobs.activity_aggregate_updater.events import ContentsCompleted
 from jobs.activity_aggregate_updater.rules import Content
+from tests.support.activity_learner import Learner
 from tests.support.activity_model import (
     DAY,
     HOUR,
@@ -24,12 +25,8 @@ from tests.support.activity_model import (
     Updater,
     completed,
 )
-from tests.support.activity_servers import Ids, Running, Servers
+from tests.support.activity_servers import SETTINGS, Ids, Running, Servers
 from tests.support.activity_strategies import courses, events, old_tables
-from tests.support.activity_tables import (
-    SETTINGS,
-    Learner,
-)
 
 
 def sizes() -> st.SearchStrategy[list[int]]:
