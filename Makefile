@@ -4,6 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/requirements.sha256
 REQUIREMENTS := requirements/dev.txt
+# For all Pythons that pyproject.toml allows.
+COMPILE := $(RUN) -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit check format bench chaos up down status lock setup
@@ -46,19 +48,16 @@ status: setup ## show what is running
 	$(RUN) -m local status
 
 lock: setup ## rewrite requirements/*.txt from pyproject.toml
-	$(RUN) -m pip install --quiet uv==0.13.9
-	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
-		--extra local --extra reports --extra services --extra dev pyproject.toml -o requirements/dev.txt
-	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
-		-c requirements/dev.txt pyproject.toml -o requirements/jobs.txt
-	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
-		-c requirements/dev.txt --extra services --extra reports pyproject.toml -o requirements/readers.txt
+	$(COMPILE) --all-extras -o requirements/dev.txt
+	$(COMPILE) -c requirements/dev.txt --extra jobs -o requirements/jobs.txt
+	$(COMPILE) -c requirements/dev.txt --extra services -o requirements/services.txt
+	$(COMPILE) -c requirements/dev.txt --extra reports -o requirements/reports.txt
 
 setup: $(STAMP) ## create the virtual environment with all locked packages
 
 # The stamp is written last, so that an interrupted installation is repeated.
 $(STAMP): $(REQUIREMENTS)
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: $(PYTHON) is not on the PATH (set PYTHON=...)" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or 3.12 is needed: $(PYTHON) is not on the PATH (set PYTHON=...)" >&2; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)
 	sha256sum $(REQUIREMENTS) > $(STAMP)

@@ -1,4 +1,4 @@
-"""Checks for what must be installed: Python 3.11, JDK 17 and, until the jars have been fetched, Maven."""
+"""Checks for what must be installed: Python 3.11 or 3.12, JDK 17 and, until the jars have been fetched, Maven."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from local.errors import LocalWorldError
 
-PYTHON_VERSION = (3, 11)
+PYTHON_VERSIONS = ((3, 11), (3, 12))
 # Kafka 4 needs at least 17. Cassandra 5.0 fails on newer ones: "Setting a system-wide Policy object is not supported".
 JAVA_VERSION = 17
 
@@ -41,11 +41,11 @@ class Java:
 
 
 def check_python(version: tuple[int, int] = sys.version_info[:2]) -> None:
-    """Raises LocalWorldError unless `version` is 3.11, the only one that the dependencies are pinned for."""
-    if version != PYTHON_VERSION:
+    """Raises LocalWorldError unless `version` is 3.11 or 3.12, for which all dependencies have wheels."""
+    if version not in PYTHON_VERSIONS:
         raise LocalWorldError(
-            f"Python 3.11 is required, but this is {version[0]}.{version[1]} ({sys.executable}): "
-            "create the virtual environment with python3.11"
+            f"Python 3.11 or 3.12 is required, but this is {version[0]}.{version[1]} ({sys.executable}): "
+            "create the virtual environment with python3.11 or python3.12"
         )
 
 

@@ -64,7 +64,14 @@ def test_without_maven_it_says_what_to_install() -> None:
         find_maven({"PATH": ""})
 
 
-def test_only_python_3_11_will_do() -> None:
-    check_python((3, 11))
-    with pytest.raises(LocalWorldError, match=r"Python 3\.11 is required, but this is 3\.12"):
-        check_python((3, 12))
+@pytest.mark.parametrize("version", [(3, 11), (3, 12)])
+def test_python_3_11_and_3_12_will_do(version: tuple[int, int]) -> None:
+    check_python(version)
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 13), (2, 7), (4, 0)])
+def test_any_other_python_is_refused(version: tuple[int, int]) -> None:
+    with pytest.raises(
+        LocalWorldError, match=rf"Python 3\.11 or 3\.12 is required, but this is {version[0]}\.{version[1]}"
+    ):
+        check_python(version)
