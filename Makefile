@@ -7,8 +7,12 @@ REQUIREMENTS := requirements/dev.txt
 # For all Pythons that pyproject.toml allows.
 COMPILE := $(RUN) -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
+# Where the code runs in the process of pytest. What runs in Flink's workers or in a process of its own is not measured.
+IN_PROCESS := tests/unit $(addprefix tests/integration/,activity_tables certificate_job http_client \
+	test_caches_redis.py test_cassandra.py test_replay.py test_reports.py test_schema.py test_services.py)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check format bench chaos up down status lock setup
+.PHONY: help demo test unit coverage check format bench chaos up down status lock setup
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +25,10 @@ test: setup ## run all tests, which start and stop real servers
 
 unit: setup ## run the tests that need no servers, in seconds
 	$(RUN) -m pytest tests/unit
+
+coverage: setup ## measure the branch coverage of the tests that run the code in their own process
+	$(RUN) -m coverage run -m pytest $(IN_PROCESS)
+	$(RUN) -m coverage report
 
 check: setup ## check format, lint, types and import rules
 	$(RUN) -m ruff format --check .
