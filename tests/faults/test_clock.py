@@ -51,7 +51,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-async def test_the_assessment_aggregator(world: World, tables: AssessmentTables, clock: Clock, unique: str) -> None:
+async def test_a_jumping_clock_changes_no_row_of_the_assessment_aggregator(
+    world: World, tables: AssessmentTables, clock: Clock, unique: str
+) -> None:
     job = AssessmentAggregator(
         load(AssessmentAggregatorConfig, environ=world.job_environment("jobs.assessment_aggregator"))
     )
@@ -96,7 +98,9 @@ def _steady_columns(rows: Sequence[Any]) -> list[dict[str, Any]]:
     ]
 
 
-async def test_the_activity_aggregate_updater(world: World, cassandra_session: Session, clock: Clock) -> None:
+async def test_a_jumping_clock_changes_no_row_of_the_activity_aggregate_updater(
+    world: World, cassandra_session: Session, clock: Clock
+) -> None:
     servers, source = Servers(world, cassandra_session), random.Random(7)
     config = servers.config()
     units = {"do_unit_1": ["A", "B"], "do_unit_2": ["C", "D"]}

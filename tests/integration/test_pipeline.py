@@ -145,10 +145,10 @@ def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(
         assert max(in_flight) == MAX_BUFFERED_REQUESTS
 
     for user in range(users):
-        of_user = [answer for answer in answers if answer["user"] == f"u-{user}"]
-        assert len({answer["subtask"] for answer in of_user}) == 1
-        of_user.sort(key=lambda answer: answer["applied"])
-        assert [answer["number"] for answer in of_user] == list(range(per_user))
+        answers_of_user = [answer for answer in answers if answer["user"] == f"u-{user}"]
+        assert len({answer["subtask"] for answer in answers_of_user}) == 1
+        answers_of_user.sort(key=lambda answer: answer["applied"])
+        assert [answer["number"] for answer in answers_of_user] == list(range(per_user))
 
 
 def test_the_job_on_a_real_cluster_and_its_metrics(

@@ -195,8 +195,8 @@ class TestNoPasswordIs:
         [MODULE, "jobs.activity_aggregate_updater", "jobs.collection_cert_pre_processor", "services"],
     )
     def test_in_the_configuration_that_is_printed(self, world: SecuredWorld, tmp_path: Path, module: str) -> None:
-        of_services = services_environment(world, TokenIssuer(tmp_path), "http://127.0.0.1:9")
-        environment = of_services if module == "services" else world.job_environment(module)
+        services_variables = services_environment(world, TokenIssuer(tmp_path), "http://127.0.0.1:9")
+        environment = services_variables if module == "services" else world.job_environment(module)
         ended = run(module, "--print-config", **environment)
         assert (ended.returncode, ended.stderr) == (0, "")
         assert ended.stdout.count("**********") == len(PASSWORDS)

@@ -54,6 +54,6 @@ class Job:
 
 
 def uuid_of(*identity: object) -> str:
-    """What the specification calls the uuid5 of an effect's identity, in the namespace of this suite."""
+    """The id of a message: the uuid5 of what it says, in the namespace of the aggregates."""
     namespace = uuid.uuid5(uuid.NAMESPACE_URL, "https://sunbird.org/learner-aggregates")
     return str(uuid.uuid5(namespace, json.dumps(identity, separators=(",", ":"))))

@@ -136,22 +136,22 @@ class TestStateSampler:
     def test_a_bundle_starts_no_thread(self) -> None:
         bundle_waits.remove()
         threads = threading.active_count()
-        of_bundle = sampler()
+        bundle_sampler = sampler()
         for _ in range(3):
-            of_bundle.start()
+            bundle_sampler.start()
             assert threading.active_count() == threads
-            assert statesampler.get_current_tracker() is of_bundle
-            of_bundle.stop_if_still_running()
+            assert statesampler.get_current_tracker() is bundle_sampler
+            bundle_sampler.stop_if_still_running()
             assert statesampler.get_current_tracker() is None
-            of_bundle.reset()
+            bundle_sampler.reset()
 
     def test_the_bundle_that_has_a_thread_already_ends_it(self) -> None:
         threads = threading.active_count()
-        of_bundle = sampler()
-        of_bundle.start()
+        bundle_sampler = sampler()
+        bundle_sampler.start()
         assert threading.active_count() == threads + 1
         bundle_waits.remove()
-        of_bundle.stop_if_still_running()
+        bundle_sampler.stop_if_still_running()
         assert threading.active_count() == threads
         assert statesampler.get_current_tracker() is None
 

@@ -23,8 +23,8 @@ def refuse(item: Item, error: Exception) -> str:
 
 
 def commit(apply: Apply, observer: Observer | None = None, **limits: int) -> GroupCommit[Item, str]:
-    of_batch = {key: limits.pop(key) for key in BatchConfig.model_fields if key in limits}
-    batch = BatchConfig(**{"max_in_flight_requests": 1, "max_buffered_requests": 10_000, **of_batch})
+    batch_limits = {key: limits.pop(key) for key in BatchConfig.model_fields if key in limits}
+    batch = BatchConfig(**{"max_in_flight_requests": 1, "max_buffered_requests": 10_000, **batch_limits})
     return GroupCommit(apply, refuse, batch, RetryConfig(**{**QUICK, **limits}), observer)
 
 

@@ -17,7 +17,7 @@ from tests.support.activity_model import ASHA, COURSE, HOUR, T0, Tables
 from tests.support.activity_servers import Ids, value
 
 
-class TestWhatIsLostToday:
+class TestWhatTheScalaJobLoses:
     def test_several_contents_of_a_learner_together_all_count(self, job: Job, learner: Learner) -> None:
         job.send(learner.completed("A", "B", "C"))
         learner.wait_until_counted("A", "B", "C")

@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 
 
 class TestServersThatAreDown:
-    def test_redis(self, job: Job, learner: Learner) -> None:
+    def test_redis_is_waited_for(self, job: Job, learner: Learner) -> None:
         """A course that is in memory goes on; the others wait, however many."""
         job.send(learner.completed("A"))
         learner.wait_until_counted("A")
@@ -37,7 +37,7 @@ class TestServersThatAreDown:
         for other in others:
             other.wait_until_counted("A")
 
-    def test_the_search_api(self, job: Job, learner: Learner) -> None:
+    def test_the_search_api_is_waited_for(self, job: Job, learner: Learner) -> None:
         with job.servers.relations() as client:
             client.delete(leaf_nodes_key(learner.course_id, learner.course_id))
         job.services.contents[learner.course_id] = {"objectType": "Collection", "status": "Retired"}

@@ -54,7 +54,9 @@ class TestSeveralEventsOfOneEnrolment:
             detail("do_2", "b1", 1.0, 10.0),
         ]
 
-    def test_one_after_another(self, assessment: Assessment, learner: Learner, tables: Tables) -> None:
+    def test_sent_one_after_another_end_in_the_same_rows(
+        self, assessment: Assessment, learner: Learner, tables: Tables
+    ) -> None:
         messages = 0
         for event, (*_, score, _) in zip(self.events(learner), self.EVENTS, strict=True):
             assessment.send(event)
@@ -62,12 +64,14 @@ class TestSeveralEventsOfOneEnrolment:
             assessment.requests(learner, messages)
         self.check(learner, tables)
 
-    def test_at_once(self, assessment: Assessment, learner: Learner, tables: Tables) -> None:
+    def test_sent_at_once_end_in_the_same_rows(self, assessment: Assessment, learner: Learner, tables: Tables) -> None:
         assessment.send(*self.events(learner))
         assert len(assessment.requests(learner, 5)) == 5
         self.check(learner, tables)
 
-    async def test_in_one_batch_for_certain(self, world: World, learner: Learner, tables: Tables) -> None:
+    async def test_in_one_batch_end_in_the_same_rows_with_one_read_and_one_write_per_table(
+        self, world: World, learner: Learner, tables: Tables
+    ) -> None:
         job = AssessmentAggregator(
             load(AssessmentAggregatorConfig, environ=world.job_environment("jobs.assessment_aggregator"))
         )

@@ -18,7 +18,9 @@ from tests.support.certificate_job import (
 
 
 class TestWhoGetsACertificate:
-    async def test_and_what_it_says(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
+    async def test_who_fulfils_the_criteria_and_the_message_has_all_that_is_printed(
+        self, course: Course, config: CollectionCertPreProcessorConfig
+    ) -> None:
         course.user(course.asha, email="a***@example.org", userLocations=[{"type": "state", "name": "Goa"}])
         columns = ["completedOn", "progress", "contentstatus", "issued_certificates", "addedBy"]
         course.templates(

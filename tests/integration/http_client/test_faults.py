@@ -67,7 +67,7 @@ class TestWorldFaults:
             assert await api.get("id") == Answer(200, {})
             assert api.counts == (1, 0)
 
-    async def test_a_slow_service(self, services: HttpServices) -> None:
+    async def test_a_slow_service_is_a_fault_when_the_time_is_over(self, services: HttpServices) -> None:
         services.switch(USER, Switch(delay_ms=60_000))
 
         async with client(services.base_url + USER_READ, request_timeout_ms=50, call_timeout_ms=300) as learner:
@@ -76,7 +76,7 @@ class TestWorldFaults:
                 await learner.get("u-1")
             assert 0.3 <= time.monotonic() - started < 10
 
-    async def test_an_answer_that_comes_drop_by_drop(self) -> None:
+    async def test_an_answer_that_comes_drop_by_drop_is_too_late(self) -> None:
         async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
@@ -107,7 +107,7 @@ class TestWorldFaults:
             assert (await waiting).status == 200
             assert services.requests == {USER: 2}
 
-    async def test_nobody_listens(self, services: HttpServices) -> None:
+    async def test_a_port_where_nobody_listens_is_a_fault(self, services: HttpServices) -> None:
         services.refuse()
 
         async with client(services.base_url + USER_READ, call_timeout_ms=1_500) as learner:

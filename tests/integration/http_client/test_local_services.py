@@ -20,17 +20,17 @@ from tests.support.api_client import (
 
 
 class TestServices:
-    def test_a_port_that_is_taken(self, services: HttpServices) -> None:
+    def test_a_port_that_is_taken_is_refused(self, services: HttpServices) -> None:
         port = int(services.base_url.rpartition(":")[2])
         with pytest.raises(OSError, match="address already in use"), HttpServices(port):
             pass
 
-    def test_an_unknown_route(self, services: HttpServices) -> None:
+    def test_an_unknown_route_is_refused(self, services: HttpServices) -> None:
         with pytest.raises(ValueError, match="unknown route 'users': choose from user, content, search"):
             services.switch("users", Switch())
 
     @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-    def test_on_their_own(self, end: signal.Signals) -> None:
+    def test_run_as_a_program_of_their_own(self, end: signal.Signals) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "local.http_services"],
             cwd=REPOSITORY,

@@ -16,7 +16,7 @@ from tests.support.activity_rules import (
 )
 
 
-class TestWhatIsLostToday:
+class TestWhatTheScalaJobLoses:
     def test_several_contents_of_one_learner_in_one_event_all_count(self, world: World) -> None:
         world.apply(completed("A", "B", "C"))
         assert [world.counts(content) for content in "ABCD"] == [(1, 1), (1, 1), (1, 1), (None, None)]
