@@ -27,8 +27,11 @@ OF_FLINK = ("pyflink", "apache_beam", "pandas", "numpy", "pyarrow", "py4j")
 def test_a_reader_needs_nothing_of_flink(reader: str, tmp_path: Path) -> None:
     venv.create(tmp_path, symlinks=True)
     python = tmp_path / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-compile"]
-    run(*install, "--require-hashes", "-r", f"requirements/{reader}.txt")
+    file = f"requirements/{reader}.txt"
+    # uv checks the hashes as pip does, and takes 13 instead of 52 s of CPU time for both readers.
+    run(
+        sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", file
+    )
 
     assert f"{reader}.__main__" in run(str(python), "-c", IMPORT_ALL, reader).split()
     assert run(str(python), "-c", FIND, *OF_FLINK).split() == []
