@@ -1,6 +1,6 @@
 """Decodes the events of ``telemetry.assess``, attempts and recompute requests, and checks them. Pure.
 
-The steps in the docstrings are those of the assessment aggregator.
+The rules A1 to A9 are those of docs/jobs.md.
 """
 
 import re
@@ -132,7 +132,7 @@ def _attempt(attempt_id: str, answers: Sequence[_Answer]) -> SubmittedAttempt:
 
 
 def _unique_questions(answers: Sequence[_Answer]) -> tuple[Question, ...]:
-    """Step 2: the latest answer to each question. Of two with the same time, the one later in the list."""
+    """A3: the latest answer to each question. Of two with the same time, the one later in the list."""
     latest: dict[str, Question] = {}
     for index, answer in enumerate(answers):
         try:
@@ -146,7 +146,7 @@ def _unique_questions(answers: Sequence[_Answer]) -> tuple[Question, ...]:
 
 
 def _total(path: str, scores: Sequence[float]) -> float:
-    """Step 4: the sum, rounded once.
+    """A5: the sum, rounded once.
 
     Ten answers worth 0.1 make exactly 1.0. Adding them one by one would give 0.9999999999999999, and the learner would
     never reach 100 percent. Negative marking can make a total negative, which is a total like any other.
@@ -192,7 +192,7 @@ _cached_responses = lru_cache(MAX_CACHED_RESPONSES)(_responses)
 
 
 def _number(path: str, value: float | str | None) -> float:
-    """Step 4: a number or numeric text. A missing one is 0."""
+    """A5: a number or numeric text. A missing one is 0."""
     if value is None:
         return 0.0
     if isinstance(value, float):
@@ -204,7 +204,7 @@ def _number(path: str, value: float | str | None) -> float:
 
 
 def _time_ms(path: str, value: int | float | str | None) -> int:
-    """Step 4: a time in ms as a number or as numeric text, which some producers send."""
+    """A1: a time in ms as a number or as numeric text, which some producers send."""
     if not isinstance(value, str):
         return require_time_ms(path, value)
     number = to_number(value)
@@ -221,7 +221,7 @@ def _duration(path: str, value: Decimal | None) -> Decimal | None:
 
 
 def _text_maps(raw: bytes, path: str) -> TextMaps:
-    """Step 5: ``resvalues`` or ``params``, in whatever form a player sends them.
+    """A7: ``resvalues`` or ``params``, in whatever form a player sends them.
 
     Nested lists are flattened: for a question with several choices the QuML player sends ``[[{...}, {...}]]``. An
     element that is no object becomes ``{"value": <its JSON text>}``. ``null`` is left out.
@@ -257,7 +257,7 @@ def _flattened(json: bytes) -> Iterator[bytes]:
 
 
 def _text_map(entries: dict[str, msgspec.Raw]) -> dict[str, str]:
-    """Step 5: text stays text, null is left out, anything else becomes its JSON text."""
+    """A7: text stays text, null is left out, anything else becomes its JSON text."""
     texts = {}
     for key, raw in entries.items():
         value = bytes(raw)
