@@ -6,7 +6,7 @@ event or not: for those the rules have to be asked.
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,7 @@ _MAPS = {
     ),
 }
 
-_FIELDS = {
+_FIELDS: dict[str, Mapping[str, tuple[str, ...]]] = {
     "userId": _REQUIRED_TEXT,
     "courseId": _REQUIRED_TEXT,
     "batchId": _REQUIRED_TEXT,
