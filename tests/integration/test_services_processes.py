@@ -42,8 +42,14 @@ def test_workers_share_the_ports_and_their_metrics_and_one_that_dies_is_replaced
     parent = psutil.Process(services.process.pid)
 
     def workers() -> set[int]:
-        # Beside them multiprocessing has a process of its own.
-        return {child.pid for child in parent.children() if "spawn_main" in " ".join(child.cmdline())}
+        return {child.pid for child in parent.children() if is_worker(child)}
+
+    def is_worker(child: psutil.Process) -> bool:
+        """Not a process that multiprocessing has for itself, and not one that has ended."""
+        try:
+            return "spawn_main" in " ".join(child.cmdline())
+        except psutil.NoSuchProcess:
+            return False
 
     def answer() -> None:
         # A connection of its own, which either worker may accept.
