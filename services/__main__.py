@@ -22,6 +22,10 @@ from services.request_log import logging_config
 from services.servers import check_logins
 from services.tokens import Tokens
 
+_WORKER_START_SECONDS = 60
+"""A worker answers uvicorn's pings once it has imported everything. With uvicorn's 5 s a busy machine kills each worker
+before it has started, and starts the next one, for ever. A worker that has ended is noticed at once all the same."""
+
 
 def main() -> None:
     """Reads configuration and keys, logs in to the servers once, and serves until SIGTERM or Ctrl-C."""
@@ -62,6 +66,7 @@ def serve(config: ServicesConfig, workers: int) -> None:
         ssl_keyfile=tls.key_file,
         ssl_keyfile_password=tls.key_password.get_secret_value() if tls.key_password else None,
         timeout_graceful_shutdown=config.server.shutdown_timeout_seconds,
+        timeout_worker_healthcheck=_WORKER_START_SECONDS,
     )
     sockets = [server_config.bind_socket(), _bind(config.server.internal_host, config.server.internal_port)]
     if workers == 1:
