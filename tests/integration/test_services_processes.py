@@ -146,9 +146,12 @@ def test_a_key_rotation_drops_no_request(world: World, groups: HttpServices, lea
         asking = threading.Thread(target=keep_asking)
         asking.start()
         try:
+            wait_until(lambda: bool(statuses), "requests come")
             assert status(new_token) == 401
             (folder / "new.pem").write_bytes((new.public_keys_folder / "new").read_bytes())
             wait_until(lambda: status(new_token) == 200, "the new key is read")
+            count = len(statuses)
+            wait_until(lambda: len(statuses) > count + 1, "requests still come")
         finally:
             is_over.set()
             asking.join()

@@ -116,7 +116,7 @@ def start(
         except httpx.TransportError:
             return False
 
-    wait_until(is_ready, "the services are ready", 60)
+    wait_until(is_ready, "the services are ready", 180)
     return services
 
 
