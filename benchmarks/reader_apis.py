@@ -5,6 +5,7 @@ import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ _FIRST_TIME_MS = 1_715_657_560_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Api:
+class Api:
     """One route with the request of each user, and the same reads without HTTP, tokens and JSON."""
 
     name: str
@@ -50,23 +51,34 @@ class _Api:
 
 def run(world: World) -> None:
     """Prints the figures of each API and size."""
+    with running(world) as (services, readers):
+        for number, contents in enumerate(CONTENTS):
+            course, users = prepare(services, number, contents)
+            asyncio.run(_measure(world, readers, course, users))
+
+
+@contextmanager
+def running(world: World) -> Iterator[tuple[HttpServices, Readers]]:
+    """The APIs and the group service, each a process of its own."""
     services = HttpServices(world)
     services.start()
     readers = Readers(world.config, world, services.base_url, ENVIRONMENT)
     try:
         readers.start()
-        for number, contents in enumerate(CONTENTS):
-            course = generator.course(number, units=1, contents_per_unit=contents)
-            users = [f"user-{contents}-{learner}" for learner in range(LEARNERS)]
-            groups = [users[start : start + GROUP_SIZE] for start in range(0, LEARNERS, GROUP_SIZE)]
-            members = [
-                [{"userId": user_id, "name": user_id, "role": "member"} for user_id in group] for group in groups
-            ]
-            services.put("groups", {group[0]: of_group for group, of_group in zip(groups, members, strict=True)})
-            asyncio.run(_measure(world, readers, course, users))
+        yield services, readers
     finally:
         readers.stop()
         services.stop()
+
+
+def prepare(services: HttpServices, number: int, contents: int) -> tuple[Course, list[str]]:
+    """A course with so many contents and its learners, who are in groups."""
+    course = generator.course(number, units=1, contents_per_unit=contents)
+    users = [f"user-{contents}-{learner}" for learner in range(LEARNERS)]
+    groups = [users[start : start + GROUP_SIZE] for start in range(0, LEARNERS, GROUP_SIZE)]
+    members = [[{"userId": user_id, "name": user_id, "role": "member"} for user_id in group] for group in groups]
+    services.put("groups", {group[0]: of_group for group, of_group in zip(groups, members, strict=True)})
+    return course, users
 
 
 async def _measure(world: World, readers: Readers, course: Course, users: list[str]) -> None:
@@ -79,12 +91,12 @@ async def _measure(world: World, readers: Readers, course: Course, users: list[s
         open_cassandra(world) as cassandra,
         aiohttp.ClientSession(readers.url, connector=aiohttp.TCPConnector(limit=0)) as session,
     ):
-        await write_rows(cassandra, await _writes(cassandra, course, users))
+        await write_rows(cassandra, await writes(cassandra, course, users))
         store = Store(cassandra, cassandra_config(world).keyspace)
         await store.prepare()
-        for api in _apis(store, course, users):
+        for api in apis(store, course, users):
 
-            async def ask(user_id: str, api: _Api = api) -> None:
+            async def ask(user_id: str, api: Api = api) -> None:
                 headers = {USER_TOKEN: tokens[user_id]}
                 async with session.post(api.path, data=api.bodies[user_id], headers=headers) as response:
                     body = await response.read()
@@ -92,16 +104,16 @@ async def _measure(world: World, readers: Readers, course: Course, users: list[s
                         raise RuntimeError(f"{api.path} answers {response.status}: {body.decode()}")
 
             print(f"  {api.name}, {len(course.contents)} contents")
-            await _closed_loop(ask, users, WARM_UP_SECONDS)
+            await closed_loop(ask, users, WARM_UP_SECONDS)
             before = sample(processes, 0)
-            done = await _closed_loop(ask, users, SECONDS)
+            done = await closed_loop(ask, users, SECONDS)
             steady = steady_state([before, sample(processes, done)], 0)
             _print(steady)
-            latencies = await _open_loop(ask, users, steady.rate / 2, SECONDS)
+            latencies = await open_loop(ask, users, steady.rate / 2, SECONDS)
             at_half = "   ".join(f"p{percent} {percentile(latencies, percent) * 1000:.1f} ms" for percent in (50, 99))
             print(f"    at {steady.rate / 2:.0f} requests/s: {at_half}")
             started = time.perf_counter()
-            reads = await _closed_loop(api.read, users, SECONDS)
+            reads = await closed_loop(api.read, users, SECONDS)
             rate = reads / (time.perf_counter() - started)
             print(f"    the same reads without the API: {rate:.0f}/s   ratio {steady.rate / rate:.2f}", flush=True)
 
@@ -112,10 +124,10 @@ def _print(steady: SteadyState) -> None:
     print(f"    {steady.rate:.0f} requests/s   CPU-ms per request: {cpu}   memory of the APIs {memory:.0f} MiB")
 
 
-async def _closed_loop(ask: Callable[[str], Awaitable[object]], users: list[str], seconds: float) -> int:
+async def closed_loop(ask: Callable[[str], Awaitable[object]], users: list[str], seconds: float) -> int:
     """The next request as soon as one is answered, on every connection; how many were answered."""
     end = time.perf_counter() + seconds
-    chosen = _choose(users)
+    chosen = choose(users)
     done = 0
 
     async def work() -> None:
@@ -128,7 +140,7 @@ async def _closed_loop(ask: Callable[[str], Awaitable[object]], users: list[str]
     return done
 
 
-async def _open_loop(
+async def open_loop(
     ask: Callable[[str], Awaitable[object]], users: list[str], rate: float, seconds: float
 ) -> list[float]:
     """Requests at an even rate however fast the answers come; seconds from the moment each was due to its answer."""
@@ -140,7 +152,7 @@ async def _open_loop(
 
     started = time.perf_counter()
     async with asyncio.TaskGroup() as tasks:
-        for number, user_id in enumerate(itertools.islice(_choose(users), int(rate * seconds))):
+        for number, user_id in enumerate(itertools.islice(choose(users), int(rate * seconds))):
             due = started + number / rate
             if (wait := due - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
@@ -148,13 +160,15 @@ async def _open_loop(
     return latencies
 
 
-def _choose(users: list[str]) -> Iterator[str]:
+def choose(users: list[str]) -> Iterator[str]:
+    """One learner after the other, without end, the same for the same list."""
     source = random.Random(1)
     while True:
         yield source.choice(users)
 
 
-def _apis(store: Store, course: Course, users: list[str]) -> list[_Api]:
+def apis(store: Store, course: Course, users: list[str]) -> list[Api]:
+    """The routes that are measured; the first one is content state."""
     group_of = {user_id: users[place - place % GROUP_SIZE] for place, user_id in enumerate(users)}
     members = {group: [user_id for user_id in users if group_of[user_id] == group] for group in set(group_of.values())}
     states = {
@@ -167,7 +181,7 @@ def _apis(store: Store, course: Course, users: list[str]) -> list[_Api]:
     group = {"activityId": course.course_id, "activityType": "Course"}
     contents = frozenset(course.contents)
     return [
-        _Api(
+        Api(
             "content state with scores",
             "/v1/content/state/read",
             dict.fromkeys(users, _request(states)),
@@ -175,13 +189,13 @@ def _apis(store: Store, course: Course, users: list[str]) -> list[_Api]:
                 ContentStateQuery(user_id, course.course_id, course.batch_id, contents, with_score=True)
             ),
         ),
-        _Api(
+        Api(
             "assess read",
             "/v1/assess/read",
             dict.fromkeys(users, _request(scores)),
             lambda user_id: store.aggregates(user_id, course.course_id, course.batch_id),
         ),
-        _Api(
+        Api(
             f"group of {GROUP_SIZE} learners",
             "/v1/group/activity/agg",
             {user_id: _request({**group, "groupId": group_of[user_id]}) for user_id in users},
@@ -194,7 +208,7 @@ def _request(request: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode({"request": request})
 
 
-async def _writes(cassandra: Cassandra, course: Course, users: list[str]) -> list[list[Write]]:
+async def writes(cassandra: Cassandra, course: Course, users: list[str]) -> list[list[Write]]:
     """What the jobs leave of learners who have done everything, one list per partition."""
     consumption = await cassandra.prepare(
         "INSERT INTO sunbird_courses.user_content_consumption (userid, courseid, batchid, contentid, status, progress, "

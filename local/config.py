@@ -65,6 +65,7 @@ class ServicesConfig(_Section):
     """The read APIs, as the demo starts them."""
 
     port: Port
+    internal_port: Port
 
 
 class HttpServicesConfig(_Section):

@@ -174,6 +174,14 @@ def _assess(
     }
 
 
+def with_several_choices(event: dict[str, Any]) -> dict[str, Any]:
+    """The attempt with two choices as the response to its first question, in the list of a list of the QuML player."""
+    first, *others = event["events"]
+    item = first["edata"]["item"] | {"type": "mmcq"}
+    edata = first["edata"] | {"item": item, "resvalues": [item["params"][:2]]}
+    return event | {"events": [first | {"edata": edata}, *others]}
+
+
 def random_scores(source: random.Random, questions: int = 10) -> list[float]:
     """One score per question, in quarters of a point, as with partial credit."""
     return [source.choice((0, 0.25, 0.5, 0.75, 1)) for _ in range(questions)]

@@ -16,7 +16,7 @@ from common.domain.aggregates import metric_key
 from local.config import REPOSITORY, Config
 from local.errors import LocalWorldError
 from local.process import Launch, Server
-from local.tokens import TokenIssuer
+from local.tokens import ISSUER, TokenIssuer
 from local.world import World
 
 HIERARCHY_KEYSPACE = "dev_hierarchy_store"
@@ -37,6 +37,7 @@ class Readers(Server):
         """`environment` is the one that the jobs run with: the first part of their topics' names."""
         super().__init__(config.state_folder / "services")
         self._port = config.services.port
+        self._internal_port = config.services.internal_port
         self._issuer = TokenIssuer(config.state_folder / "token-keys")
         self._http_services_url = http_services_url
         self.world = world
@@ -52,21 +53,27 @@ class Readers(Server):
                 "PYTHONPATH": str(REPOSITORY),
                 "AGGREGATES__KAFKA__ENV": self._environment,
                 "AGGREGATES__SERVER__PORT": str(self._port),
+                "AGGREGATES__SERVER__INTERNAL_PORT": str(self._internal_port),
             },
-            ports={"services.port": self._port},
+            ports={"services.port": self._port, "services.internal_port": self._internal_port},
         )
 
     def is_ready(self) -> bool:
         """Whether the readiness check passes: all servers that the APIs need are reachable."""
         try:
-            return httpx.get(f"{self.url}/health/ready").status_code == httpx.codes.OK
+            return httpx.get(f"{self.internal_url}/health/ready").status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 
     @property
     def url(self) -> str:
-        """The base URL of all routes."""
+        """The base URL of learners' routes."""
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def internal_url(self) -> str:
+        """Of private routes, health and metrics."""
+        return f"http://127.0.0.1:{self._internal_port}"
 
     def token(self, user_id: str) -> str:
         """A user's token for the header ``x-authenticated-user-token``."""
@@ -77,6 +84,7 @@ class Readers(Server):
     ) -> dict[str, float | None]:
         """A learner's best score for one content, by name of the API; None where the API returns none.
 
+        Content state has two: that of the aggregates, and the greatest of its attempts, which Sunbird's clients show.
         Raises LocalWorldError if an API answers with anything but 200.
         """
         course = {"courseId": course_id, "batchId": batch_id}
@@ -89,7 +97,12 @@ class Readers(Server):
         members = self._ask("/v1/group/activity/agg", group, user_id)
         metrics = [metric for member in members["members"] if member["userId"] == user_id for metric in member["agg"]]
         return {
-            "content state": next((state.get("bestScore") for state in states["contentList"]), None),
+            "content state": next(
+                (state["bestScore"]["totalScore"] for state in states["contentList"] if "bestScore" in state), None
+            ),
+            "its attempts": max(
+                (attempt["totalScore"] for state in states["contentList"] for attempt in state["score"]), default=None
+            ),
             "assess read": next((content["score"] for content in contents["contents"]), None),
             "group aggregates": {metric["metric"]: metric["value"] for metric in metrics}.get(
                 metric_key("score", content_id)
@@ -109,6 +122,7 @@ def services_environment(world: World, issuer: TokenIssuer, http_services_url: s
     return {
         **world.job_environment(),
         "AGGREGATES__TOKENS__PUBLIC_KEYS_FOLDER": str(issuer.public_keys_folder),
+        "AGGREGATES__TOKENS__ISSUER": ISSUER,
         "AGGREGATES__GROUP_SERVICE__BASE_URL": http_services_url,
     }
 

@@ -84,6 +84,7 @@ def build_story(run: int) -> Story:
     )
     kiran = builder.learner("Kiran Das", "old column 9, new column 5.5: the new one wins", {f"score:{quiz}": 9})
     divya = builder.learner("Divya Nair", "events arrive twice, one attempt arrives late")
+    sita = builder.learner("Sita Bora", "the best of 27 attempts is the first; one question has two choices")
 
     builder.attempt(asha, quiz, 6.25)
     builder.attempt(asha, quiz, 7.5)
@@ -94,6 +95,9 @@ def build_story(run: int) -> Story:
     builder.attempt(divya, other_quiz, 3.25)
     builder.send_again(divya, quiz)
     builder.send_late(divya, quiz, 9)
+    builder.attempt(sita, quiz, 9.5, has_several_choices=True)
+    for number in range(26):
+        builder.attempt(sita, quiz, number / 4)
     source = random.Random(run)
     crowd = [builder.learner(f"Learner {number}", "") for number in range(CROWD)]
     for learner in crowd:
@@ -106,6 +110,7 @@ def build_story(run: int) -> Story:
         builder.complete(learner, course.contents[:4])
         builder.complete(learner, course.contents[4:])
     builder.complete(meena, course.contents)
+    builder.complete(sita, course.contents[:3])
     builder.complete(divya, course.contents[:2])
     builder.complete_again(divya, course.contents[:2])
     for learner in crowd:
@@ -148,11 +153,13 @@ class _StoryBuilder:
         self.learners.append(learner)
         return learner
 
-    def attempt(self, learner: Learner, content_id: str, score: float) -> None:
-        """A new attempt at 10 questions worth one point each, with `score` points in all."""
+    def attempt(self, learner: Learner, content_id: str, score: float, *, has_several_choices: bool = False) -> None:
+        """A new attempt of 10 questions of one point each that together give `score`."""
         self._now_ms += 1_000
         number = len(learner.attempts.setdefault(content_id, []))
         event = generator.attempt(self._course, learner.user_id, content_id, number, _split(score), self._now_ms)
+        if has_several_choices:
+            event = generator.with_several_choices(event)
         learner.attempts[content_id].append((score, 10.0))
         self._last[learner.user_id, content_id] = event
         self._send(event)

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from local.config import load_config
 
 KEY_ID = "local"
+ISSUER = "http://localhost/auth/realms/sunbird"
+"""Of users' tokens; the services must be configured with it. Tokens of managed users have none."""
 _LIFE_SECONDS = 24 * 60 * 60
 
 
@@ -38,7 +40,8 @@ class TokenIssuer:
         self, user_id: str, *, parent: str | None = None, life_seconds: int = _LIFE_SECONDS, **claims: Any
     ) -> str:
         """A signed token of a user, who is a managed user if ``parent`` is given. ``claims`` replace the usual ones."""
-        payload = {"sub": user_id, "exp": int(time.time()) + life_seconds, **({"parentId": parent} if parent else {})}
+        payload = {"sub": user_id, "exp": int(time.time()) + life_seconds}
+        payload |= {"parentId": parent} if parent else {"iss": ISSUER}
         return jwt.encode(payload | claims, self._key, algorithm="RS256", headers={"kid": self._key_id})
 
 

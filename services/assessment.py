@@ -1,66 +1,98 @@
-"""Assessments: what a learner submits, saves as a draft, and reads back. Pure.
+"""Submit and save of assessments: what a learner sends becomes events for the assessment aggregator. Pure.
 
-A submitted assessment has to become an event that the assessment aggregator accepts, so it is read here with that job's
-own decoder: what it would refuse is answered as invalid, not as captured.
+Each attempt is decoded with that job's own decoder. What the job would refuse is answered as invalid, not as captured.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from common.domain import attempts
-from common.domain.aggregates import ATTEMPTS_COUNT, MAX_SCORE, SCORE, contents_of
+from common.domain import attempts, events
 from common.domain.attempts import AssessmentEvent
-from common.domain.events import BadEvent
-from services.envelope import ApiError, invalid_fields
+from common.domain.events import BadEvent, Refused, shown, to_number, to_time_ms
+from common.domain.messages import deterministic_uuid
+from services.envelope import EMPTY, INVALID, ApiError, invalid_fields
 
-if TYPE_CHECKING:
-    from common.domain.events import Refused
-
-NO_USER = {"request.userId": "Invalid User-authenticated-Token Header"}
-EMPTY = "Field cannot be empty"
-INVALID = "Invalid Request"
+INVALID_ASSESSMENT = "Invalid Request"
 CAPTURED = "Score Captured Successfully"
 SAVED = "Saved Assessment Successfully"
 
 Fields = dict[str, msgspec.Raw]
 
+_IdOfCollection = Annotated[str | None, Meta(description="default: courseId, then contentId")]
+_IdOfContext = Annotated[str | None, Meta(description="default: batchId, then collectionId")]
+_AssessmentTs = Annotated[
+    int | float | str | None,
+    Meta(description="ms since 1970 as a number or as text, or a time in ISO 8601; default: now"),
+]
+_Id = Annotated[str, Meta(min_length=1, pattern=r"\S")]
+
+
+class AssessItem(msgspec.Struct, rename="lower"):
+    """The question of an ASSESS event."""
+
+    id: _Id
+    maxscore: float | str | None = None
+    type: str | None = None
+    title: str | None = None
+    desc: str | None = None
+    params: Annotated[Any, Meta(description="a list of objects; nested lists are flattened")] = None
+
+
+class AssessEdata(msgspec.Struct, rename="lower"):
+    """The answer in an ASSESS event."""
+
+    item: AssessItem
+    score: float | str | None = None
+    duration: Annotated[float | None, Meta(description="seconds")] = None
+    resvalues: Annotated[Any, Meta(description="a list of objects; nested lists are flattened")] = None
+
+
+class AssessEvent(msgspec.Struct):
+    """An ASSESS event of Sunbird's telemetry. Other members are passed on unchanged."""
+
+    ets: Annotated[int | str, Meta(description="ms since 1970")]
+    edata: AssessEdata
+    eid: str | UnsetType = UNSET
+
 
 class AssessmentRequest(msgspec.Struct, rename="camel"):
-    """One attempt. Other members are passed on as they are; ``userId`` becomes that of the token."""
+    """One attempt. Other members are passed on unchanged. ``userId`` is replaced by the user of the token."""
 
-    content_id: str
-    attempt_id: str
-    events: Annotated[list[dict[str, Any]], Meta(description="ASSESS events")]
-    collection_id: Annotated[str | None, Meta(description="default: courseId, then contentId")] = None
-    context_id: Annotated[str | None, Meta(description="default: batchId, then collectionId")] = None
-    assessment_ts: Annotated[int | None, Meta(description="ms since 1970, default now")] = None
+    content_id: _Id
+    attempt_id: _Id
+    events: Annotated[list[AssessEvent], Meta(min_length=1)]
+    collection_id: _IdOfCollection = None
+    context_id: _IdOfContext = None
+    assessment_ts: _AssessmentTs = None
 
 
 class AssessmentsRequest(msgspec.Struct, rename="camel"):
-    """What is submitted or saved."""
+    """Several attempts."""
 
     assessments: Annotated[list[AssessmentRequest], Meta(min_length=1)]
 
 
-class ReadRequest(msgspec.Struct, rename="camel"):
-    """What is asked for; without ``contentId`` all contents that have a score."""
+class FlatAssessmentRequest(msgspec.Struct, rename="camel"):
+    """One attempt whose ``assessments`` are its ASSESS events. ``events`` is accepted in place of ``assessments``."""
 
-    collection_id: str | None = None
-    course_id: Annotated[str | None, Meta(description="the same as collectionId, which wins")] = None
-    context_id: str | None = None
-    batch_id: Annotated[str | None, Meta(description="the same as contextId, which wins")] = None
-    content_id: str | list[str] | None = None
+    content_id: _Id
+    assessments: Annotated[list[AssessEvent], Meta(min_length=1)]
+    attempt_id: Annotated[str | None, Meta(description="default: an id derived from the attempt")] = None
+    collection_id: _IdOfCollection = None
+    context_id: _IdOfContext = None
+    assessment_ts: _AssessmentTs = None
 
 
 Results = dict[str, list[str]]
 """Texts by content id, one for each assessment of that content."""
 
 
-class Attempt(msgspec.Struct, frozen=True):
-    """An assessment that the aggregator accepts. ``message`` is its event on the topic, ``event`` what it says."""
+class AcceptedAssessment(msgspec.Struct, frozen=True):
+    """An assessment that the aggregator accepts. ``message`` is the Kafka value, ``event`` is what it decodes to."""
 
     user_id: str
     content_id: str
@@ -68,78 +100,99 @@ class Attempt(msgspec.Struct, frozen=True):
     event: AssessmentEvent
 
 
-class Invalid(msgspec.Struct, frozen=True):
+class RefusedAssessment(msgspec.Struct, frozen=True):
     """An assessment that goes to the failed topic."""
 
     user_id: str
     content_id: str
     message: bytes
+    refusal: Refused
 
 
-class Incomplete(msgspec.Struct, frozen=True):
-    """An assessment without an id that it needs; it goes nowhere."""
+class IncompleteAssessment(msgspec.Struct, frozen=True):
+    """An assessment without a content id or attempt id. It goes nowhere; ``text`` is the client's answer."""
 
     content_id: str
     text: str
 
 
-Assessment = Attempt | Invalid | Incomplete
+Assessment = AcceptedAssessment | RefusedAssessment | IncompleteAssessment
 
 
-class ContentScore(msgspec.Struct):
-    """The best score of a content; what neither column holds is left out."""
+class _Shape(msgspec.Struct, rename="camel"):
+    """What tells an attempt from an ASSESS event."""
 
-    identifier: str
-    score: float
-    max_score: float | UnsetType = UNSET
-    attempts_count: float | UnsetType = UNSET
+    edata: msgspec.Raw | UnsetType = UNSET
+    content_id: msgspec.Raw | UnsetType = UNSET
+    attempt_id: msgspec.Raw | UnsetType = UNSET
+    events: msgspec.Raw | UnsetType = UNSET
 
-
-class Scores(msgspec.Struct, rename="camel"):
-    """The result of a read."""
-
-    user_id: str
-    collection_id: str
-    context_id: str
-    contents: list[ContentScore]
+    @property
+    def is_attempt(self) -> bool:
+        return not (self.content_id is UNSET and self.attempt_id is UNSET and self.events is UNSET)
 
 
-class ReadQuery(msgspec.Struct, frozen=True):
-    """A checked read; ``content_ids`` None means all."""
-
-    user_id: str
-    collection_id: str
-    context_id: str
-    content_ids: Sequence[str] | None
-
-
-class _Request(msgspec.Struct):
-    assessments: list[Fields] | None = None
-
-
-_REQUEST = msgspec.json.Decoder(_Request | None)
-_READ = msgspec.json.Decoder(ReadRequest | None)
+_MEMBERS = msgspec.json.Decoder(Fields | None)
+_LIST = msgspec.json.Decoder(list[msgspec.Raw] | None)
+_ATTEMPTS = msgspec.json.Decoder(list[Fields])
+_SHAPES = msgspec.json.Decoder(list[_Shape])
 _EVENTS = msgspec.json.Decoder(list[Fields] | None)
 _ACTOR = msgspec.json.Decoder(Fields)
 _TEXT = msgspec.json.Decoder(str | None)
+_NULL = msgspec.Raw(b"null")
 
 
-def parse(request: bytes | None, user_id: str | None, now_ms: int) -> list[Assessment]:
-    """The assessments of a request, all of the user ``user_id``. Raises ApiError.
+def parse(request: bytes | None, user_id: str, now_ms: int, max_assessments: int) -> list[Assessment]:
+    """The assessments of a request, all of them of the user ``user_id``.
 
-    ``now_ms`` is the time of an attempt that has none.
+    ``request`` is the JSON of the member ``request``, None if there is none. An attempt without a time gets ``now_ms``.
+    Raises ApiError 400 where the request has neither of the two shapes, or more than ``max_assessments`` attempts.
     """
-    messages: dict[str, str] = {} if user_id else dict(NO_USER)
     try:
-        decoded = None if request is None else _REQUEST.decode(request)
+        return [_assessment(fields, user_id, now_ms) for fields in _attempts(request, user_id, max_assessments)]
     except (msgspec.DecodeError, RecursionError):
-        raise invalid_fields(messages | {"request.assessments": INVALID}) from None
-    assessments = decoded.assessments if decoded else None
-    if not assessments:
-        messages["request.assessments"] = EMPTY
-    if not user_id or not assessments:
-        raise invalid_fields(messages)
-    return [_assessment(fields, user_id, now_ms) for fields in assessments]
+        raise invalid_fields({"request.assessments": INVALID}) from None
+
+
+def _attempts(request: bytes | None, user_id: str, max_assessments: int) -> list[Fields]:
+    """The attempts of a request of either shape: a list of attempts, or one attempt with its ASSESS events."""
+    members = (None if request is None else _MEMBERS.decode(request)) or {}
+    name = "assessments" if _LIST.decode(members.get("assessments", _NULL)) else "events"
+    elements = members.get(name, _NULL)
+    count = len(_LIST.decode(elements) or ())
+    if not count:
+        raise invalid_fields({"request.assessments": EMPTY})
+    if count > max_assessments and "contentId" not in members:
+        raise _too_many(max_assessments)
+    shapes = _SHAPES.decode(elements)
+    if name == "assessments" and any(shape.is_attempt for shape in shapes):
+        if count > max_assessments:
+            raise _too_many(max_assessments)
+        return _ATTEMPTS.decode(elements)
+    if all(shape.edata is UNSET for shape in shapes):
+        raise invalid_fields({"request.assessments": INVALID})
+    if not (_TEXT.decode(members.get("contentId", _NULL)) or "").strip():
+        raise invalid_fields({"request.contentId": EMPTY})
+    return [_from_flat(members, elements, user_id)]
+
+
+def _too_many(max_assessments: int) -> ApiError:
+    return invalid_fields({"request.assessments": f"No more than {max_assessments} assessments are taken at a time"})
+
+
+def _from_flat(members: Fields, elements: msgspec.Raw, user_id: str) -> Fields:
+    """The attempt of a flat request.
+
+    One without an attempt id gets one that depends on its user, content, time and events only, so that a request which
+    is sent again counts once.
+    """
+    fields = {name: value for name, value in members.items() if name != "assessments"} | {"events": elements}
+    if bytes(fields.get("attemptId", _NULL)) == b"null":
+        names = ("collectionId", "courseId", "contextId", "batchId", "contentId", "assessmentTs", "events")
+        fields["attemptId"] = _raw(
+            deterministic_uuid(user_id, *(bytes(fields.get(name, _NULL)).decode() for name in names))
+        )
+    return fields
 
 
 def _assessment(fields: Fields, user_id: str, now_ms: int) -> Assessment:
@@ -151,114 +204,81 @@ def _assessment(fields: Fields, user_id: str, now_ms: int) -> Assessment:
         empty = [name for name, value in (("contentId", content_id), ("attemptId", attempt_id)) if not value.strip()]
         if empty:
             text = msgspec.json.encode({f"request.{name}": EMPTY for name in empty}).decode()
-            return Incomplete(content_id, text)
+            return IncompleteAssessment(content_id, text)
         collection_id = _text(fields, "collectionId") or _text(fields, "courseId") or content_id
         context_id = _text(fields, "contextId") or _text(fields, "batchId") or collection_id
         own |= {"courseId": _raw(collection_id), "batchId": _raw(context_id)}
-        if bytes(own.get("assessmentTs", _raw(None))) == b"null":
-            own["assessmentTs"] = _raw(now_ms)
+        own["assessmentTs"] = _time(own.get("assessmentTs", _NULL), now_ms)
         if "events" in own:
             own["events"] = _own_events(own["events"], user_id)
         message = msgspec.json.encode(own)
         event = attempts.decode(message, now_ms)
-    except (BadEvent, msgspec.DecodeError, RecursionError):
-        return Invalid(user_id, content_id, msgspec.json.encode(own))
-    # To the aggregator an event without answers is a request to recompute; nothing would be captured.
-    return Attempt(user_id, content_id, message, event) if event.attempt else Invalid(user_id, content_id, message)
+        if event.attempt is None:
+            # The aggregator would take it for a recompute request, and nothing would be captured.
+            raise BadEvent("missing_field", "event has no events: an attempt needs at least one answer")
+    except BadEvent as error:
+        refusal = Refused(error.kind, error.reason)
+        return RefusedAssessment(user_id, content_id, msgspec.json.encode(own), refusal)
+    return AcceptedAssessment(user_id, content_id, message, event)
+
+
+def _time(raw: msgspec.Raw, now_ms: int) -> msgspec.Raw:
+    """``assessmentTs`` as the aggregator takes it: now for null, ms for ISO 8601, anything else unchanged."""
+    value = bytes(raw)
+    if value == b"null":
+        return _raw(now_ms)
+    if not value.startswith(b'"'):
+        return raw
+    text = _TEXT.decode(value) or ""
+    if to_number(text) is not None:
+        return raw
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return raw
+    return _raw(to_time_ms(moment if moment.tzinfo else moment.replace(tzinfo=UTC)))
 
 
 def _own_events(raw: msgspec.Raw, user_id: str) -> msgspec.Raw:
-    """The events with this user as the actor of each that has one."""
-    decoded = _EVENTS.decode(raw)
+    """The events, with this user as the actor of each event that has one."""
+    decoded = events.decode(_EVENTS, bytes(raw), "events")
     for event in decoded or ():
         if bytes(event.get("actor", b"")).startswith(b"{"):
-            event["actor"] = _raw(_ACTOR.decode(event["actor"]) | {"id": _raw(user_id)})
+            event["actor"] = _raw(events.decode(_ACTOR, bytes(event["actor"]), "actor") | {"id": _raw(user_id)})
     return _raw(decoded)
 
 
 def _text(fields: Fields, name: str) -> str:
-    """The text, empty if it is missing or null. Raises ValidationError for anything else."""
-    return _TEXT.decode(fields.get(name, b"null")) or ""
+    """The text, empty if it is missing or null. Raises BadEvent for anything else."""
+    return events.decode(_TEXT, bytes(fields.get(name, _NULL)), name) or ""
 
 
 def _raw(value: Any) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
-def check_content(attempt: Attempt, leaf_nodes: "Collection[str] | Refused") -> Attempt | Invalid:
-    """The attempt, Invalid if its content is none of the collection's ``leaf_nodes``; no leaf nodes prove nothing.
+def check_content(
+    accepted: AcceptedAssessment, leaf_nodes: Collection[str] | Refused
+) -> AcceptedAssessment | RefusedAssessment:
+    """The assessment, refused if its content is not among the ``leaf_nodes`` of the collection.
 
-    Invalid, too, where the leaf nodes cannot be used: the aggregator would refuse the attempt.
+    Without leaf nodes every content is accepted. Leaf nodes that cannot be read refuse it, as the aggregator does.
     """
-    if not isinstance(leaf_nodes, Collection) or (leaf_nodes and attempt.content_id not in leaf_nodes):
-        return Invalid(attempt.user_id, attempt.content_id, attempt.message)
-    return attempt
+    if isinstance(leaf_nodes, Refused):
+        refusal = leaf_nodes
+    elif leaf_nodes and accepted.content_id not in leaf_nodes:
+        course_id = accepted.event.enrolment.course_id
+        reason = f"content {shown(accepted.content_id)} is not part of course {shown(course_id)}"
+        refusal = Refused("content_not_in_course", reason)
+    else:
+        return accepted
+    return RefusedAssessment(accepted.user_id, accepted.content_id, accepted.message, refusal)
 
 
 def results(assessments: Sequence[Assessment], success: Mapping[int, str]) -> Results:
-    """The texts by content. ``success`` has the text of those that went well, by their place."""
+    """The texts by content id. ``success`` has the texts of the assessments that went well, by their index."""
     texts: Results = {}
-    for place, assessment in enumerate(assessments):
-        refusal = assessment.text if isinstance(assessment, Incomplete) else INVALID
-        texts.setdefault(assessment.content_id, []).append(success.get(place, refusal))
+    for index, assessment in enumerate(assessments):
+        refusal = assessment.text if isinstance(assessment, IncompleteAssessment) else INVALID_ASSESSMENT
+        texts.setdefault(assessment.content_id, []).append(success.get(index, refusal))
     return texts
-
-
-def score_hash(attempt: Attempt) -> tuple[str, dict[str, str]]:
-    """Key and fields of the Redis hash that holds the score of the latest submitted attempt."""
-    event = attempt.event
-    assert event.attempt is not None
-    user_id, course_id, batch_id = event.enrolment
-    return (
-        f"{user_id}:{event.content_id}:{course_id}:{batch_id}",
-        {"score": str(event.attempt.total_score), "maxScore": str(event.attempt.total_max_score)},
-    )
-
-
-def parse_read(request: bytes | None, user_id: str | None) -> ReadQuery:
-    """Checks a read. Ids default as everywhere in the viewer: context to collection, collection to content.
-
-    Raises ApiError.
-    """
-    if not user_id:
-        raise invalid_fields(NO_USER)
-    try:
-        asked = (None if request is None else _READ.decode(request)) or ReadRequest()
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise _wrong_field(error) from None
-    one_content = asked.content_id if isinstance(asked.content_id, str) else None
-    collection_id = asked.collection_id or asked.course_id or one_content
-    if not collection_id:
-        raise invalid_fields({"request.collectionId": EMPTY})
-    content_ids = [one_content] if one_content else asked.content_id
-    return ReadQuery(
-        user_id,
-        collection_id,
-        asked.context_id or asked.batch_id or collection_id,
-        tuple(dict.fromkeys(content_ids)) if content_ids else None,
-    )
-
-
-def _wrong_field(error: Exception) -> ApiError:
-    field = str(error).partition("`$.")[2].partition("`")[0].partition("[")[0]
-    return invalid_fields({f"request.{field}" if field else "request": INVALID})
-
-
-def shape(query: ReadQuery, aggregates: Mapping[str, float]) -> Scores:
-    """The best score of each content that has one, in the order asked for, else by id."""
-    scores = contents_of(SCORE, aggregates)
-    max_scores = contents_of(MAX_SCORE, aggregates)
-    counts = contents_of(ATTEMPTS_COUNT, aggregates)
-    content_ids = sorted(scores) if query.content_ids is None else query.content_ids
-    return Scores(
-        query.user_id,
-        query.collection_id,
-        query.context_id,
-        [
-            ContentScore(
-                content_id, scores[content_id], max_scores.get(content_id, UNSET), counts.get(content_id, UNSET)
-            )
-            for content_id in content_ids
-            if content_id in scores
-        ],
-    )

@@ -1,14 +1,30 @@
-"""The configuration of the services; what each key means is in ``config.yaml``."""
+"""The configuration of the services. ``config.yaml`` says what each key means."""
 
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from common.config.model import CassandraConfig, KafkaConfig, RedisConfig, Section, conflict
-from common.config.values import BaseUrl, Port, Positive, RedisDatabase, Text, TimeZone, Word
+from common.config.values import BaseUrl, Port, Positive, RedisDatabase, Secret, Text, TimeZone, Word
 
 MESSAGE_OVERHEAD_IN_BYTES = 200_000
-"""By which an event may exceed the body that it came in: ids of up to 64 KB each are there twice."""
+"""By how much an event may exceed the body that it came in. It holds ids of up to 64 KB twice, and on the failed topic
+the reason."""
+
+
+class ServerTlsConfig(Section):
+    """TLS towards clients. The PEM files are read at start."""
+
+    certificate_file: Text | None = None
+    key_file: Text | None = None
+    key_password: Secret = None
+    key_password_file: Text | None = None
+
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> Self:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise conflict("certificate_file and key_file must be set together", "certificate_file", "key_file")
+        return self
 
 
 class ServerConfig(Section):
@@ -16,11 +32,17 @@ class ServerConfig(Section):
 
     host: Word = "127.0.0.1"
     port: Port = 19185
-    private_routes: bool = True
+    internal_host: Word = "127.0.0.1"
+    internal_port: Port = 19186
+    private_routes: bool = False
+    tls: ServerTlsConfig = ServerTlsConfig()
     max_body_in_bytes: Positive = 800_000
+    max_assessments_per_request: Positive = 100
     max_concurrent_requests: Positive = 256
+    target_delay_ms: Positive = 10
     request_timeout_ms: Positive = 30_000
     shutdown_timeout_seconds: Positive = 35
+    access_log: bool = False
 
     @model_validator(mode="after")
     def _requests_end_before_the_server(self) -> Self:
@@ -32,17 +54,24 @@ class ServerConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        if self.port == self.internal_port:
+            raise conflict("port and internal_port must differ", "port", "internal_port")
+        return self
+
 
 class TokenConfig(Section):
     """How users' tokens are verified."""
 
     public_keys_folder: Text
-    issuer: Text | None = None
+    issuer: Word
     leeway_seconds: Annotated[int, Field(ge=0, le=300)] = 0
+    reload_interval_seconds: Positive = 5
 
 
 class GroupServiceConfig(Section):
-    """The service that knows a group's members."""
+    """The service that holds the members of groups."""
 
     base_url: BaseUrl
     request_timeout_ms: Positive = 5_000
@@ -50,16 +79,15 @@ class GroupServiceConfig(Section):
 
 
 class ServicesCassandraConfig(CassandraConfig):
-    """Cassandra; a request waits for several statements, one by one, so they are gathered for a shorter time."""
+    """Cassandra. A request executes statements one after the other, so they are collected for a shorter time."""
 
     coalesce_delay_us: Positive = 200
 
 
 class ServicesRedisConfig(RedisConfig):
-    """Redis, with the databases that are the services' own."""
+    """Redis, with the database that only the services use."""
 
     group_cache_database: RedisDatabase = 0
-    assessment_score_database: RedisDatabase = 0
 
 
 class ServicesConfig(Section):

@@ -1,17 +1,17 @@
-"""What every answer is wrapped in, and the errors of all routes. Pure.
+"""The envelopes of answers, and the errors of all routes. Pure.
 
-Two services share the application, and their clients know them apart by the envelope: the course service (content
-state, group aggregates) and the viewer service (assessments). Codes and texts are matched on by clients, misspellings
-included.
+The application serves the APIs of two services, each with its own envelope: the course service (content state, group
+aggregates) and the viewer service (assessments). Clients match on codes and texts, so misspellings stay.
 """
 
 import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, tzinfo
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from common.domain.events import MAX_TIME_MS, to_datetime
 
@@ -22,61 +22,90 @@ USER_TOKEN = "x-authenticated-user-token"
 MANAGED_USER_TOKEN = "x-authenticated-for"
 """The headers with the tokens of who asks and, where it is a managed user's data, of whom it is about."""
 
-_MIN_TIME_MS = -MAX_TIME_MS // 4
-"""Safely within the years that a datetime can hold."""
-_RESPONSE_CODES = {401: "UNAUTHORIZED", 404: "RESOURCE_NOT_FOUND"}
+USER_ERROR = "Invalid User-authenticated-Token Header"
+EMPTY = "Field cannot be empty"
+INVALID = "Invalid Request"
+"""Messages by field of the viewer service."""
+
+_MIN_TIME_MS = -62_135_510_400_000
+"""2 January of the year 1 in UTC: the first day that a datetime can hold in every time zone."""
+
+_RESPONSE_CODES = {401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "RESOURCE_NOT_FOUND"}
+
+
+class MessageIds(NamedTuple):
+    """The ids of a request: the one that its client ``sent`` in ``X-msgId``, if any, and the one we gave it."""
+
+    sent: str | None
+    own: str
+
+    @property
+    def logged(self) -> str:
+        """The one that both sides can look for."""
+        return self.sent or self.own
+
+
+def message_ids(sent: str | None) -> MessageIds:
+    """Ids for a new request; ``sent`` is its header ``X-msgId``."""
+    return MessageIds(sent or None, str(uuid.uuid4()))
 
 
 class Params(msgspec.Struct):
-    """The second half of the head of a course service's answer."""
+    """``params`` of the course service."""
 
     resmsgid: str | None
-    msgid: str | None
+    msgid: Annotated[str | None, Meta(description="the header X-msgId of the request")]
     err: str | None
     status: str
     errmsg: str | None
 
 
 class ViewerParams(Params):
-    """The same of the viewer service, which knows one more member."""
+    """``params`` of the viewer service."""
 
     client_key: str | None = None
 
 
 class CourseAnswer(msgspec.Struct, Generic[Result], rename="camel"):
-    """An answer of the course service; ``ts`` like ``2024-05-14 09:12:44:310+0530``."""
+    """An answer of the course service."""
 
     id: str
     ver: str
-    ts: str
+    ts: Annotated[str, Meta(examples=["2024-05-14 09:12:44:310+0530"])]
     params: Params
     response_code: str
     result: Result
 
 
 class ViewerAnswer(msgspec.Struct, Generic[Result], rename="camel"):
-    """An answer of the viewer service; ``ts`` like ``2024-05-14T03:42:44.310Z``."""
+    """An answer of the viewer service."""
 
     id: str
     ver: str
-    ts: str
+    ts: Annotated[str, Meta(examples=["2024-05-14T03:42:44.310Z"])]
     params: ViewerParams
     response_code: str
     result: Result
 
 
 class ApiError(Exception):
-    """An answer other than 200. ``code`` None is the server error without a code."""
+    """An answer with another status than 200. ``code`` None is a server error without a code."""
 
     def __init__(
-        self, http_status: int, code: str | None, message: str, fields: Mapping[str, str] | None = None
+        self,
+        http_status: int,
+        code: str | None,
+        message: str,
+        fields: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        """``fields`` are messages by field, which only the viewer service answers with."""
+        """``fields`` are messages by field, of the viewer service only. ``headers`` go into the answer."""
         super().__init__(message)
         self.http_status = http_status
         self.code = code
         self.message = message
         self.fields = fields or {}
+        self.headers = headers or {}
 
     @property
     def response_code(self) -> str:
@@ -90,27 +119,53 @@ def client_error(code: str, message: str) -> ApiError:
 
 
 def unauthorized() -> ApiError:
-    """HTTP 401: no token, or one that does not hold."""
+    """HTTP 401: no token, or an invalid one."""
     return ApiError(401, "UNAUTHORIZED_USER", "You are not authorized.")
 
 
+def forbidden(message: str) -> ApiError:
+    """HTTP 403: the token holds, but not for this. Clients take a 401 for the end of the session and log out."""
+    return ApiError(403, "FORBIDDEN", message)
+
+
+def busy() -> ApiError:
+    """HTTP 503: the process has as many requests as it can answer in time."""
+    message = "Too many requests are under way, please try again later."
+    return ApiError(503, None, message, headers={"Retry-After": "1"})
+
+
+def too_large(limit_in_bytes: int) -> ApiError:
+    """HTTP 413."""
+    return ApiError(413, "REQUEST_ENTITY_TOO_LARGE", f"The body must not be larger than {limit_in_bytes} bytes.")
+
+
+def not_found() -> ApiError:
+    """HTTP 404."""
+    return ApiError(404, "RESOURCE_NOT_FOUND", "Not Found")
+
+
+def method_not_allowed() -> ApiError:
+    """HTTP 405: every operation is a POST."""
+    return ApiError(405, "METHOD_NOT_ALLOWED", "Method Not Allowed", headers={"Allow": "POST"})
+
+
 def invalid_request() -> ApiError:
-    """HTTP 400: the body is no JSON that can be read, or the request in it is empty where it must not be."""
+    """HTTP 400: the body is no valid JSON, or the request in it is empty where it must not be."""
     return client_error("INVALID_REQUESTED_DATA", "Requested data for this operation is not valid.")
 
 
 def wrong_type(field: str, expected: str) -> ApiError:
-    """HTTP 400; ``expected`` is List or String."""
+    """HTTP 400. ``expected`` is ``List`` or ``String``."""
     return client_error("DATA_TYPE_ERROR", f"Data type of {field} should be {expected}.")
 
 
 def missing(field: str) -> ApiError:
-    """HTTP 400 for a field that must be there."""
+    """HTTP 400 for a required field."""
     return client_error("MANDATORY_PARAMETER_MISSING", f"Mandatory parameter {field} is missing.")
 
 
 def invalid_fields(fields: Mapping[str, str]) -> ApiError:
-    """HTTP 400 of the viewer service, with a message for each field at fault."""
+    """HTTP 400 of the viewer service, with a message for each invalid field."""
     return ApiError(400, "CLIENT_ERROR", "", fields)
 
 
@@ -125,37 +180,37 @@ def internal_error() -> ApiError:
 
 
 class Envelope(Protocol):
-    """How one service wraps what it answers."""
+    """How a service wraps its answers."""
 
-    def success(self, path: str, message_id: str | None, now_ms: int, result: Any) -> tuple[bytes, dict[str, str]]:
+    def success(self, path: str, ids: MessageIds, now_ms: int, result: Any) -> tuple[bytes, dict[str, str]]:
         """Body and headers of an answer with status 200."""
 
-    def failure(self, path: str, message_id: str | None, now_ms: int, error: ApiError) -> bytes:
+    def failure(self, path: str, ids: MessageIds, now_ms: int, error: ApiError) -> bytes:
         """Body of an answer with another status."""
 
 
 class CourseEnvelope:
-    """The course service's."""
+    """The envelope of the course service."""
 
     def __init__(self, time_zone: tzinfo) -> None:
         """``time_zone`` is that of ``ts``."""
         self._time_zone = time_zone
 
-    def success(self, path: str, message_id: str | None, now_ms: int, result: Any) -> tuple[bytes, dict[str, str]]:
+    def success(self, path: str, ids: MessageIds, now_ms: int, result: Any) -> tuple[bytes, dict[str, str]]:
         """See Envelope."""
         encoded = msgspec.json.encode(result)
-        body = self._wrap(path, message_id, now_ms, "OK", None, "success", None, msgspec.Raw(encoded))
+        body = self._wrap(path, ids, now_ms, "OK", None, "success", None, msgspec.Raw(encoded))
         return body, {"x-response-length": str(len(encoded)), "Access-Control-Allow-Origin": "*"}
 
-    def failure(self, path: str, message_id: str | None, now_ms: int, error: ApiError) -> bytes:
+    def failure(self, path: str, ids: MessageIds, now_ms: int, error: ApiError) -> bytes:
         """See Envelope. ``status`` repeats the code; it is not the word failed."""
         code = error.response_code
-        return self._wrap(path, message_id, now_ms, code, error.code, error.code or code, error.message, {})
+        return self._wrap(path, ids, now_ms, code, error.code, error.code or code, error.message, {})
 
     def _wrap(
         self,
         path: str,
-        message_id: str | None,
+        ids: MessageIds,
         now_ms: int,
         response_code: str,
         err: str | None,
@@ -168,7 +223,7 @@ class CourseEnvelope:
                 id=course_api(path),
                 ver="v1",
                 ts=course_time(now_ms, self._time_zone) or "",
-                params=Params(None, message_id or str(uuid.uuid4()), err, status, message),
+                params=Params(None, ids.logged, err, status, message),
                 response_code=response_code,
                 result=result,
             )
@@ -176,24 +231,24 @@ class CourseEnvelope:
 
 
 class ViewerEnvelope:
-    """The viewer service's, of one of its APIs."""
+    """The envelope of one API of the viewer service."""
 
     def __init__(self, api: str) -> None:
-        """``api`` is the ``id`` of its answers, on whichever path they were asked for."""
+        """``api`` is the ``id`` of its answers, the same on all paths."""
         self._api = api
 
-    def success(self, path: str, message_id: str | None, now_ms: int, result: Any) -> tuple[bytes, dict[str, str]]:
+    def success(self, path: str, ids: MessageIds, now_ms: int, result: Any) -> tuple[bytes, dict[str, str]]:
         """See Envelope."""
-        return self._wrap(message_id, now_ms, "OK", None, "successful", None, result), {}
+        return self._wrap(ids, now_ms, "OK", None, "successful", None, result), {}
 
-    def failure(self, path: str, message_id: str | None, now_ms: int, error: ApiError) -> bytes:
+    def failure(self, path: str, ids: MessageIds, now_ms: int, error: ApiError) -> bytes:
         """See Envelope. The result holds the messages by field."""
         code = error.response_code
-        return self._wrap(message_id, now_ms, code, code, "failed", error.message or None, error.fields)
+        return self._wrap(ids, now_ms, code, code, "failed", error.message or None, error.fields)
 
     def _wrap(
         self,
-        message_id: str | None,
+        ids: MessageIds,
         now_ms: int,
         response_code: str,
         err: str | None,
@@ -207,7 +262,7 @@ class ViewerEnvelope:
                 id=self._api,
                 ver="1.0",
                 ts=f"{now:%Y-%m-%dT%H:%M:%S}.{now_ms % 1000:03}Z",
-                params=ViewerParams(str(uuid.uuid4()), message_id, err, status, message),
+                params=ViewerParams(ids.own, ids.sent, err, status, message),
                 response_code=response_code,
                 result=result,
             )
@@ -225,12 +280,13 @@ def course_api(path: str) -> str:
 def course_time(time_ms: int | None, time_zone: tzinfo) -> str | None:
     """A time as the course service writes it: ``yyyy-MM-dd HH:mm:ss:SSSZ``.
 
-    None for an unset one, and for one beyond the years that a reader can hold.
+    None for an unset time and for one outside the years 1 to 9999.
     """
     if time_ms is None or not _MIN_TIME_MS <= time_ms <= MAX_TIME_MS:
         return None
     moment = to_datetime(time_ms).astimezone(time_zone)
-    return f"{moment:%Y-%m-%d %H:%M:%S}:{time_ms % 1000:03}{moment:%z}"
+    # Neither %Y, which does not pad the years before 1000, nor the seconds that %z has for offsets before 1906.
+    return f"{moment.year:04}{moment:-%m-%d %H:%M:%S}:{time_ms % 1000:03}{f'{moment:%z}'[:5]}"
 
 
 class _Body(msgspec.Struct):
@@ -242,7 +298,10 @@ _MAP = msgspec.json.Decoder(dict[str, Any] | None)
 
 
 def decode_body(body: bytes) -> bytes | None:
-    """The JSON of ``request``, ``null`` if it is missing; None for no body and the body ``null``. Raises ApiError."""
+    """The JSON of the member ``request``, ``null`` if that is missing; None for an empty body and the body ``null``.
+
+    Raises ApiError 400.
+    """
     if not body.strip():
         return None
     try:
@@ -254,7 +313,10 @@ def decode_body(body: bytes) -> bytes | None:
 
 
 def course_request(body: bytes) -> dict[str, Any]:
-    """The members of ``request``, none if it is missing or null. Raises ApiError; without a body, the internal one."""
+    """The members of ``request``, none if it is missing or null.
+
+    Raises ApiError: 400 for a body that is no valid JSON, 500 for an empty one.
+    """
     request = decode_body(body)
     if request is None:
         raise internal_error()
@@ -265,7 +327,7 @@ def course_request(body: bytes) -> dict[str, Any]:
 
 
 def convert(request: Mapping[str, Any], request_type: type[Request]) -> Request:
-    """The fields of a type, in the order in which it names them. Raises ApiError for the first of a wrong type."""
+    """The request as a struct. Raises ApiError 400 for the first field of a wrong type, in the order of the struct."""
     names = request_type.__struct_encode_fields__
     try:
         return msgspec.convert({name: request[name] for name in names if name in request}, request_type)

@@ -2,24 +2,24 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from common.domain.aggregates import merge
 from common.domain.events import to_time_ms
-from services.envelope import client_error, convert, invalid_request
+from services.envelope import client_error, convert, forbidden, invalid_request
 
 Member = Mapping[str, Any]
 """A member as the group service describes it."""
 
 
 class GroupActivityRequest(msgspec.Struct, frozen=True, rename="camel"):
-    """What is asked for. ``activityType`` is only echoed: rows of courses and units alike have the type Course."""
+    """What is asked for. ``activityType`` is only echoed: the rows of courses and of units have the type ``Course``."""
 
     group_id: str | None = None
-    activity_id: str | None = None
+    activity_id: Annotated[str | None, Meta(description="a course or one of its units")] = None
     activity_type: str | None = None
 
 
@@ -32,29 +32,32 @@ class GroupActivityQuery(NamedTuple):
 
     @property
     def cache_key(self) -> str:
-        """Where the answer is cached in Redis."""
+        """The Redis key of the cached answer."""
         return f"{self.group_id}:{self.activity_id}:{self.activity_type}:activity-agg"
 
 
 class AggregatesRow(NamedTuple):
-    """A row of ``user_activity_agg``: a learner in one batch. Any of the maps may be null."""
+    """A row of ``user_activity_agg``: one learner in one batch. Each of the maps may be null.
+
+    ``agg_last_updated`` is Cassandra's JSON of the map, with times like ``2024-05-14 03:32:40.002Z``.
+    """
 
     user_id: str
     agg: Mapping[str, int] | None
     aggregates: Mapping[str, float] | None
-    agg_last_updated: Mapping[str, datetime] | None
+    agg_last_updated: str | None
 
 
 class Metric(msgspec.Struct, rename="camel"):
-    """One key of the merged map; ``lastUpdatedOn`` in ms."""
+    """One key of the merged map."""
 
-    metric: str
-    last_updated_on: int | None
+    metric: Annotated[str, Meta(examples=["score:do_1128870328040161281204"])]
+    last_updated_on: Annotated[int | None, Meta(description="ms since 1970")]
     value: float
 
 
 class EnrolmentCount(msgspec.Struct, rename="camel"):
-    """The number of learners, a whole number where metrics of a member are doubles."""
+    """The number of learners. It is a whole number, whereas the metrics of a member are doubles."""
 
     metric: str
     last_updated_on: int
@@ -70,7 +73,7 @@ class Activity(msgspec.Struct):
 
 
 class MemberAggregates(msgspec.Struct, rename="camel"):
-    """A member in one batch; what the group service did not say is left out."""
+    """A member in one batch. Members that the group service did not send are left out."""
 
     user_id: str
     agg: list[Metric]
@@ -89,11 +92,12 @@ class GroupActivity(msgspec.Struct, rename="camel"):
 
 
 class CachedAnswer(msgspec.Struct):
-    """The cached answer, as far as it is read back."""
+    """The part of a cached answer that is read."""
 
     result: GroupActivity
 
 
+_TIMES = msgspec.json.Decoder(dict[str, str] | None)
 CACHED_ANSWER = msgspec.json.Decoder(CachedAnswer)
 
 
@@ -116,51 +120,56 @@ def _required(value: str | None, code: str, name: str) -> str:
 
 
 def members_by_id(members: Sequence[Member]) -> dict[str, Member]:
-    """The members that have an id, the first of each id."""
+    """The members by user id, without those that have no id or were removed; of several with one id, the first."""
     by_id: dict[str, Member] = {}
     for member in members:
         user_id = member.get("userId")
-        if isinstance(user_id, str) and user_id.strip():
+        if isinstance(user_id, str) and user_id.strip() and not member.get("removedOn"):
             by_id.setdefault(user_id, member)
     return by_id
 
 
-def may_read(members: Mapping[str, Member], user_ids: Collection[str]) -> bool:
-    """Whether one of ``user_ids``, those of the caller's tokens, is a member; a group without members hides nothing.
+def check_member(members: Collection[str], user_ids: Collection[str]) -> None:
+    """Raises ApiError 403 unless one of ``user_ids``, those of the caller's tokens, is in ``members``.
 
-    Without this any learner could read the scores of any group by its id.
+    Without this any learner could read the scores of any group by its id. A group without members hides nothing.
     """
-    return not members or any(user_id in members for user_id in user_ids)
+    if members and not any(user_id in members for user_id in user_ids):
+        raise forbidden("Only members of the group can read it.")
 
 
 def usable(cached: GroupActivity, query: GroupActivityQuery, user_ids: Collection[str]) -> bool:
-    """Whether a cached answer is to this question and shows that the caller is a member.
+    """Whether a cached answer belongs to this query and shows that the caller is a member.
 
-    Ids may hold colons, so two questions may share a key; and a member without a row is not in the answer.
+    Ids may contain colons, so two queries can have the same key. A member without a row is not in the answer.
     """
-    question = (cached.group_id, cached.activity.id, cached.activity.type)
-    return question == query and any(member.user_id in user_ids for member in cached.members)
+    cached_query = (cached.group_id, cached.activity.id, cached.activity.type)
+    return cached_query == query and any(member.user_id in user_ids for member in cached.members)
 
 
 def shape(
     query: GroupActivityQuery, members: Mapping[str, Member], rows: Sequence[AggregatesRow], now_ms: int
 ) -> GroupActivity:
-    """The result: one entry per row, so a member in two batches has two; those without a row do not appear.
+    """The result. It has one entry per row: a member in two batches has two, a member without a row has none.
 
-    The count's time is the latest of all, and ``now_ms`` where there is none.
+    The time of the count is the latest of all times, or ``now_ms`` if there is none.
     """
-    entries = [_entry(members[row.user_id], row) for row in rows]
+    times_ms: dict[str | None, int | None] = {}
+    entries = [_entry(members[row.user_id], row, times_ms) for row in rows]
     times = [metric.last_updated_on for entry in entries for metric in entry.agg if metric.last_updated_on is not None]
     count = EnrolmentCount("enrolmentCount", max(times, default=now_ms), len({row.user_id for row in rows}))
     return GroupActivity(query.group_id, Activity(query.activity_id, query.activity_type, [count]), entries)
 
 
-def _entry(member: Member, row: AggregatesRow) -> MemberAggregates:
-    times = row.agg_last_updated or {}
+def _entry(member: Member, row: AggregatesRow, times_ms: dict[str | None, int | None]) -> MemberAggregates:
+    """``times_ms`` has the times that were parsed before. One write gives many metrics the same time."""
+    times = (_TIMES.decode(row.agg_last_updated) if row.agg_last_updated else None) or {}
     metrics = []
     for key, value in merge(row.agg, row.aggregates).items():
         time = times.get(key)
-        metrics.append(Metric(key, None if time is None else to_time_ms(time), value))
+        if time not in times_ms:
+            times_ms[time] = None if time is None else _time_ms(time)
+        metrics.append(Metric(key, times_ms[time], value))
     return MemberAggregates(
         user_id=row.user_id,
         agg=metrics,
@@ -169,6 +178,14 @@ def _entry(member: Member, row: AggregatesRow) -> MemberAggregates:
         status=_present(member, "status"),
         created_by=_present(member, "createdBy"),
     )
+
+
+def _time_ms(time: str) -> int | None:
+    """None for a time outside the years 1 to 9999."""
+    try:
+        return to_time_ms(datetime.fromisoformat(time))
+    except ValueError:
+        return None
 
 
 def _present(member: Member, name: str) -> Any | UnsetType:

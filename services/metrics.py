@@ -1,25 +1,48 @@
-"""What Prometheus is told: requests by path and status, and the counts of the clients of Cassandra."""
+"""The Prometheus metrics: requests by path and status, and the counts of the Cassandra client.
 
-from collections.abc import Iterator
+Several workers share one port, so a scrape reaches any of them. Each worker therefore writes its values to files of a
+common folder (``PROMETHEUS_MULTIPROC_DIR``), and the worker that is scraped adds them up.
+"""
+
+import os
+from collections import Counter as Counts
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from common.metrics import Metrics
+from common.metrics import Key, Metrics
+from services.admission import Admission
+
+MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that switches prometheus_client to files. It has to be set before that is imported."""
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Seconds, up to the time after which a request ends with 500."""
+"""Seconds, up to the time after which a request is answered with 500."""
 
 
 class RequestMetrics:
-    """The metrics of one application, in a registry of its own."""
+    """The metrics of one worker."""
 
-    def __init__(self, counts: Metrics) -> None:
+    def __init__(self, counts: Metrics, admission: Admission) -> None:
         """``counts`` are shown as ``aggregates_<name>_total``."""
+        self._counts = counts
+        self._shown: Counts[Key] = Counts()
+        self._counters: dict[Key, Counter] = {}
+        self._admission = admission
         self._registry = CollectorRegistry()
-        self._registry.register(_Counts(counts))
-        self.in_flight = Gauge("aggregates_requests_in_flight", "Requests under way.", registry=self._registry)
+        self._in_flight = Gauge(
+            "aggregates_requests_in_flight",
+            "Requests in flight.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._limit = Gauge(
+            "aggregates_requests_in_flight_limit",
+            "Requests that are admitted at a time.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
         self.cache_failures = Counter(
             "aggregates_group_cache_failures",
             "Answers that could not be read from or written to the cache.",
@@ -34,19 +57,38 @@ class RequestMetrics:
         )
 
     def observe(self, path: str, status: int, seconds: float) -> None:
-        """``path`` is that of a route, never what a client made up."""
+        """Counts an answer. ``path`` is the path of a route, never one that a client made up."""
         self._seconds.labels(path, str(status)).observe(seconds)
+        self._sample()
 
     def text(self) -> bytes:
-        """In Prometheus' text format."""
-        return generate_latest(self._registry)
+        """The metrics of all workers in Prometheus' text format."""
+        self._sample()
+        folder = os.environ.get(MULTIPROCESS_FOLDER)
+        if folder is None:
+            return generate_latest(self._registry)
+        _forget_ended_workers(Path(folder))
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+    def _sample(self) -> None:
+        self._in_flight.set(self._admission.in_flight)
+        self._limit.set(self._admission.limit)
+        for key, count in list(self._counts.counts.items()):
+            if isinstance(key, str) and (new := count - self._shown[key]):
+                self._counter(key).inc(new)
+                self._shown[key] = count
+
+    def _counter(self, key: str) -> Counter:
+        if key not in self._counters:
+            self._counters[key] = Counter(f"aggregates_{key}", "A count of the clients.", registry=self._registry)
+        return self._counters[key]
 
 
-class _Counts(Collector):
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        for key, count in sorted(self._metrics.counts.items(), key=str):
-            if isinstance(key, str):
-                yield CounterMetricFamily(f"aggregates_{key}", "A count of the clients.", value=count)
+def _forget_ended_workers(folder: Path) -> None:
+    """Removes the gauges of workers that were killed. Those that ended in order leave files, too."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        if not Path(f"/proc/{pid}").exists():
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -1,9 +1,10 @@
-"""Attempts and recompute requests as they come from ``telemetry.assess``: bytes in, checked values out. Pure.
+"""Decodes the events of ``telemetry.assess``, attempts and recompute requests, and checks them. Pure.
 
-Steps are numbered as in the job's description.
+The rules A1 to A9 are those of docs/jobs.md.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from math import fsum
@@ -17,17 +18,19 @@ from common.domain.questions import Item, Question, Responses, TextMaps, to_item
 
 MAX_CACHED_ITEMS = 4_096
 MAX_CACHED_ITEM_BYTES = 8_192
-"""Items that are converted once and kept, and the JSON of the largest among them: 8 KB of JSON become some 26 KB in
-memory, 0.5 KB become 3, so a worker holds 12 MB as a rule and 110 MB at most. One that is not kept costs 8 us."""
+"""How many converted items a worker caches, and the size of the largest JSON that it caches. 8 KB of JSON take about
+26 KB of memory and 0.5 KB take 3 KB, so the cache usually needs 12 MB and never more than 110 MB. Converting an item
+takes 8 us."""
 
 MAX_CACHED_RESPONSES = 16_384
 MAX_CACHED_RESPONSES_BYTES = 512
-"""Responses that are converted once and kept, and the JSON of the largest: some 1 KB in memory each, 16 MB in all. Of
-a choice there are few; what a learner writes is seldom seen again, and costs 1 us."""
+"""How many converted responses a worker caches, and the size of the largest JSON that it caches: about 1 KB of memory
+each, 16 MB in all. A multiple-choice question has few different responses. Free text rarely repeats, and takes 1 us to
+convert."""
 
 
 class SubmittedAttempt(msgspec.Struct, frozen=True, gc=False):
-    """An attempt as its event holds it. The totals are sums over ``questions``, which holds each question once."""
+    """An attempt as submitted. The totals are sums over ``questions``, which holds each question once."""
 
     attempt_id: str
     questions: tuple[Question, ...]
@@ -36,9 +39,9 @@ class SubmittedAttempt(msgspec.Struct, frozen=True, gc=False):
 
 
 class AssessmentEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event. ``time_ms`` is its ``assessmentTs``; ``attempt`` None makes it a recompute request.
+    """One event. ``time_ms`` is its ``assessmentTs``. With ``attempt`` None it is a recompute request.
 
-    A recompute request needs no ``assessmentTs``: without one its time is the Kafka timestamp.
+    A recompute request may lack ``assessmentTs``. Its time is then the Kafka timestamp.
     """
 
     enrolment: EnrolmentKey
@@ -53,7 +56,7 @@ class _Item(msgspec.Struct):
     title: str | None = None
     desc: str | None = None
     maxscore: float | str | None = None
-    params: list[dict[str, msgspec.Raw] | None] | None = None
+    params: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Edata(msgspec.Struct):
@@ -64,7 +67,7 @@ class _Edata(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    ets: int | float | None = None
+    ets: int | float | str | None = None
     edata: _Edata | None = None
 
 
@@ -74,20 +77,23 @@ class _Event(msgspec.Struct, rename="camel"):
     batch_id: str | None = None
     content_id: str | None = None
     attempt_id: str | None = None
-    assessment_ts: int | float | None = None
+    assessment_ts: int | float | str | None = None
     events: list[_Answer] | None = None
 
 
 _EVENT = msgspec.json.Decoder(_Event)
 _ITEM = msgspec.json.Decoder(_Item | None)
-_RESPONSES = msgspec.json.Decoder(list[dict[str, msgspec.Raw] | None] | None)
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]')
+"""Of a JSON text: a string as a whole, or a mark of its structure."""
 _NO_EDATA = _Edata()
 _NO_ITEM = _Item()
 
 
 def decode(value: bytes, timestamp_ms: int) -> AssessmentEvent:
-    """Decodes and checks one Kafka value; ``timestamp_ms`` is its Kafka timestamp.
+    """Decodes and checks one Kafka value, whose Kafka timestamp is ``timestamp_ms``.
 
     Raises BadEvent ``not_json``, ``not_an_object``, ``missing_field``, ``wrong_type`` or ``too_large``.
     """
@@ -102,10 +108,10 @@ def decode(value: bytes, timestamp_ms: int) -> AssessmentEvent:
         _check_key_lengths(enrolment, content_id, "")
         if event.assessment_ts is None:
             return AssessmentEvent(enrolment, content_id, require_time_ms("Kafka timestamp", timestamp_ms), None)
-        return AssessmentEvent(enrolment, content_id, require_time_ms("assessmentTs", event.assessment_ts), None)
+        return AssessmentEvent(enrolment, content_id, _time_ms("assessmentTs", event.assessment_ts), None)
     attempt_id = require_text("attemptId", event.attempt_id)
     _check_key_lengths(enrolment, content_id, attempt_id)
-    time_ms = require_time_ms("assessmentTs", event.assessment_ts)
+    time_ms = _time_ms("assessmentTs", event.assessment_ts)
     return AssessmentEvent(enrolment, content_id, time_ms, _attempt(attempt_id, event.events))
 
 
@@ -126,7 +132,7 @@ def _attempt(attempt_id: str, answers: Sequence[_Answer]) -> SubmittedAttempt:
 
 
 def _unique_questions(answers: Sequence[_Answer]) -> tuple[Question, ...]:
-    """Step 2: per question the latest answer, and of two at the same time the later in the list."""
+    """A3: the latest answer to each question. Of two with the same time, the one later in the list."""
     latest: dict[str, Question] = {}
     for index, answer in enumerate(answers):
         try:
@@ -140,18 +146,15 @@ def _unique_questions(answers: Sequence[_Answer]) -> tuple[Question, ...]:
 
 
 def _total(path: str, scores: Sequence[float]) -> float:
-    """Step 4: the sum, rounded once, so that neither the order of the answers nor their number shows in its last digit.
+    """A5: the sum, rounded once.
 
-    Ten answers worth 0.1 are 1.0, where adding them up one by one gives 0.9999999999999999 and no learner ever
-    reaches 100 percent. A sum below 0 is refused, since a best score is never below 0; a single answer may cost points.
+    Ten answers worth 0.1 make exactly 1.0. Adding them one by one would give 0.9999999999999999, and the learner would
+    never reach 100 percent. Negative marking can make a total negative, which is a total like any other.
     """
     try:
-        total = fsum(scores)
+        return fsum(scores)
     except OverflowError as error:
         raise BadEvent("wrong_type", f"event has a wrong {path}: the sum over its questions is too large") from error
-    if total < 0:
-        raise BadEvent("wrong_type", f"event has a wrong {path}: the sum over its questions is {total}, below 0")
-    return total
 
 
 def _question(answer: _Answer) -> Question:
@@ -161,7 +164,7 @@ def _question(answer: _Answer) -> Question:
     use_cached = len(raw_responses) <= MAX_CACHED_RESPONSES_BYTES
     return Question(
         item=_cached_item(raw_item) if len(raw_item) <= MAX_CACHED_ITEM_BYTES else _item(raw_item),
-        time_ms=require_time_ms("ets", answer.ets),
+        time_ms=_time_ms("ets", answer.ets),
         score=_number("edata.score", edata.score),
         resvalues=_cached_responses(raw_responses) if use_cached else _responses(raw_responses),
         duration=_duration("edata.duration", edata.duration),
@@ -175,13 +178,13 @@ def _item(raw: bytes) -> Item:
         max_score=_number("edata.item.maxscore", item.maxscore),
         type=item.type,
         title=item.title,
-        params=_texts(item.params),
+        params=_text_maps(bytes(item.params), "edata.item.params"),
         description=item.desc,
     )
 
 
 def _responses(raw: bytes) -> Responses:
-    return to_responses(_texts(events.decode(_RESPONSES, raw, "edata.resvalues")))
+    return to_responses(_text_maps(raw, "edata.resvalues"))
 
 
 _cached_item = lru_cache(MAX_CACHED_ITEMS)(_item)
@@ -189,7 +192,7 @@ _cached_responses = lru_cache(MAX_CACHED_RESPONSES)(_responses)
 
 
 def _number(path: str, value: float | str | None) -> float:
-    """Step 4: a number or numeric text; missing is 0."""
+    """A5: a number or numeric text. A missing one is 0."""
     if value is None:
         return 0.0
     if isinstance(value, float):
@@ -200,19 +203,61 @@ def _number(path: str, value: float | str | None) -> float:
     return number
 
 
+def _time_ms(path: str, value: int | float | str | None) -> int:
+    """A1: a time in ms as a number or as numeric text, which some producers send."""
+    if not isinstance(value, str):
+        return require_time_ms(path, value)
+    number = to_number(value)
+    if number is None:
+        raise BadEvent("wrong_type", f"event has a wrong {path}: {shown(value)} is no time in ms")
+    return require_time_ms(path, number)
+
+
 def _duration(path: str, value: Decimal | None) -> Decimal | None:
-    """As exact as it came. What no double could hold would be a giant of a number to every reader of the table."""
+    """The exact value. One that no double can hold would break the readers of the table."""
     if value is None or (value.is_finite() and -324 <= value.adjusted() <= 308 and len(str(value)) <= 400):
         return value
     raise BadEvent("wrong_type", f"event has a wrong {path}: {shown(str(value))} is no number of seconds")
 
 
-def _texts(maps: Sequence[dict[str, msgspec.Raw] | None] | None) -> TextMaps:
-    """Step 5: text stays text, null is left out, all else becomes its JSON text as given."""
-    return tuple([_text_map(entries) for entries in maps or () if entries is not None])
+def _text_maps(raw: bytes, path: str) -> TextMaps:
+    """A7: ``resvalues`` or ``params``, in whatever form a player sends them.
+
+    Nested lists are flattened: for a question with several choices the QuML player sends ``[[{...}, {...}]]``. An
+    element that is no object becomes ``{"value": <its JSON text>}``. ``null`` is left out.
+    """
+    elements = events.decode(_LIST, raw, path) if raw.startswith(b"[") else [raw]
+    maps = []
+    for element in elements:
+        value = bytes(element)
+        for inner in _flattened(value) if value.startswith(b"[") else (value,):
+            if inner.startswith(b"{"):
+                maps.append(_text_map(events.decode(_OBJECT, inner, path)))
+            elif inner != b"null":
+                maps.append({"value": inner.decode()})
+    return tuple(maps)
+
+
+def _flattened(json: bytes) -> Iterator[bytes]:
+    """The JSON of the elements of a list and of the lists inside it, in their order, in linear time.
+
+    Decoding level by level would take seconds for a list that somebody nested hundreds of times.
+    """
+    start = objects = 0
+    for token in _STRUCTURE.finditer(json):
+        mark = token[0]
+        if mark == b"{":
+            objects += 1
+        elif mark == b"}":
+            objects -= 1
+        elif objects == 0 and mark in (b"[", b"]", b","):
+            if element := json[start : token.start()].strip():
+                yield element
+            start = token.end()
 
 
 def _text_map(entries: dict[str, msgspec.Raw]) -> dict[str, str]:
+    """A7: text stays text, null is left out, anything else becomes its JSON text."""
     texts = {}
     for key, raw in entries.items():
         value = bytes(raw)

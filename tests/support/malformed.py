@@ -6,7 +6,7 @@ event or not: for those the rules have to be asked.
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,18 +51,33 @@ _OPTIONAL_TEXT = {
 _TIME = {
     MISSING: (_REMOVED, "null"),
     WRONG_TYPE: (
-        *('"1715677960002"', "true", "[]", "{}", "-1", "1.5", "1e999", "-1e999", _HUGE_NUMBER, "253402300800000"),
+        *("true", "[]", "{}", "-1", "1.5", "1e999", "-1e999", _HUGE_NUMBER, "253402300800000"),
         *("9223372036854775807", "18446744073709551616", "1e300", '"now"'),
     ),
-    APPLIED: ("0", "-0.0", "1715677960002.0", "1.715677960002e12", "253402214399999"),
+    APPLIED: ("0", "-0.0", "1715677960002.0", "1.715677960002e12", "253402214399999", '"1715677960002"'),
 }
 _SCORE = {
     WRONG_TYPE: (
         *("true", "[]", "{}", '"many"', '""', '"NaN"', '"Infinity"', '"-Infinity"', '"1e999"', '"0x10"', '"1_0"'),
-        *("1e999", _HUGE_NUMBER, f'"{_HUGE_NUMBER}"', "-1e6", '"-1e6"', '"1,5"', r'"\u0664"'),
+        *("1e999", _HUGE_NUMBER, f'"{_HUGE_NUMBER}"', '"1,5"', r'"\u0664"'),
     ),
     APPLIED: (
-        *(_REMOVED, "null", "0", "-0.0", "0.1", "5e-324", "1e-400", "1e308", '"0.75"', '" 7 "', '"+.5"', '"1e-3"'),
+        *(
+            _REMOVED,
+            "null",
+            "0",
+            "-0.0",
+            "0.1",
+            "5e-324",
+            "1e-400",
+            "1e308",
+            "-1e6",
+            '"-1e6"',
+            '"0.75"',
+            '" 7 "',
+            '"+.5"',
+            '"1e-3"',
+        ),
         *('"7."', "9007199254740993", "0.30000000000000004"),
     ),
 }
@@ -71,14 +86,14 @@ _DURATION = {
     APPLIED: (_REMOVED, "null", "0", "-1.5", "12.40", "1e-18", "1e300", "0.1234567890123456789012345678901234567890"),
 }
 _MAPS = {
-    WRONG_TYPE: (*_ANY_TYPE_BUT_LIST, "[1]", '["x"]', "[[]]", "[true]"),
     APPLIED: (
+        *(*_ANY_TYPE_BUT_LIST, "[1]", '["x"]', "[[]]", "[true]", '[[{"1":"a"},{"2":"b"}],null]'),
         *(_REMOVED, "null", "[]", "[null]", "[{}]", '[{"1":null}]', '[{"":""}]', '[{"1":{"a":[1,null]}}]'),
         *('[{"1":1e999}]', r'[{"1":"\u0000"}]', '[{"1":"a","1":"b"}]', f'[{{"1":{_HUGE_NUMBER}}}]'),
     ),
 }
 
-_FIELDS = {
+_FIELDS: dict[str, Mapping[str, tuple[str, ...]]] = {
     "userId": _REQUIRED_TEXT,
     "courseId": _REQUIRED_TEXT,
     "batchId": _REQUIRED_TEXT,

@@ -42,6 +42,7 @@ REQUIRED: dict[type[Section], dict[str, str]] = {
     ServicesConfig: {
         **_SERVERS,
         "AGGREGATES__TOKENS__PUBLIC_KEYS_FOLDER": "/token-keys",
+        "AGGREGATES__TOKENS__ISSUER": "https://sso.test/auth/realms/sunbird",
         "AGGREGATES__GROUP_SERVICE__BASE_URL": "http://groups:9000",
     },
     ReportsConfig: _REPORTS,

@@ -7,19 +7,19 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from starlette.applications import Starlette
 
 from common.config.loader import load
 from common.domain.faults import TaskFault, WorldFault
 from common.servers.cassandra import Cassandra
-from local.tokens import TokenIssuer
+from local.tokens import ISSUER, TokenIssuer
 from services import application
-from services.application import Servers, create_application
-from services.config import ServicesConfig
+from services.application import Application
+from services.config import ServerConfig, ServicesConfig
 from services.content_state import ContentStateQuery
 from services.group_activity import AggregatesRow
+from services.servers import Servers
 from services.store import MAX_IN, Store
-from services.tokens import Tokens, load_keys
+from services.tokens import Tokens
 from tests.support.required_keys import REQUIRED
 
 STATE = {"request": {"userId": "u", "courseId": "c", "batchId": "b"}}
@@ -70,9 +70,6 @@ class World:
     async def put(self, *_: Any) -> None:
         self._answer("put")
 
-    async def put_hashes(self, _: Any) -> None:
-        self._answer("put_hashes")
-
     async def publish(self, records: Any) -> None:
         self._answer("publish" if records else "publish nothing")
 
@@ -86,12 +83,12 @@ class World:
 class Client:
     """Calls an application without a socket."""
 
-    def __init__(self, app: Starlette, headers: dict[str, str]) -> None:
+    def __init__(self, app: Application, headers: dict[str, str], server: ServerConfig) -> None:
         self._runner = asyncio.Runner()
-        self._lifespan = app.router.lifespan_context(app)
-        self._client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://services", headers=headers
-        )
+        lifespan_app = app._lifespan_app
+        self._lifespan = lifespan_app.router.lifespan_context(lifespan_app)
+        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(app), headers=headers)
+        self._server = server
 
     def __enter__(self) -> "Client":
         self._runner.run(self._lifespan.__aenter__())
@@ -103,10 +100,11 @@ class Client:
         self._runner.close()
 
     def get(self, path: str) -> httpx.Response:
-        return self._runner.run(self._client.get(path))
+        return self._runner.run(self._client.get(f"http://services:{self._server.internal_port}{path}"))
 
-    def post(self, path: str, json: Any) -> httpx.Response:
-        return self._runner.run(self._client.post(path, json=json))
+    def post(self, path: str, json: Any, **headers: str) -> httpx.Response:
+        port = self._server.internal_port if path.startswith("/private") else self._server.port
+        return self._runner.run(self._client.post(f"http://services:{port}{path}", json=json, headers=headers))
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +122,17 @@ def client(world: World, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch) -
     @asynccontextmanager
     async def open_servers(*_: Any) -> AsyncIterator[Servers]:
         server = cast(Any, world)
-        yield Servers(server, server, server, server, server, server)
+        yield Servers(server, server, server, server, server)
 
     monkeypatch.setattr(application, "open_servers", open_servers)
-    environ = {"AGGREGATES__GROUP_ACTIVITY_AGG_CACHE_ENABLE": "true"}
-    tokens = Tokens(load_keys(issuer.public_keys_folder))
-    app = create_application(load(ServicesConfig, environ=REQUIRED[ServicesConfig] | environ), tokens)
-    with Client(app, {"x-authenticated-user-token": issuer.token("u")}) as client:
+    environ = {
+        "AGGREGATES__GROUP_ACTIVITY_AGG_CACHE_ENABLE": "true",
+        "AGGREGATES__SERVER__PRIVATE_ROUTES": "true",
+        "AGGREGATES__SERVER__ACCESS_LOG": "true",
+    }
+    config = load(ServicesConfig, environ=REQUIRED[ServicesConfig] | environ)
+    app = Application(config, Tokens(issuer.public_keys_folder, ISSUER))
+    with Client(app, {"x-authenticated-user-token": issuer.token("u")}, config.server) as client:
         yield client
 
 
@@ -144,7 +146,7 @@ FAULTS = [WorldFault("down"), TaskFault("refused"), TimeoutError(), RuntimeError
         ("/v1/content/state/read", STATE, ["content_states"]),
         ("/private/v1/content/state/read", STATE, ["content_states"]),
         ("/v1/group/activity/agg", GROUP, ["members"]),
-        ("/v1/assess/submit", SUBMIT, ["sets", "put_hashes", "publish"]),
+        ("/v1/assess/submit", SUBMIT, ["sets", "publish"]),
         ("/v1/assess/save", SUBMIT, ["sets", "save_drafts"]),
         ("/v1/assess/read", READ, ["aggregates"]),
     ],
@@ -191,13 +193,18 @@ def test_a_cache_that_is_down_changes_no_answer(client: Client, world: World) ->
 def test_nothing_is_answered_before_the_broker_has_it(client: Client, world: World) -> None:
     client.post("/v1/assess/submit", json=SUBMIT)
 
-    assert world.calls == ["sets", "put_hashes", "publish"]
+    assert world.calls == ["sets", "publish"]
 
 
-def test_readiness_is_cassandras(client: Client, world: World) -> None:
+def test_without_redis_requests_still_come(client: Client, world: World) -> None:
     world.faults = {"open": WorldFault("Redis is down")}
+
     assert (client.get("/health").status_code, client.get("/health/ready").status_code) == (503, 200)
+
+
+def test_without_cassandra_no_requests_come(client: Client, world: World) -> None:
     world.faults = {"ping": WorldFault("Cassandra and Kafka are down")}
+
     assert (client.get("/health/ready").status_code, client.get("/health/live").status_code) == (503, 200)
 
 

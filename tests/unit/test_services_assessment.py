@@ -9,70 +9,135 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.domain.events import Refused
+from services import assessment_scores
 from services.assessment import (
     CAPTURED,
-    EMPTY,
-    INVALID,
+    INVALID_ASSESSMENT,
+    AcceptedAssessment,
     Assessment,
-    Attempt,
-    Incomplete,
-    Invalid,
-    ReadQuery,
+    IncompleteAssessment,
+    RefusedAssessment,
     check_content,
     parse,
-    parse_read,
     results,
-    score_hash,
-    shape,
 )
-from services.envelope import ApiError
+from services.assessment_scores import ReadQuery, shape
+from services.envelope import EMPTY, INVALID, ApiError
 
+USER = "u"
+LIMIT = 3
 NOW_MS = 1_800_000_000_000
 EVENT = {"ets": 5, "edata": {"score": 7.5, "item": {"id": "q", "maxscore": 10}}}
 COMPLETE = {"contentId": "do_1", "attemptId": "a", "assessmentTs": 7, "events": [EVENT]}
 
 
 def read_one(assessment: dict[str, Any]) -> Assessment:
-    [parsed] = parse(json.dumps({"assessments": [assessment]}).encode(), "u", NOW_MS)
+    [parsed] = parse(json.dumps({"assessments": [assessment]}).encode(), "u", NOW_MS, LIMIT)
     return parsed
 
 
 def published(assessment: dict[str, Any]) -> dict[str, Any]:
     parsed = read_one(assessment)
-    assert isinstance(parsed, Attempt), parsed
+    assert isinstance(parsed, AcceptedAssessment), parsed
     message: dict[str, Any] = json.loads(parsed.message)
     return message
 
 
 @pytest.mark.parametrize(
-    ("request_", "user_id", "messages"),
+    ("request_", "messages"),
     [
-        (None, "u", {"request.assessments": EMPTY}),
-        (b"null", "u", {"request.assessments": EMPTY}),
-        (b"{}", "u", {"request.assessments": EMPTY}),
-        (b'{"assessments": []}', "u", {"request.assessments": EMPTY}),
-        (b'{"assessments": [5]}', "u", {"request.assessments": INVALID}),
-        (b"[]", "u", {"request.assessments": INVALID}),
-        (b'{"assessments": [{}]}', None, {"request.userId": "Invalid User-authenticated-Token Header"}),
-        (
-            b"{}",
-            None,
-            {"request.userId": "Invalid User-authenticated-Token Header", "request.assessments": EMPTY},
-        ),
+        (None, {"request.assessments": EMPTY}),
+        (b"null", {"request.assessments": EMPTY}),
+        (b"{}", {"request.assessments": EMPTY}),
+        (b'{"assessments": []}', {"request.assessments": EMPTY}),
+        (b'{"assessments": null, "contentId": "do_1", "events": []}', {"request.assessments": EMPTY}),
+        (b'{"assessments": [5]}', {"request.assessments": INVALID}),
+        (b'{"assessments": "text"}', {"request.assessments": INVALID}),
+        (b"[]", {"request.assessments": INVALID}),
+        # Neither an attempt nor an ASSESS event.
+        (b'{"assessments": [{}]}', {"request.assessments": INVALID}),
+        (b'{"contentId": "do_1", "assessments": [{"eid": "ASSESS"}]}', {"request.assessments": INVALID}),
+        # ASSESS events of no content.
+        (b'{"assessments": [{"edata": {}}]}', {"request.contentId": EMPTY}),
+        (b'{"contentId": " ", "events": [{"edata": {}}]}', {"request.contentId": EMPTY}),
     ],
 )
-def test_requests_that_are_refused(request_: bytes | None, user_id: str | None, messages: dict[str, str]) -> None:
+def test_requests_that_are_refused(request_: bytes | None, messages: dict[str, str]) -> None:
     with pytest.raises(ApiError) as raised:
-        parse(request_, user_id, NOW_MS)
+        parse(request_, USER, NOW_MS, LIMIT)
 
     assert (raised.value.http_status, raised.value.fields) == (400, messages)
 
 
+def test_the_number_of_assessments_in_a_request_is_bounded() -> None:
+    def request_of(count: int, **members: Any) -> bytes:
+        return json.dumps({"assessments": [{"contentId": "do_1"}] * count, **members}).encode()
+
+    assert len(parse(request_of(LIMIT), USER, NOW_MS, LIMIT)) == LIMIT
+    for request in (request_of(LIMIT + 1), request_of(LIMIT + 1, contentId="do_1")):
+        with pytest.raises(ApiError) as raised:
+            parse(request, USER, NOW_MS, LIMIT)
+        assert raised.value.http_status == 400
+        assert raised.value.fields == {"request.assessments": "No more than 3 assessments are taken at a time"}
+
+
+@pytest.mark.parametrize("name", ["assessments", "events"])
+def test_one_attempt_may_stand_in_the_request_itself(name: str) -> None:
+    """As Sunbird documents /v1/assessment/submit: ``assessments`` are the ASSESS events."""
+    flat = {"contentId": "do_1", "collectionId": "c", "contextId": "b", "attemptId": "a", "assessmentTs": 7}
+    # More events than assessments are allowed: each is the answer to one question.
+    events = [EVENT] * (LIMIT + 1)
+
+    [parsed] = parse(json.dumps({**flat, name: events, "more": 1}).encode(), USER, NOW_MS, LIMIT)
+
+    assert isinstance(parsed, AcceptedAssessment)
+    ids = {"userId": USER, "courseId": "c", "batchId": "b"}
+    assert json.loads(parsed.message) == {**flat, **ids, "events": events, "more": 1}
+
+
+def test_an_attempt_without_an_id_gets_one_that_is_the_same_when_it_is_sent_again() -> None:
+    def attempt_id(user_id: str = USER, now_ms: int = NOW_MS, **changes: Any) -> str:
+        flat = {"contentId": "do_1", "assessments": [EVENT], **changes}
+        [parsed] = parse(json.dumps(flat).encode(), user_id, now_ms, LIMIT)
+        assert isinstance(parsed, AcceptedAssessment)
+        assert parsed.event.attempt is not None
+        return parsed.event.attempt.attempt_id
+
+    assert attempt_id() == attempt_id(now_ms=NOW_MS + 60_000)
+    others = [
+        attempt_id(),
+        attempt_id("u2"),
+        attempt_id(contentId="do_2"),
+        attempt_id(collectionId="c"),
+        attempt_id(assessmentTs=8),
+        attempt_id(assessments=[{**EVENT, "ets": 6}]),
+    ]
+    assert len(set(others)) == len(others)
+
+
+@pytest.mark.parametrize(
+    ("time", "time_ms"),
+    [
+        (7, 7),
+        ("1715657560002", 1_715_657_560_002),
+        ("2024-05-14T03:32:40.002Z", 1_715_657_560_002),
+        ("2024-05-14T09:02:40.002+05:30", 1_715_657_560_002),
+        ("2024-05-14T03:32:40.002", 1_715_657_560_002),
+        (None, NOW_MS),
+    ],
+)
+def test_the_time_of_an_attempt_is_a_number_numeric_text_or_iso_8601(time: object, time_ms: int) -> None:
+    parsed = read_one({**COMPLETE, "assessmentTs": time})
+
+    assert isinstance(parsed, AcceptedAssessment)
+    assert parsed.event.time_ms == time_ms
+
+
 def test_each_assessment_needs_its_ids() -> None:
-    assert read_one({}) == Incomplete(
+    assert read_one({"events": [EVENT]}) == IncompleteAssessment(
         "", '{"request.contentId":"Field cannot be empty","request.attemptId":"Field cannot be empty"}'
     )
-    assert read_one({**COMPLETE, "attemptId": " "}) == Incomplete(
+    assert read_one({**COMPLETE, "attemptId": " "}) == IncompleteAssessment(
         "do_1", '{"request.attemptId":"Field cannot be empty"}'
     )
 
@@ -109,11 +174,11 @@ def test_no_field_makes_it_another_users() -> None:
 
     message = published({**COMPLETE, "userId": "other", "events": events})
     duplicated = b'{"assessments": [{"contentId":"d","userId":"u","attemptId":"a","events":[%s],"userId":"other"}]}'
-    [parsed] = parse(duplicated % json.dumps(EVENT).encode(), "u", NOW_MS)
+    [parsed] = parse(duplicated % json.dumps(EVENT).encode(), "u", NOW_MS, LIMIT)
 
     assert message["userId"] == "u"
     assert [event.get("actor") for event in message["events"]] == [{"id": "u", "type": "User"}, "other", None]
-    assert isinstance(parsed, Attempt)
+    assert isinstance(parsed, AcceptedAssessment)
     assert b"other" not in parsed.message
 
 
@@ -135,8 +200,9 @@ def test_no_field_makes_it_another_users() -> None:
 def test_what_the_aggregator_would_refuse_is_invalid(changes: dict[str, Any]) -> None:
     parsed = read_one({**COMPLETE, **changes})
 
-    assert isinstance(parsed, Invalid)
+    assert isinstance(parsed, RefusedAssessment)
     assert json.loads(parsed.message)["userId"] == "u"
+    assert parsed.refusal.reason.startswith("event ")
 
 
 JSON = st.recursive(
@@ -148,9 +214,9 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from([*COMPLETE, "userId", "collectionId", "courseId"]), JSON))
 def test_whatever_is_sent_belongs_to_the_tokens_user(changes: dict[str, Any]) -> None:
-    [parsed] = parse(msgspec.json.encode({"assessments": [{**COMPLETE, **changes}]}), "u", NOW_MS)
+    [parsed] = parse(msgspec.json.encode({"assessments": [{**COMPLETE, **changes}]}), "u", NOW_MS, LIMIT)
 
-    if isinstance(parsed, Incomplete):
+    if isinstance(parsed, IncompleteAssessment):
         assert EMPTY in parsed.text
     else:
         assert parsed.user_id == json.loads(parsed.message)["userId"] == "u"
@@ -158,53 +224,53 @@ def test_whatever_is_sent_belongs_to_the_tokens_user(changes: dict[str, Any]) ->
 
 def test_the_content_must_be_a_leaf_node_where_those_are_known() -> None:
     attempt = read_one(COMPLETE)
-    assert isinstance(attempt, Attempt)
+    assert isinstance(attempt, AcceptedAssessment)
 
     assert check_content(attempt, frozenset()) == attempt
     assert check_content(attempt, {"do_1", "do_2"}) == attempt
-    invalid = Invalid("u", "do_1", attempt.message)
-    assert check_content(attempt, {"do_2"}) == invalid
-    assert check_content(attempt, Refused("bad_cache_value", "no set")) == invalid
+    for leaf_nodes, kind, reason in (
+        ({"do_2"}, "content_not_in_course", "content 'do_1' is not part of course 'do_1'"),
+        (Refused("bad_cache_value", "no set"), "bad_cache_value", "no set"),
+    ):
+        refused = check_content(attempt, leaf_nodes)
+        assert isinstance(refused, RefusedAssessment)
+        assert (refused.user_id, refused.content_id, refused.message) == ("u", "do_1", attempt.message)
+        assert (refused.refusal.kind, refused.refusal.reason) == (kind, reason)
 
 
 def test_results_are_texts_by_content() -> None:
     attempt = read_one(COMPLETE)
-    checked = [attempt, Incomplete("do_2", "text"), Invalid("u", "do_1", b""), attempt]
+    refused = RefusedAssessment("u", "do_1", b"", Refused("kind", "reason"))
+    checked = [attempt, IncompleteAssessment("do_2", "text"), refused, attempt]
 
-    assert results(checked, {0: CAPTURED, 3: CAPTURED}) == {"do_1": [CAPTURED, INVALID, CAPTURED], "do_2": ["text"]}
-
-
-def test_the_score_is_that_of_the_latest_answers() -> None:
-    again = {**EVENT, "ets": 6, "edata": {"score": 2, "item": {"id": "q", "maxscore": 10}}}
-    attempt = read_one({**COMPLETE, "collectionId": "c", "contextId": "b", "events": [again, EVENT]})
-    assert isinstance(attempt, Attempt)
-
-    assert score_hash(attempt) == ("u:do_1:c:b", {"score": "2.0", "maxScore": "10.0"})
+    texts = [CAPTURED, INVALID_ASSESSMENT, CAPTURED]
+    assert results(checked, {0: CAPTURED, 3: CAPTURED}) == {"do_1": texts, "do_2": ["text"]}
 
 
 def test_reads() -> None:
-    query = parse_read(b'{"collectionId":"c","contextId":"b","contentId":["x","x","y"],"userId":"other"}', "u")
+    query = assessment_scores.parse(
+        b'{"collectionId":"c","contextId":"b","contentId":["x","x","y"],"userId":"other"}', "u"
+    )
 
     assert query == ReadQuery("u", "c", "b", ("x", "y"))
-    assert parse_read(b'{"courseId":"c","batchId":"b"}', "u") == ReadQuery("u", "c", "b", None)
-    assert parse_read(b'{"contentId":"x"}', "u") == ReadQuery("u", "x", "x", ("x",))
-    assert parse_read(b'{"collectionId":"c","contentId":[]}', "u") == ReadQuery("u", "c", "c", None)
+    assert assessment_scores.parse(b'{"courseId":"c","batchId":"b"}', "u") == ReadQuery("u", "c", "b", None)
+    assert assessment_scores.parse(b'{"contentId":"x"}', "u") == ReadQuery("u", "x", "x", ("x",))
+    assert assessment_scores.parse(b'{"collectionId":"c","contentId":[]}', "u") == ReadQuery("u", "c", "c", None)
 
 
 @pytest.mark.parametrize(
-    ("request_", "user_id", "messages"),
+    ("request_", "messages"),
     [
-        (b'{"collectionId":"c"}', None, {"request.userId": "Invalid User-authenticated-Token Header"}),
-        (None, "u", {"request.collectionId": EMPTY}),
-        (b'{"contentId":["x"]}', "u", {"request.collectionId": EMPTY}),
-        (b'{"collectionId":5}', "u", {"request.collectionId": INVALID}),
-        (b'{"contentId":[5]}', "u", {"request.contentId": INVALID}),
-        (b"[]", "u", {"request": INVALID}),
+        (None, {"request.collectionId": EMPTY}),
+        (b'{"contentId":["x"]}', {"request.collectionId": EMPTY}),
+        (b'{"collectionId":5}', {"request.collectionId": INVALID}),
+        (b'{"contentId":[5]}', {"request.contentId": INVALID}),
+        (b"[]", {"request": INVALID}),
     ],
 )
-def test_reads_that_are_refused(request_: bytes | None, user_id: str | None, messages: dict[str, str]) -> None:
+def test_reads_that_are_refused(request_: bytes | None, messages: dict[str, str]) -> None:
     with pytest.raises(ApiError) as raised:
-        parse_read(request_, user_id)
+        assessment_scores.parse(request_, USER)
 
     assert (raised.value.http_status, raised.value.fields) == (400, messages)
 

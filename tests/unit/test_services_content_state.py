@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.content_state import Attempt, Consumption, ContentStateQuery, parse, shape, shortest_float
+from services.content_state import AttemptTotals, Consumption, ContentStateQuery, parse, shape, shortest_float
 from services.envelope import ApiError
 
 COMPLETE = {"courseId": "c", "batchId": "b"}
@@ -18,7 +18,10 @@ EMPTY_ROW = Consumption("do_1", "c", "b", None, None, None, None, None, None, No
 
 
 def shaped(
-    row: Consumption, attempts: tuple[Attempt, ...] = (), aggregates: dict[str, float] | None = None, limit: int = 25
+    row: Consumption,
+    attempts: tuple[AttemptTotals, ...] = (),
+    aggregates: dict[str, float] | None = None,
+    limit: int = 25,
 ) -> dict[str, Any]:
     states = shape([row], attempts, aggregates or {}, True, limit, UTC)
     [state] = json.loads(msgspec.json.encode(states))["contentList"]
@@ -105,16 +108,17 @@ def test_progressdetails(text: str | None, value: object) -> None:
 
 def test_scores_are_doubles_in_the_order_of_the_attempts_without_drafts() -> None:
     attempts = (
-        Attempt("do_1", "a", 5, 7.0, 10.0),
-        Attempt("do_1", "b", None, None, None),
-        Attempt("do_1", "c", None, 0.0, None),
-        Attempt("do_2", "d", 5, 9.0, 10.0),
-        Attempt("do_1", "e", 5, 8.0, 10.0),
+        AttemptTotals("do_1", "a", 5, 7.0, 10.0),
+        AttemptTotals("do_1", "b", None, None, None),
+        AttemptTotals("do_1", "c", None, 0.0, None),
+        AttemptTotals("do_2", "d", 5, 9.0, 10.0),
+        AttemptTotals("do_1", "e", 5, 8.0, 10.0),
     )
 
-    assert shaped(EMPTY_ROW, attempts, limit=2)["score"] == [
+    assert shaped(EMPTY_ROW, attempts)["score"] == [
         {"attemptId": "a", "lastAttemptedOn": 5, "totalScore": 7.0, "totalMaxScore": 10.0},
-        {"attemptId": "c", "lastAttemptedOn": None, "totalScore": 0.0, "totalMaxScore": None},
+        {"attemptId": "c", "lastAttemptedOn": None, "totalScore": 0.0, "totalMaxScore": 0.0},
+        {"attemptId": "e", "lastAttemptedOn": 5, "totalScore": 8.0, "totalMaxScore": 10.0},
     ]
     assert b'"totalScore":7.0' in msgspec.json.encode(shape([EMPTY_ROW], attempts, {}, True, 25, UTC))
 
@@ -125,14 +129,44 @@ def test_members_from_the_aggregates() -> None:
     without_score = shaped(EMPTY_ROW, (), aggregates)
     with_score = shaped(EMPTY_ROW, (), aggregates | {"score:do_1": 0.0, "attempts_count:do_1": 2.0})
 
-    assert "bestScore" not in without_score
-    assert "attemptsCount" not in without_score
-    assert without_score["maxScore"] == 10.0
-    assert (with_score["bestScore"], with_score["attemptsCount"]) == (0.0, 2.0)
+    assert not {"bestScore", "maxScore", "attemptsCount"} & without_score.keys()
+    assert with_score["bestScore"] == {"totalScore": 0.0, "totalMaxScore": 10.0}
+    assert with_score["attemptsCount"] == 2.0
+    assert "maxScore" not in with_score
+    without_max = shaped(EMPTY_ROW, (), {"score:do_1": 7.5})
+    assert without_max["bestScore"] == {"totalScore": 7.5, "totalMaxScore": 0.0}
+
+
+def test_of_too_many_attempts_the_best_and_the_latest_are_given() -> None:
+    times = [1, 9, 2, 8, 3, 7]
+    scores = [9.5, 4.0, 9.5, 1.0, 2.0, 3.0]
+    attempts = tuple(
+        AttemptTotals("do_1", f"a{number}", time, score, 10.0)
+        for number, (time, score) in enumerate(zip(times, scores, strict=True))
+    )
+
+    def given(limit: int) -> list[str]:
+        return [attempt["attemptId"] for attempt in shaped(EMPTY_ROW, attempts, limit=limit)["score"]]
+
+    assert given(6) == ["a0", "a1", "a2", "a3", "a4", "a5"]
+    assert given(3) == ["a0", "a1", "a3"]
+    assert given(1) == ["a0"]
+    draft = AttemptTotals("do_1", "a", 99, None, None)
+    assert shaped(EMPTY_ROW, (draft, *attempts), limit=1) == shaped(EMPTY_ROW, attempts, limit=1)
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=60))
+def test_the_maximum_of_the_given_attempts_is_the_best_score(scores: list[float]) -> None:
+    attempts = tuple(AttemptTotals("do_1", f"a{number:02}", number, score, None) for number, score in enumerate(scores))
+
+    given_scores = [attempt["totalScore"] for attempt in shaped(EMPTY_ROW, attempts)["score"]]
+
+    assert max(given_scores) == max(scores)
+    assert len(given_scores) == min(len(scores), 25)
 
 
 def test_without_score_nothing_of_it_is_there() -> None:
-    states = shape([EMPTY_ROW], (Attempt("do_1", "a", 5, 7.0, 10.0),), {"score:do_1": 7.0}, False, 25, UTC)
+    states = shape([EMPTY_ROW], (AttemptTotals("do_1", "a", 5, 7.0, 10.0),), {"score:do_1": 7.0}, False, 25, UTC)
 
     assert not {"score", "bestScore"} & json.loads(msgspec.json.encode(states))["contentList"][0].keys()
 

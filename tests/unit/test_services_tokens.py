@@ -1,6 +1,8 @@
 """Tokens: what holds, what does not, and whose data it opens."""
 
+import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from common.config.loader import ConfigError
-from local.tokens import KEY_ID, TokenIssuer
+from local.tokens import ISSUER, KEY_ID, TokenIssuer
 from services.tokens import Identity, InvalidToken, Tokens, load_keys
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +24,7 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> TokenIssuer:
 
 @pytest.fixture(scope="module")
 def tokens(issuer: TokenIssuer) -> Tokens:
-    return Tokens(load_keys(issuer.public_keys_folder))
+    return Tokens(issuer.public_keys_folder, ISSUER)
 
 
 def headers(token: str, managed: str | None = None) -> dict[str, str]:
@@ -42,10 +45,32 @@ def test_a_managed_users_token_holds_with_that_of_its_parent(tokens: Tokens, iss
     for other in (issuer.token("u-2"), issuer.token("child")):
         with pytest.raises(InvalidToken, match="another user"):
             tokens.identify(headers(other, managed))
+    # By itself it opens nothing, whoever has issued it.
+    for alone in (managed, issuer.token("child", parent="u-1", iss=ISSUER)):
+        with pytest.raises(InvalidToken):
+            tokens.identify(headers(alone))
+        with pytest.raises(InvalidToken):
+            tokens.identify(headers(alone, managed))
+    # Its issuer is another service than that of users' tokens.
+    for child in (issuer.token("child", parent="u-1"), issuer.token("child", parent="u-1", iss="https://user-service")):
+        assert tokens.identify(headers(issuer.token("u-1"), child)).user_id == "child"
     with pytest.raises(InvalidToken, match="another user"):
         tokens.identify(headers(issuer.token("u-1"), issuer.token("child")))
     with pytest.raises(InvalidToken, match="no token"):
         tokens.identify({"x-authenticated-for": managed})
+
+
+def test_a_token_must_expire(tokens: Tokens, issuer: TokenIssuer) -> None:
+    for user, managed in (
+        (_without_exp(issuer, {"sub": "u-1", "iss": ISSUER}), None),
+        (issuer.token("u-1"), _without_exp(issuer, {"sub": "child", "parentId": "u-1"})),
+    ):
+        with pytest.raises(InvalidToken, match="exp"):
+            tokens.identify(headers(user, managed))
+
+
+def _without_exp(issuer: TokenIssuer, claims: dict[str, str]) -> str:
+    return jwt.encode(claims, issuer._key, algorithm="RS256", headers={"kid": KEY_ID})
 
 
 @pytest.mark.parametrize(
@@ -69,7 +94,7 @@ def test_claims_that_do_not_hold(tokens: Tokens, issuer: TokenIssuer, claims: di
 def test_signatures_that_do_not_hold(tokens: Tokens, issuer: TokenIssuer, tmp_path: Path) -> None:
     token = issuer.token("u-1")
     head, payload, signature = token.split(".")
-    claims = {"sub": "u-1", "exp": int(time.time()) + 60}
+    claims = {"sub": "u-1", "iss": ISSUER, "exp": int(time.time()) + 60}
     public = (issuer.public_keys_folder / KEY_ID).read_bytes()
     hmac_with_public_key = _hs256(claims, public)
     forged = [
@@ -106,17 +131,17 @@ def _hs256(claims: dict[str, Any], key: bytes) -> str:
     return f"{signed}.{part(hmac.new(key, signed.encode(), hashlib.sha256).digest())}"
 
 
-def test_the_issuer_is_checked_where_one_is_configured(issuer: TokenIssuer) -> None:
-    tokens = Tokens(load_keys(issuer.public_keys_folder), issuer="https://sso")
+def test_only_the_configured_issuer_is_accepted(issuer: TokenIssuer) -> None:
+    tokens = Tokens(issuer.public_keys_folder, "https://sso")
 
     assert tokens.identify(headers(issuer.token("u-1", iss="https://sso"))).user_id == "u-1"
-    for token in (issuer.token("u-1"), issuer.token("u-1", iss="https://other")):
+    for token in (issuer.token("u-1", parent="u-0"), issuer.token("u-1"), issuer.token("u-1", iss="https://other")):
         with pytest.raises(InvalidToken):
             tokens.identify(headers(token))
 
 
 def test_leeway(issuer: TokenIssuer) -> None:
-    tokens = Tokens(load_keys(issuer.public_keys_folder), leeway_seconds=60)
+    tokens = Tokens(issuer.public_keys_folder, ISSUER, leeway_seconds=60)
 
     assert tokens.identify(headers(issuer.token("u-1", life_seconds=-5))).user_id == "u-1"
 
@@ -145,3 +170,36 @@ def test_the_key_id_is_the_name_of_the_file(tmp_path: Path) -> None:
 def _pem(key: Any) -> bytes:
     encoded: bytes = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return encoded
+
+
+def test_keys_are_read_again_when_the_folder_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old, new = TokenIssuer(tmp_path / "old", "old"), TokenIssuer(tmp_path / "new", "new")
+    folder = old.public_keys_folder
+    tokens = Tokens(folder, ISSUER)
+
+    def holds(issuer: TokenIssuer) -> bool:
+        try:
+            tokens.identify(headers(issuer.token("u-1")))
+        except InvalidToken:
+            return False
+        return True
+
+    async def until(condition: Callable[[], bool]) -> None:
+        await asyncio.to_thread(wait_until, condition, "the keys are read", 10)
+
+    async def rotate() -> None:
+        watching = asyncio.create_task(tokens.watch(0.001))
+        assert (holds(old), holds(new)) == (True, False)
+        # A copy that is not complete: the old keys stay in use.
+        (folder / "new.pem").write_text("-----BEGIN PUBLIC KEY-----")
+        await until(lambda: "the old public keys stay in use" in caplog.text)
+        assert (holds(old), holds(new)) == (True, False)
+        (folder / "new.pem").write_bytes((new.public_keys_folder / "new").read_bytes())
+        await until(lambda: holds(new))
+        assert holds(old)
+        (folder / "old").unlink()
+        await until(lambda: not holds(old))
+        assert holds(new)
+        watching.cancel()
+
+    asyncio.run(rotate())
