@@ -8,8 +8,8 @@ REQUIREMENTS := requirements/dev.txt
 COMPILE := $(RUN) -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 # Where the code runs in the process of pytest. What runs in Flink's workers or in a process of its own is not measured.
-IN_PROCESS := tests/unit $(addprefix tests/integration/,activity_tables certificate_job http_client \
-	test_caches_redis.py test_cassandra.py test_replay.py test_reports.py test_schema.py test_services.py)
+IN_PROCESS := tests/unit $(addprefix tests/integration/,activity_tables certificate_job http_client reports \
+	test_caches_redis.py test_cassandra.py test_replay.py test_schema.py test_services.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit coverage check format bench chaos up down status lock setup

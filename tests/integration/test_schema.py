@@ -139,7 +139,7 @@ def test_replication_is_taken_for_a_fresh_keyspace_and_left_alone_on_an_old_one(
 def test_what_is_wrong_with_the_arguments_is_said(cassandra: World, tmp_path: Path) -> None:
     assert "not JSON" in apply(cassandra, "--replication", "{").stderr
     assert 'must be an object with "class"' in apply(cassandra, "--replication", "{}").stderr
-    assert "go together" in apply(cassandra, "--username", "somebody").stderr
+    assert "must be set together" in apply(cassandra, "--username", "somebody").stderr
     assert "needs ca_file" in apply(cassandra, "--tls").stderr
     missing = apply(cassandra, "--username", "somebody", "--password-file", str(tmp_path / "missing"))
     assert (missing.returncode, "No such file" in missing.stderr) == (1, True)
