@@ -43,7 +43,7 @@ format: setup ## format the code
 bench: setup ## measure events/s, CPU and latency on a real cluster, and compare with the plain driver
 	$(RUN) -m benchmarks
 
-chaos: setup ## kill, pause and rescale everything under load, then check every row and message (SEEDS="1 2 3")
+chaos: setup ## kill, pause and rescale everything under load, then compare rows and messages (SEEDS="1 2 3")
 	$(RUN) -m chaos $(if $(SEEDS),--seeds $(SEEDS))
 
 up: setup ## start the local servers and the Flink cluster in the background

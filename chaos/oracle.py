@@ -39,7 +39,7 @@ class Observed:
     """The rows and messages of one load. Unset columns are left out."""
 
     numbers: dict[tuple[str, ...], float] = field(default_factory=dict)
-    """Every number of every row. The key is the table, the key columns, and the name of the column or map entry."""
+    """The numbers that the oracle reads. The key is the table, the key columns, and the column or map entry."""
     audits: set[Sent] = field(default_factory=set)
     requests: set[Sent] = field(default_factory=set)
     certificates: set[Sent] = field(default_factory=set)
