@@ -19,13 +19,12 @@ from common.metrics import Metrics
 from common.servers.cassandra import Write
 from jobs.activity_aggregate_updater import rules
 from jobs.activity_aggregate_updater.events import ContentsCompleted
+from jobs.activity_aggregate_updater.progress import EnrolmentChange, EnrolmentRow
 from jobs.activity_aggregate_updater.relations import Relations, units_of
 from jobs.activity_aggregate_updater.rules import (
     Content,
     ContentCounts,
     Decision,
-    EnrolmentChange,
-    EnrolmentRow,
     Settings,
     Stored,
 )
@@ -50,7 +49,7 @@ class _Row:
     """The stored state of one enrolment. Needed while recording, because reads return no rows then."""
 
     contents: dict[str, Content] = field(default_factory=dict)
-    enrolment: EnrolmentRow = field(default_factory=lambda: EnrolmentRow(True, 0, None, None))
+    enrolment: EnrolmentRow = field(default_factory=lambda: EnrolmentRow(True, 0, None, None, None))
 
     def apply(self, decision: Decision) -> None:
         for write in decision.learner:
@@ -61,7 +60,7 @@ class _Row:
 
     def _changed(self, change: EnrolmentChange) -> EnrolmentRow:
         content_status = {**(self.enrolment.content_status or {}), **change.content_status}
-        return EnrolmentRow(True, change.status, change.completed_on_ms, content_status)
+        return EnrolmentRow(True, change.status, change.completed_on_ms, content_status, change.progress)
 
 
 class ActivityLoad(Load):

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from common.domain import topics
+from common.domain import messages, topics
 from local import generator
 from local.generator import Course
 
-ATTEMPTS, COMPLETIONS = topics.ASSESS, topics.BATCH_JOB_REQUEST
+ATTEMPTS, COMPLETIONS, SYNCS = topics.ASSESS, topics.BATCH_JOB_REQUEST, topics.ENROLMENT_SYNC_REQUEST
 FAILED_TOPIC = {ATTEMPTS: topics.ASSESS_FAILED, COMPLETIONS: topics.ACTIVITY_AGG_FAILED}
 
 LEARNERS = 60
@@ -76,8 +76,8 @@ class Load:
     def next_event(self) -> Event:
         """Generates the next event and adds it to the sums."""
         self._number += 1
-        kinds: list[Callable[[int], Event]] = [self._attempt, self._completion, self._repeat, self._bad]
-        (kind,) = self._source.choices(kinds, (45, 42, 8, 5))
+        kinds: list[Callable[[int], Event]] = [self._attempt, self._completion, self._sync, self._repeat, self._bad]
+        (kind,) = self._source.choices(kinds, (42, 39, 6, 8, 5))
         event = kind(_FIRST_TIME_MS + 1_000 * self._number)
         self.produced[event.user_id, event.time_ms] += 1
         return event
@@ -103,6 +103,15 @@ class Load:
             learner.completed_at = time_ms
         event = generator.completion(self.course, learner.user_id, contents, time_ms)
         return self._remember(Event(COMPLETIONS, learner.user_id, time_ms, generator.encode(event)))
+
+    def _sync(self, time_ms: int) -> Event:
+        """A sync changes nothing that the completions before it have not changed, so the sums stay as they are."""
+        learner = self._source.choice(self.learners)
+        course = self.course
+        request = messages.enrolment_sync(
+            SYNCS, user_id=learner.user_id, course_id=course.course_id, batch_id=course.batch_id, time_ms=time_ms
+        )
+        return self._remember(Event(SYNCS, learner.user_id, time_ms, request.value))
 
     def _repeat(self, time_ms: int) -> Event:
         return self._source.choice(self._recent) if self._recent else self._attempt(time_ms)

@@ -26,7 +26,7 @@ from local.tables import Tables
 from local.world import World
 
 ENVIRONMENT = "chaos"
-INPUTS = {name: config_class(name).input_topic for name in JOBS}
+INPUTS = {name: (config.input_topic, *config.more_input_topics) for name in JOBS for config in [config_class(name)]}
 EVENTS_PER_SECOND = 60
 QUIET_EVERY_SECONDS, QUIET_SECONDS = 10, 3
 QUIET_EVENTS_PER_SECOND = 1.5
@@ -203,14 +203,14 @@ def _prepare(cluster: Cluster, load: Load) -> None:
 def _wait_until_done(cluster: Cluster) -> None:
     """Waits until completed checkpoints cover all events. Raises LocalWorldError if the time runs out."""
     deadline = time.monotonic() + RECOVERY_TIMEOUT_SECONDS
-    for name, topic in INPUTS.items():
+    for name, topics_of_job in INPUTS.items():
         settings = {
             "bootstrap.servers": cluster.world.kafka.bootstrap_servers,
             "group.id": f"{ENVIRONMENT}-{name.replace('_', '-')}-group",
             "log_level": 0,
         }
         with closing(Consumer(settings)) as consumer:
-            while backlog := _lag(consumer, f"{ENVIRONMENT}.{topic}"):
+            while backlog := sum(_lag(consumer, f"{ENVIRONMENT}.{topic}") for topic in topics_of_job):
                 if time.monotonic() > deadline:
                     raise LocalWorldError(
                         f"{name} still has a backlog of {backlog} events after {RECOVERY_TIMEOUT_SECONDS:g} s"

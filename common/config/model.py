@@ -99,6 +99,7 @@ class TopicsConfig(AttemptTopicsConfig):
     """Full names of all topics of the jobs."""
 
     coursebatch_job_request: Topic | None = None
+    batch_enrolment_sync_request: Topic | None = None
     activity_agg_failed: Topic | None = None
     telemetry_raw: Topic | None = None
     issue_certificate_request: Topic | None = None
@@ -315,8 +316,11 @@ class JobConfig(Section):
     consumer_group: ClassVar[str]
     """Without the environment: ``assessment-aggregator-group``."""
     input_topic: ClassVar[str]
+    """Without the environment: ``telemetry.assess``. Failed events are replayed to it."""
+    more_input_topics: ClassVar[tuple[str, ...]] = ()
+    """Topics that the job reads beside ``input_topic``. The job tells their events apart by content, not by topic."""
     failed_topic: ClassVar[str]
-    """Without the environment, like ``input_topic``: ``telemetry.assess.failed``."""
+    """Without the environment: ``telemetry.assess.failed``."""
 
     kafka: JobKafkaConfig
     cassandra: CassandraConfig
@@ -335,6 +339,11 @@ class JobConfig(Section):
             if timeout_ms >= self.retry.patience_ms:
                 raise conflict(f"{key} must be less than retry.patience_ms", key, "retry.patience_ms")
         return self
+
+    @property
+    def input_topics(self) -> list[str]:
+        """The names in the cluster of all topics that the job reads: ``dev.telemetry.assess``."""
+        return [self.kafka.topic(topic) for topic in (self.input_topic, *self.more_input_topics)]
 
     @property
     def group_id(self) -> str:

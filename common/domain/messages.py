@@ -20,6 +20,7 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://sunbird.org/learner-aggregat
 _NAMESPACE_HASH = sha1(NAMESPACE.bytes, usedforsecurity=False)
 
 ISSUE_CERTIFICATE = "issue-certificate"
+SYNC_ENROLMENT = "user-enrolment-sync"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,31 @@ def certificate_request(
         "edata": edata,
     }
     return Message(topic, msgspec.json.encode(event))
+
+
+def enrolment_sync(topic: str, *, user_id: str, course_id: str, batch_id: str, time_ms: int) -> Message:
+    """The request to bring an enrolment in line with the stored contents (topic ``batch.enrolment.sync.request``).
+
+    It is what the learner's button "Sync progress now" sends. ``time_ms`` is the time of the request; it becomes the
+    time of completion if the sync completes the enrolment.
+    """
+    identity = deterministic_uuid(user_id, course_id, batch_id, SYNC_ENROLMENT, time_ms)
+    event = {
+        "eid": "BE_JOB_REQUEST",
+        "ets": time_ms,
+        "mid": f"LP.{time_ms}.{identity}",
+        "actor": {"id": "Course Batch Updater", "type": "System"},
+        "context": {"pdata": {"ver": "1.0", "id": "org.sunbird.platform"}},
+        "object": {"id": f"{batch_id}_{user_id}", "type": "CourseBatchEnrolment"},
+        "edata": {
+            "action": SYNC_ENROLMENT,
+            "iteration": 1,
+            "batchId": batch_id,
+            "userId": user_id,
+            "courseId": course_id,
+        },
+    }
+    return Message(topic, msgspec.json.encode(event), user_id.encode())
 
 
 def audit(

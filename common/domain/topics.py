@@ -8,6 +8,8 @@ ASSESS = "telemetry.assess"
 ASSESS_FAILED = "telemetry.assess.failed"
 BATCH_JOB_REQUEST = "coursebatch.job.request"
 """Contents that learners have finished."""
+ENROLMENT_SYNC_REQUEST = "batch.enrolment.sync.request"
+"""Requests to bring an enrolment in line with the contents that the learner has finished."""
 ACTIVITY_AGG_FAILED = "activity.agg.failed"
 TELEMETRY_RAW = "telemetry.raw"
 """AUDIT events."""
@@ -21,6 +23,7 @@ ALL = (
     ASSESS,
     ASSESS_FAILED,
     BATCH_JOB_REQUEST,
+    ENROLMENT_SYNC_REQUEST,
     ACTIVITY_AGG_FAILED,
     TELEMETRY_RAW,
     ISSUE_CERTIFICATE_REQUEST,

@@ -26,6 +26,6 @@ def submit(job_class: Callable[[Config], Job[Any, Any]], config_class: type[Conf
     start_check.check(config, job)
     environment = StreamExecutionEnvironment.get_execution_environment()
     start_check.check_patience(config, job.name, environment)
-    source = source_sink.source(config, config.kafka.topic(config.input_topic), job.user_id_path)
+    source = source_sink.source(config, config.input_topics, job.user_id_path)
     stage.build(environment, source, source_sink.sink(config), job)
     environment.execute(package_of(config_class).rpartition(".")[2].replace("_", "-"))

@@ -7,7 +7,8 @@ The rules, as ``docs/jobs.md`` states them, and where each one is:
 * U3 Counted already?: :func:`rules.decide`
 * U4 Status of a content: :func:`rules.decide`
 * U5 Counts of course and units: :func:`rules.decide`, :func:`rules.contents_to_locate`
-* U6 Enrolment: :func:`rules.decide`
+* U6 Enrolment: :class:`progress.Progress`
 * U7 Messages: :func:`rules.decide`
 * U8 Order of the writes: :class:`rules.Decision`
+* U9 Enrolment sync: :func:`rules.decide`, :func:`progress.Progress.sync`
 """

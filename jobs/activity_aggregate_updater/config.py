@@ -14,10 +14,11 @@ class SearchCacheConfig(CacheConfig):
 
 
 class ActivityAggregateUpdaterConfig(JobConfig):
-    """Finished contents in, completion counts and the progress of enrolments out."""
+    """Finished contents and requests to sync in, completion counts and the progress of enrolments out."""
 
     consumer_group: ClassVar[str] = "activity-aggregate-updater-group"
     input_topic: ClassVar[str] = topics.BATCH_JOB_REQUEST
+    more_input_topics: ClassVar[tuple[str, ...]] = (topics.ENROLMENT_SYNC_REQUEST,)
     failed_topic: ClassVar[str] = topics.ACTIVITY_AGG_FAILED
 
     module_aggs: bool = True

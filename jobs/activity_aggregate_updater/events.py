@@ -1,4 +1,8 @@
-"""The events that say which contents a learner has completed (topic ``coursebatch.job.request``). Pure."""
+"""The events of the activity aggregate updater. Pure.
+
+They say which contents a learner has completed (topic ``coursebatch.job.request``), or that the rows of an enrolment
+are to be brought in line with them (topic ``batch.enrolment.sync.request``). ``edata.action`` tells them apart.
+"""
 
 from typing import Any
 
@@ -7,11 +11,13 @@ import msgspec
 from common.domain import events
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import BadEvent, Skip, check_key_length, require_text, require_time_ms
+from common.domain.messages import SYNC_ENROLMENT
 
 JOB = "ActivityAggregateUpdater"
-ACTION = "batch-enrolment-update"
+COMPLETE_CONTENTS = "batch-enrolment-update"
+IN_PROGRESS = 1
 COMPLETED = 2
-"""``status`` of a content, and of an enrolment, that is completed."""
+"""``status`` of a content and of an enrolment."""
 
 
 class ContentsCompleted(msgspec.Struct, frozen=True, gc=False):
@@ -20,6 +26,21 @@ class ContentsCompleted(msgspec.Struct, frozen=True, gc=False):
     enrolment: EnrolmentKey
     content_ids: tuple[str, ...]
     time_ms: int
+
+
+class EnrolmentSync(msgspec.Struct, frozen=True, gc=False):
+    """A valid request of ``time_ms`` to bring an enrolment in line with the stored contents (rule U9)."""
+
+    enrolment: EnrolmentKey
+    time_ms: int
+
+    @property
+    def content_ids(self) -> tuple[str, ...]:
+        """None: the request names no contents."""
+        return ()
+
+
+LearnerEvent = ContentsCompleted | EnrolmentSync
 
 
 class _Edata(msgspec.Struct, rename="camel"):
@@ -40,19 +61,22 @@ class _Event(msgspec.Struct):
 _EVENT = msgspec.json.Decoder(_Event)
 
 
-def decode(value: bytes, timestamp_ms: int) -> ContentsCompleted | Skip:
-    """Decodes one Kafka value (rule U1). ``timestamp_ms`` is its Kafka timestamp, used if ``ets`` is missing.
+def decode(value: bytes, timestamp_ms: int) -> LearnerEvent | Skip:
+    """Decodes one Kafka value (rules U1 and U9). ``timestamp_ms`` is its Kafka timestamp, used if ``ets`` is missing.
 
     Skips ``other_action``, also for an event without an action, and ``no_completed_content`` if no entry of
     ``contents`` counts. An entry counts if it is an object with a non-blank text ``contentId`` and the number 2 as
     ``status``. Any other entry is ignored, whatever it is.
 
-    Raises BadEvent, with the path of the field, for a value that is not a JSON object, for a field of this action that
+    Raises BadEvent, with the path of the field, for a value that is not a JSON object, for a field of the action that
     is missing or has the wrong type, and ``too_large`` for ids that do not fit into the keys of the tables.
     """
     event = events.decode(_EVENT, value)
     edata = event.edata
-    if edata is None or not isinstance(edata.action, str) or edata.action.lower() != ACTION:
+    if edata is None or not isinstance(edata.action, str):
+        return Skip("other_action")
+    action = edata.action.lower()
+    if action not in (COMPLETE_CONTENTS, SYNC_ENROLMENT):
         return Skip("other_action")
     enrolment = EnrolmentKey(
         user_id=_text("edata.userId", edata.user_id),
@@ -60,6 +84,9 @@ def decode(value: bytes, timestamp_ms: int) -> ContentsCompleted | Skip:
         batch_id=_text("edata.batchId", edata.batch_id),
     )
     time_ms = _event_time(event.ets, timestamp_ms)
+    if action == SYNC_ENROLMENT:
+        _check_key_lengths(enrolment, ())
+        return EnrolmentSync(enrolment, time_ms)
     content_ids = _completed(edata.contents)
     if not content_ids:
         return Skip("no_completed_content")
@@ -103,6 +130,6 @@ def _completed_content(entry: object) -> str | None:
 
 def _check_key_lengths(enrolment: EnrolmentKey, content_ids: tuple[str, ...]) -> None:
     user_id, course_id, batch_id = enrolment
-    longest = max(content_ids, key=lambda content_id: len(content_id.encode()))
+    longest = max(content_ids, key=lambda content_id: len(content_id.encode()), default="")
     check_key_length("userId and courseId", user_id, course_id)
     check_key_length("courseId, batchId and contentId", course_id, batch_id, longest)

@@ -14,15 +14,15 @@ from common.servers.http import ApiClient
 from common.servers.redis import RedisClient
 from jobs.activity_aggregate_updater import events, rules
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
-from jobs.activity_aggregate_updater.events import JOB, ContentsCompleted
+from jobs.activity_aggregate_updater.events import JOB, LearnerEvent
 from jobs.activity_aggregate_updater.relation_cache import RelationCache
 from jobs.activity_aggregate_updater.relations import LeafNodes
 from jobs.activity_aggregate_updater.rules import Decision, Effect, Settings
 from jobs.activity_aggregate_updater.store import Store
 
 
-class ActivityAggregateUpdater(Job[ContentsCompleted, EnrolmentKey]):
-    """Completed contents in; counts of contents, units and courses, and completed enrolments out."""
+class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
+    """Completed contents and syncs in; counts of contents, units and courses, and completed enrolments out."""
 
     name = JOB
     user_id_path = ("edata", "userId")
@@ -57,11 +57,11 @@ class ActivityAggregateUpdater(Job[ContentsCompleted, EnrolmentKey]):
         for resource in (self._cassandra, self._redis, self._search_api):
             await resource.close()
 
-    def group_of(self, event: ContentsCompleted) -> EnrolmentKey:
+    def group_of(self, event: LearnerEvent) -> EnrolmentKey:
         return event.enrolment
 
     async def apply(
-        self, events_by_enrolment: Mapping[EnrolmentKey, Sequence[ContentsCompleted]]
+        self, events_by_enrolment: Mapping[EnrolmentKey, Sequence[LearnerEvent]]
     ) -> Mapping[EnrolmentKey, Sequence[Outcome]]:
         """Decides per enrolment, writes all decisions together, and gives each event its part of them."""
         decisions = await self._decide(events_by_enrolment)
@@ -72,7 +72,7 @@ class ActivityAggregateUpdater(Job[ContentsCompleted, EnrolmentKey]):
         }
 
     async def _decide(
-        self, events_by_enrolment: Mapping[EnrolmentKey, Sequence[ContentsCompleted]]
+        self, events_by_enrolment: Mapping[EnrolmentKey, Sequence[LearnerEvent]]
     ) -> dict[EnrolmentKey, Decision | Refused]:
         """The decision about each enrolment, or why all its events are refused: its course or units cannot be used."""
         courses = await self._relations.courses(chain.from_iterable(events_by_enrolment.values()))
@@ -101,7 +101,7 @@ class ActivityAggregateUpdater(Job[ContentsCompleted, EnrolmentKey]):
         self.require_fresh(read_at)
         return decisions
 
-    def _outcomes(self, events: Sequence[ContentsCompleted], decision: Decision | Refused) -> Sequence[Outcome]:
+    def _outcomes(self, events: Sequence[LearnerEvent], decision: Decision | Refused) -> Sequence[Outcome]:
         if isinstance(decision, Refused):
             return [(decision,)] * len(events)
         for result in decision.results:

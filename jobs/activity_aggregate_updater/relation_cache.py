@@ -14,7 +14,7 @@ from common.servers.concurrency import gather_all
 from common.servers.http import ApiClient
 from common.servers.redis import RedisClient
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
-from jobs.activity_aggregate_updater.events import ContentsCompleted
+from jobs.activity_aggregate_updater.events import LearnerEvent
 from jobs.activity_aggregate_updater.relations import (
     CourseStatus,
     LeafNodes,
@@ -46,7 +46,7 @@ class RelationCache:
         self._ancestors = TimedCache[Node, frozenset[str] | Refused]("ancestors", config.relation_cache, metrics)
         self._statuses = TimedCache[str, CourseStatus | Refused]("course_status", config.search_cache, metrics)
 
-    async def courses(self, events: Iterable[ContentsCompleted]) -> dict[str, LeafNodes | Refused]:
+    async def courses(self, events: Iterable[LearnerEvent]) -> dict[str, LeafNodes | Refused]:
         """Rule U2: the leaf nodes of each event's course, or why the events of that course are refused."""
         contents = defaultdict[Node, set[str]](set)
         for event in events:

@@ -1,4 +1,4 @@
-"""The rules of the activity aggregate updater: what completions change, and which messages they send. Pure.
+"""The rules of the activity aggregate updater: what completions and syncs change, and what they send. Pure.
 
 A decision is about one enrolment and the events that arrived for it, applied one by one in order. Its result is the
 same as that of one decision per event, so it does not matter where a batch ends.
@@ -14,7 +14,7 @@ the same, and every message is sent at least once, for three reasons:
 The numbers of rules are those of ``docs/jobs.md``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -22,10 +22,9 @@ import msgspec
 from common.domain import messages
 from common.domain.enrolments import EnrolmentKey
 from common.domain.messages import Message
-from jobs.activity_aggregate_updater.events import COMPLETED, JOB, ContentsCompleted
+from jobs.activity_aggregate_updater.events import COMPLETED, IN_PROGRESS, JOB, EnrolmentSync, LearnerEvent
+from jobs.activity_aggregate_updater.progress import EnrolmentChange, EnrolmentRow, Progress
 from jobs.activity_aggregate_updater.relations import Relations, units_of
-
-IN_PROGRESS = 1
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -52,20 +51,6 @@ class Content(msgspec.Struct, frozen=True, gc=False):
     completed_time_us: int | None = None
 
 
-class EnrolmentRow(msgspec.Struct, frozen=True):
-    """A row of ``user_enrolments``; None stands for an unset column."""
-
-    active: bool | None
-    status: int | None
-    completed_on_ms: int | None
-    content_status: Mapping[str, int] | None
-
-    @property
-    def is_phantom(self) -> bool:
-        """Whether the learner is not enrolled: the content state update writes its last-read columns in any case."""
-        return self.active is None and self.status is None
-
-
 class Stored(msgspec.Struct, frozen=True):
     """The stored rows of one enrolment: all its contents, and its row of ``user_enrolments`` if there is one.
 
@@ -83,18 +68,6 @@ class CompletedCount(msgspec.Struct, frozen=True):
 
     activity_id: str
     value: float
-
-
-class EnrolmentChange(msgspec.Struct, frozen=True):
-    """Sets these columns of ``user_enrolments``, and ``datetime`` to the time of the write.
-
-    ``content_status`` is added to the map. ``completedon`` is set only if ``completed_on_ms`` is not None.
-    """
-
-    status: int
-    progress: int
-    content_status: Mapping[str, int]
-    completed_on_ms: int | None = None
 
 
 class ContentCounts(msgspec.Struct, frozen=True):
@@ -122,15 +95,16 @@ class ContentCounts(msgspec.Struct, frozen=True):
 
 
 class Effect(StrEnum):
-    """What one content of an event did, as the metrics name it."""
+    """What one content of an event did, or a sync, as the metrics name it."""
 
     WRITTEN = "written"
     REPLAYED = "replayed"
     DUPLICATE = "duplicate"
+    SYNCED = "synced"
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What one event did. The effects are in the order of the event's contents."""
+    """What one event did. The effects are in the order of the event's contents; a sync has one."""
 
     effects: tuple[Effect, ...]
     messages: tuple[Message, ...]
@@ -160,27 +134,30 @@ class Decision(msgspec.Struct, frozen=True):
     results: tuple[Result, ...]
 
 
-def contents_to_locate(stored: Stored, events: Sequence[ContentsCompleted], settings: Settings) -> set[str]:
+def contents_to_locate(stored: Stored, events: Sequence[LearnerEvent], settings: Settings) -> set[str]:
     """The contents whose ancestors :func:`decide` needs, and possibly some more."""
     if not settings.module_aggs:
         return set()
     contents = {content_id for event in events for content_id in event.content_ids}
-    return contents if stored.is_known else contents.union(content.content_id for content in stored.contents)
+    if stored.is_known and not any(isinstance(event, EnrolmentSync) for event in events):
+        return contents
+    return contents.union(content.content_id for content in stored.contents)
 
 
 def decide(
     enrolment: EnrolmentKey,
-    events: Sequence[ContentsCompleted],
+    events: Sequence[LearnerEvent],
     stored: Stored,
     relations: Relations,
     settings: Settings,
 ) -> Decision:
-    """Rules U3 to U8: applies the events of one enrolment to its stored rows, in the order they arrived."""
+    """Rules U3 to U9: applies the events of one enrolment to its stored rows, in the order they arrived."""
     contents = {content.content_id: content for content in stored.contents}
     statuses = {content.content_id: _status(content) for content in stored.contents}
     completed = {content_id for content_id, status in statuses.items() if status >= COMPLETED}
-    learner = _Learner(stored.enrolment)
+    progress = Progress(stored.enrolment)
     counted: dict[str, ContentCounts] = {}
+    is_synced = False
     results = []
     for event in events:
         effects = []
@@ -198,20 +175,26 @@ def decide(
                 statuses[content_id] = _status(content)
                 completed.add(content_id)
             to_send += _content_audits(event, content, settings)
+        if isinstance(event, EnrolmentSync):
+            effects.append(Effect.SYNCED)
+            if contents:
+                is_synced = True
+                progress.sync(event.time_ms, relations.required, completed, statuses)
         if Effect.WRITTEN in effects:
-            learner.advance(event.time_ms, relations.required, completed, statuses)
-        if learner.was_completed_at(event.time_ms):
+            progress.advance(event.time_ms, relations.required, completed, statuses)
+        if progress.was_completed_at(event.time_ms):
             to_send += _completion_messages(event, settings)
         results.append(Result(tuple(effects), tuple(to_send)))
-    if not counted:
+    if not counted and not is_synced:
         return Decision((), (), tuple(results))
 
     course = CompletedCount(enrolment.course_id, float(len(relations.required & completed)))
     units: tuple[CompletedCount, ...] = ()
     if settings.module_aggs:
-        units = _unit_counts(enrolment, counted if stored.is_known else contents, relations, completed)
+        are_all_due = is_synced or not stored.is_known
+        units = _unit_counts(enrolment, contents if are_all_due else counted, relations, completed)
     aggregates = ((*units, course),) if stored.is_known else (units, (course,))
-    return Decision(aggregates, (*learner.change(), *counted.values()), tuple(results))
+    return Decision(aggregates, (*progress.change(), *counted.values()), tuple(results))
 
 
 def _status(content: Content) -> int:
@@ -274,42 +257,7 @@ def _unit_counts(
     )
 
 
-class _Learner:
-    """Rule U6: the row of ``user_enrolments`` while events are applied to it. Without a row nothing changes."""
-
-    def __init__(self, row: EnrolmentRow | None) -> None:
-        self._row = None if row is None or row.is_phantom else row
-        self._status = row.status if row else None
-        self._completed_on_ms = row.completed_on_ms if row else None
-        self._progress: int | None = None
-        self._statuses: dict[str, int] = {}
-
-    def advance(self, time_ms: int, required: frozenset[str], completed: set[str], statuses: Mapping[str, int]) -> None:
-        """Applies an event with new completions, which ``completed`` and ``statuses`` hold already."""
-        if self._row is None or self._status == COMPLETED:
-            return
-        self._progress = len(required & completed)
-        self._statuses = dict(statuses)
-        if required <= completed:
-            self._status, self._completed_on_ms = COMPLETED, time_ms
-        else:
-            self._status = IN_PROGRESS
-
-    def was_completed_at(self, time_ms: int) -> bool:
-        """Whether the event of this time completed the course, now or earlier."""
-        return self._row is not None and self._status == COMPLETED and self._completed_on_ms == time_ms
-
-    def change(self) -> tuple[EnrolmentChange, ...]:
-        """What has to be written, if anything. Of the contents' statuses: those that the row lacks or has lower."""
-        if self._row is None or self._status is None or self._progress is None:
-            return ()
-        known = self._row.content_status or {}
-        content_status = {key: status for key, status in self._statuses.items() if status > known.get(key, -1)}
-        completed_on_ms = self._completed_on_ms if self._status == COMPLETED else None
-        return (EnrolmentChange(self._status, self._progress, content_status, completed_on_ms),)
-
-
-def _content_audits(event: ContentsCompleted, content: Content, settings: Settings) -> list[Message]:
+def _content_audits(event: LearnerEvent, content: Content, settings: Settings) -> list[Message]:
     """Rule U7: the AUDIT events of a first view and a first completion, if this event was the first one."""
     audits = []
     if content.view_count == 1:
@@ -319,7 +267,7 @@ def _content_audits(event: ContentsCompleted, content: Content, settings: Settin
     return audits
 
 
-def _completion_messages(event: ContentsCompleted, settings: Settings) -> tuple[Message, ...]:
+def _completion_messages(event: LearnerEvent, settings: Settings) -> tuple[Message, ...]:
     request = messages.certificate_request(
         settings.certificate_topic,
         JOB,
@@ -332,7 +280,7 @@ def _completion_messages(event: ContentsCompleted, settings: Settings) -> tuple[
 
 
 def _audit(
-    event: ContentsCompleted, action: str, props: Sequence[str], settings: Settings, content_id: str | None = None
+    event: LearnerEvent, action: str, props: Sequence[str], settings: Settings, content_id: str | None = None
 ) -> Message:
     return messages.audit(
         settings.audit_topic,

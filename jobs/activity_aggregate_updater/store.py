@@ -12,13 +12,12 @@ from common.domain.events import to_datetime, to_time_ms
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, Row, Write
 from common.servers.concurrency import gather_all
+from jobs.activity_aggregate_updater.progress import EnrolmentChange, EnrolmentRow
 from jobs.activity_aggregate_updater.rules import (
     CompletedCount,
     Content,
     ContentCounts,
     Decision,
-    EnrolmentChange,
-    EnrolmentRow,
     Stored,
 )
 
@@ -60,7 +59,7 @@ class Store:
             f"FROM {contents} WHERE {of_enrolment}"
         )
         self._read_enrolment = await prepare(
-            f"SELECT active, status, completedon, contentstatus FROM {enrolments} WHERE {of_enrolment}"
+            f"SELECT active, status, completedon, contentstatus, progress FROM {enrolments} WHERE {of_enrolment}"
         )
         self._read_aggregates = await prepare(f"SELECT aggregates FROM {aggregates} WHERE {of_aggregates}")
         self._add_completed_count = await prepare(
@@ -167,8 +166,9 @@ def _row_of(enrolment: EnrolmentKey, activity_id: str) -> tuple[str, str, str, s
 
 
 def _to_enrolment(row: Row) -> EnrolmentRow:
-    active, status, completed_on, content_status = row
-    return EnrolmentRow(active, status, None if completed_on is None else to_time_ms(completed_on), content_status)
+    active, status, completed_on, content_status, progress = row
+    completed_on_ms = None if completed_on is None else to_time_ms(completed_on)
+    return EnrolmentRow(active, status, completed_on_ms, content_status, progress)
 
 
 def _batches(rows: Iterable[Batch]) -> Iterator[Batch]:

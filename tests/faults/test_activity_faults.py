@@ -22,6 +22,7 @@ from tests.support.job_topics import JobTopics
 from tests.support.waiting import wait_until
 
 INPUT, FAILED = topics.BATCH_JOB_REQUEST, topics.ACTIVITY_AGG_FAILED
+SYNCS = topics.ENROLMENT_SYNC_REQUEST
 AUDITS, REQUESTS = topics.TELEMETRY_RAW, topics.ISSUE_CERTIFICATE_REQUEST
 T0 = 1_715_657_560_000
 LEARNERS, EVENTS_OF_EACH = 60, 16
@@ -74,7 +75,7 @@ def load() -> tuple[list[Learner], list[bytes]]:
 
 @pytest.fixture
 def own(world: World) -> Iterator[JobTopics]:
-    with closing(JobTopics(world, [INPUT, FAILED, AUDITS, REQUESTS])) as own:
+    with closing(JobTopics(world, [INPUT, SYNCS, FAILED, AUDITS, REQUESTS])) as own:
         yield own
 
 

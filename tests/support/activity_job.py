@@ -2,11 +2,12 @@
 
 import json
 import uuid
+from itertools import groupby
 
 from confluent_kafka import Message
 
 from common.domain import topics
-from jobs.activity_aggregate_updater.events import ContentsCompleted
+from jobs.activity_aggregate_updater.events import EnrolmentSync, LearnerEvent
 from local.http_services import HttpServices
 from local.servers import Redis
 from tests.support.activity_learner import Learner
@@ -15,6 +16,7 @@ from tests.support.job_topics import JobTopics
 from tests.support.strategies import JsonObject
 
 INPUT, FAILED = topics.BATCH_JOB_REQUEST, topics.ACTIVITY_AGG_FAILED
+SYNCS = topics.ENROLMENT_SYNC_REQUEST
 AUDITS, REQUESTS = topics.TELEMETRY_RAW, topics.ISSUE_CERTIFICATE_REQUEST
 
 
@@ -27,10 +29,10 @@ class Job:
         self.redis = redis
         self.services = services
 
-    def send(self, *events: ContentsCompleted | bytes) -> None:
-        """In this order."""
-        values = [value(event) if isinstance(event, ContentsCompleted) else event for event in events]
-        self.topics.produce(INPUT, values)
+    def send(self, *events: LearnerEvent | bytes) -> None:
+        """In this order. Bytes go to the topic of completions."""
+        for topic, group in groupby(events, lambda event: SYNCS if isinstance(event, EnrolmentSync) else INPUT):
+            self.topics.produce(topic, [event if isinstance(event, bytes) else value(event) for event in group])
 
     def messages(self, name: str, text: str, count: int) -> list[Message]:
         """What has `text` in it on a topic, as soon as there are `count`."""

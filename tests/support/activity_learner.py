@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from common.domain.aggregates import COMPLETED_COUNT
 from common.domain.enrolments import EnrolmentKey
-from jobs.activity_aggregate_updater.events import ContentsCompleted
+from jobs.activity_aggregate_updater.events import ContentsCompleted, EnrolmentSync
 from tests.support.activity_model import ASHA, T0, RelationCache, Tables, completed
 from tests.support.activity_servers import Ids, Servers
 from tests.support.waiting import wait_until
@@ -30,6 +30,9 @@ class Learner:
 
     def completed(self, *content_ids: str, at: int = T0) -> ContentsCompleted:
         return completed(*content_ids, at=at, by=self.enrolment)
+
+    def sync(self, at: int = T0) -> EnrolmentSync:
+        return EnrolmentSync(self.enrolment, at)
 
     def completed_count(self, activity_id: str) -> float | None:
         """Of the course or a unit; None if nothing was counted."""

@@ -9,14 +9,13 @@ from typing import Any
 from common.domain.enrolments import EnrolmentKey
 from common.domain.messages import Message
 from common.domain.relations import ancestors_key, leaf_nodes_key, optional_nodes_key
-from jobs.activity_aggregate_updater.events import ContentsCompleted
+from jobs.activity_aggregate_updater.events import ContentsCompleted, EnrolmentSync, LearnerEvent
+from jobs.activity_aggregate_updater.progress import EnrolmentChange, EnrolmentRow
 from jobs.activity_aggregate_updater.relations import Relations, leaf_nodes, units_of
 from jobs.activity_aggregate_updater.rules import (
     CompletedCount,
     Content,
     ContentCounts,
-    EnrolmentChange,
-    EnrolmentRow,
     Result,
     Settings,
     Stored,
@@ -39,6 +38,10 @@ T0 = 1_715_657_560_123
 
 def completed(*content_ids: str, at: int = T0, by: EnrolmentKey = ASHA) -> ContentsCompleted:
     return ContentsCompleted(by, content_ids, at)
+
+
+def sync(at: int = T0, by: EnrolmentKey = ASHA) -> EnrolmentSync:
+    return EnrolmentSync(by, at)
 
 
 @dataclass
@@ -140,8 +143,9 @@ class Tables:
         if not row:
             return None
         entries = {column[1]: value for column, value in row.items() if column[0] == "contentstatus"}
-        active, status, completed_on = (row.get((column,)) for column in ("active", "status", "completedon"))
-        return EnrolmentRow(active, status, completed_on, entries or None)
+        columns = ("active", "status", "completedon", "progress")
+        active, status, completed_on, progress = (row.get((column,)) for column in columns)
+        return EnrolmentRow(active, status, completed_on, entries or None, progress)
 
     def write(self, enrolment: EnrolmentKey, write: CompletedCount | EnrolmentChange | ContentCounts) -> None:
         if isinstance(write, CompletedCount):
@@ -198,7 +202,7 @@ class Updater:
         self.applied = 0
         """Events of whole batches: behind them the process may take a checkpoint."""
 
-    def run(self, events: Sequence[ContentsCompleted], batch_sizes: Iterable[int] = ()) -> list[Result]:
+    def run(self, events: Sequence[LearnerEvent], batch_sizes: Iterable[int] = ()) -> list[Result]:
         """Applies the events in batches of these sizes, then one by one, and gives the result of each event."""
         results: list[Result] = []
         for batch in batches(events, batch_sizes):
@@ -206,7 +210,7 @@ class Updater:
             self.applied += len(batch)
         return results
 
-    def _apply(self, batch: Sequence[ContentsCompleted]) -> list[Result]:
+    def _apply(self, batch: Sequence[LearnerEvent]) -> list[Result]:
         groups: dict[EnrolmentKey, list[int]] = {}
         for index, event in enumerate(batch):
             groups.setdefault(event.enrolment, []).append(index)
@@ -234,7 +238,7 @@ class Updater:
             self.effects -= 1
 
 
-def batches(events: Sequence[ContentsCompleted], sizes: Iterable[int]) -> Iterator[Sequence[ContentsCompleted]]:
+def batches(events: Sequence[LearnerEvent], sizes: Iterable[int]) -> Iterator[Sequence[LearnerEvent]]:
     position = 0
     remaining = iter(sizes)
     while position < len(events):

@@ -5,13 +5,13 @@ from typing import Any
 
 from common.domain.enrolments import EnrolmentKey
 from common.domain.messages import Message
-from jobs.activity_aggregate_updater.events import ContentsCompleted
+from jobs.activity_aggregate_updater.events import LearnerEvent
+from jobs.activity_aggregate_updater.progress import EnrolmentChange
 from jobs.activity_aggregate_updater.rules import (
     Content,
     ContentCounts,
     Decision,
     Effect,
-    EnrolmentChange,
     contents_to_locate,
     decide,
 )
@@ -43,12 +43,12 @@ class World:
             self.tables.put_content(by, content)
         return self
 
-    def decide(self, *events: ContentsCompleted) -> Decision:
+    def decide(self, *events: LearnerEvent) -> Decision:
         stored = self.tables.stored(events[0].enrolment)
         relations = self.cache.relations(contents_to_locate(stored, events, self.settings))
         return decide(events[0].enrolment, events, stored, relations, self.settings)
 
-    def apply(self, *events: ContentsCompleted) -> list[Message]:
+    def apply(self, *events: LearnerEvent) -> list[Message]:
         """Applies the events as one batch and returns what was sent."""
         updater = Updater(self.tables, self.cache, self.settings)
         updater.run(events, [len(events)])

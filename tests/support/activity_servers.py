@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from unittest.mock import patch
 
+import msgspec
 import redis
 from cassandra.cluster import Session
 
@@ -20,19 +21,21 @@ from common.config.model import CassandraConfig
 from common.domain.aggregates import ACTIVITY_TYPE, COMPLETED_COUNT, context_id
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import Refused, to_time_ms
-from common.domain.messages import Message
+from common.domain.messages import Message, enrolment_sync
 from common.flink.job import Outcome
 from common.metrics import Key, Metrics
 from common.servers.cassandra import Cassandra, Write
 from jobs.activity_aggregate_updater import job as job_module
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
-from jobs.activity_aggregate_updater.events import ContentsCompleted
+from jobs.activity_aggregate_updater.events import ContentsCompleted, EnrolmentSync, LearnerEvent
 from jobs.activity_aggregate_updater.job import ActivityAggregateUpdater
 from jobs.activity_aggregate_updater.rules import Settings
 from local import generator
 from local.servers import Redis
 from local.world import World
 from tests.support.activity_model import DAY, LEARNERS, T0, Killed, RelationCache, Tables, Updater, batches, completed
+
+AnyEvent = TypeVar("AnyEvent", ContentsCompleted, EnrolmentSync)
 
 CONSUMPTION, ENROLMENTS, AGGREGATES = "consumption", "enrolments", "aggregates"
 SETTINGS = Settings(audit_topic="dev.telemetry.raw", certificate_topic="dev.issue.certificate.request")
@@ -53,8 +56,8 @@ class Ids:
     def enrolment(self, enrolment: EnrolmentKey) -> EnrolmentKey:
         return EnrolmentKey(*(f"{self.prefix}-{part}" for part in enrolment))
 
-    def event(self, event: ContentsCompleted) -> ContentsCompleted:
-        return ContentsCompleted(self.enrolment(event.enrolment), event.content_ids, event.time_ms)
+    def event(self, event: AnyEvent) -> AnyEvent:
+        return msgspec.structs.replace(event, enrolment=self.enrolment(event.enrolment))
 
     def course(self, course: RelationCache) -> RelationCache:
         units = {f"{self.prefix}-{unit}": contents for unit, contents in course.units.items()}
@@ -69,9 +72,11 @@ class Ids:
         return renamed
 
 
-def value(event: ContentsCompleted) -> bytes:
+def value(event: LearnerEvent) -> bytes:
     """The event as the Course Service sends it."""
     user_id, course_id, batch_id = event.enrolment
+    if isinstance(event, EnrolmentSync):
+        return enrolment_sync("", user_id=user_id, course_id=course_id, batch_id=batch_id, time_ms=event.time_ms).value
     course = generator.Course(course_id, batch_id, ())
     return generator.encode(generator.completion(course, user_id, event.content_ids, event.time_ms))
 
@@ -285,11 +290,11 @@ class Running:
         """To Cassandra, so far; a batch is one."""
         return self._cassandra.requests
 
-    async def apply(self, *events: ContentsCompleted) -> list[list[Message | Refused]]:
+    async def apply(self, *events: LearnerEvent) -> list[list[Message | Refused]]:
         """What becomes of each event of one batch."""
         return list(map(list, await self._job.apply_batch(events)))
 
-    async def run(self, events: Sequence[ContentsCompleted], sizes: Iterable[int] = ()) -> list[list[Message]]:
+    async def run(self, events: Sequence[LearnerEvent], sizes: Iterable[int] = ()) -> list[list[Message]]:
         """The messages of each event, in batches of these sizes and then one by one; none may be refused."""
         sent = []
         for batch in batches(events, sizes):

@@ -86,7 +86,7 @@ def main(gate: str) -> None:
     options.set_string("python.fn-execution.bundle.time", "600000")
     options.set_string("execution.buffer-timeout.interval", "1 s")
     environment = StreamExecutionEnvironment.get_execution_environment(options)
-    source = source_sink.source(config, f"{config.kafka.env}.{INPUT}", Gated.user_id_path)
+    source = source_sink.source(config, [f"{config.kafka.env}.{INPUT}"], Gated.user_id_path)
     job = Gated(Path(gate), f"{config.kafka.env}.failed", f"{config.kafka.env}.{OUTPUT}")
     stage.build(environment, source, source_sink.sink(config), job)
     environment.execute("gated")

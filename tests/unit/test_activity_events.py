@@ -7,7 +7,7 @@ import pytest
 
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import MAX_KEY_BYTES, BadEvent, Skip
-from jobs.activity_aggregate_updater.events import ContentsCompleted, decode
+from jobs.activity_aggregate_updater.events import ContentsCompleted, LearnerEvent, decode
 
 KAFKA_TIME = 1_715_657_599_999
 
@@ -40,7 +40,7 @@ def without(*path: str) -> dict[str, Any]:
     return made
 
 
-def decoded(value: Any) -> ContentsCompleted | Skip:
+def decoded(value: Any) -> LearnerEvent | Skip:
     return decode(value if isinstance(value, bytes) else json.dumps(value).encode(), KAFKA_TIME)
 
 
@@ -62,7 +62,7 @@ def test_the_action_counts_in_any_case(action: str) -> None:
     assert isinstance(decoded(event(action=action)), ContentsCompleted)
 
 
-@pytest.mark.parametrize("action", ["user-enrolment-sync", "batch-enrolment-update ", "issue-certificate"])
+@pytest.mark.parametrize("action", ["user-enrolment-sync ", "batch-enrolment-update ", "issue-certificate"])
 def test_another_action_is_skipped(action: str) -> None:
     assert decoded(event(action=action)) == Skip("other_action")
 
@@ -74,8 +74,8 @@ def test_an_event_without_an_action_is_not_for_this_job(edata: object) -> None:
 
 
 def test_another_action_may_hold_anything_else() -> None:
-    sync = {"edata": {"action": "user-enrolment-sync", "userId": 7, "contents": "none"}, "ets": "yesterday"}
-    assert decoded(sync) == Skip("other_action")
+    other = {"edata": {"action": "user-enrolment-sync-2", "userId": 7, "contents": "none"}, "ets": "yesterday"}
+    assert decoded(other) == Skip("other_action")
 
 
 @pytest.mark.parametrize("status", [2, 2.0])

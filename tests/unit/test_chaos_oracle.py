@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from chaos import oracle
-from chaos.load import FAILED_TOPIC, Load
+from chaos.load import ATTEMPTS, COMPLETIONS, FAILED_TOPIC, SYNCS, Load
 from chaos.oracle import Kind, Observed, Sent, compare
 
 EVENTS = 3_000
@@ -47,6 +47,7 @@ def test_the_load_has_everything(load: Load) -> None:
     assert 0 < certified < sum(learner.completed_at is not None for learner in load.learners) < len(load.learners)
     assert max(load.produced.values()) > 1
     assert all(load.failed.values())
+    assert {event.topic for event in load._recent} == {ATTEMPTS, COMPLETIONS, SYNCS}
     assert load.failed.keys() == set(FAILED_TOPIC.values())
 
 

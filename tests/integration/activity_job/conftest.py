@@ -15,6 +15,7 @@ from tests.support.activity_job import (
     FAILED,
     INPUT,
     REQUESTS,
+    SYNCS,
     Job,
 )
 from tests.support.activity_learner import Learner
@@ -30,7 +31,7 @@ def running_job(
     """With a Redis of its own, which is killed now and then."""
     redis = Redis(load_config({}).isolated(tmp_path_factory.mktemp("redis")))
     redis.start()
-    topics = JobTopics(world, [INPUT, FAILED, AUDITS, REQUESTS])
+    topics = JobTopics(world, [INPUT, SYNCS, FAILED, AUDITS, REQUESTS])
     folder = tmp_path_factory.mktemp("activity")
     with HttpServices() as services, closing(topics):
         variables = {

@@ -3,11 +3,11 @@
 import pytest
 
 from common.domain.relations import leaf_nodes_key
+from jobs.activity_aggregate_updater.progress import EnrolmentChange
 from jobs.activity_aggregate_updater.rules import (
     CompletedCount,
     Content,
     ContentCounts,
-    EnrolmentChange,
     Settings,
     Stored,
     contents_to_locate,
