@@ -1,7 +1,7 @@
 """A client for Flink's REST API: the state of a cluster and its jobs, and commands to cancel and stop them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,6 +123,22 @@ class FlinkClient:
         """Cancels the job without a savepoint and waits until it is CANCELED."""
         self.start_to_cancel(job)
         self.wait_until(job, "CANCELED")
+
+    def cancel_all(self, jobs: Iterable[str]) -> None:
+        """Cancels those of the jobs that the cluster knows and that have not ended, and waits until they are CANCELED.
+
+        If that fails for one job, the others are cancelled nevertheless. Raises the first error then.
+        """
+        statuses = self.jobs()
+        errors: list[Exception] = []
+        for job in jobs:
+            if statuses.get(job, "FINISHED") not in TERMINAL:
+                try:
+                    self.cancel(job)
+                except (LocalWorldError, httpx.HTTPError) as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
 
     def start_to_cancel(self, job: str) -> None:
         """Tells Flink to end the job without a savepoint and returns at once."""

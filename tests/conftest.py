@@ -17,7 +17,6 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from local.config import Config, load_config
 from local.flink import FlinkCluster
-from local.flink_client import TERMINAL
 from local.process import start_ended
 from local.world import CASSANDRA, FLINK, KAFKA, REDIS, World
 from tests.support.assessment import Learner, Tables
@@ -70,9 +69,7 @@ def flink_cluster(running_flink_cluster: FlinkCluster) -> Iterator[FlinkCluster]
     # The tests that follow are not to fail of it, too.
     ended = start_ended(running_flink_cluster.servers)
     client = running_flink_cluster.client
-    for job, status in client.jobs().items():
-        if status not in TERMINAL:
-            client.cancel(job)
+    client.cancel_all(client.jobs())
     assert not ended, "\n".join(
         f"{server.name} ended by itself: {line}"
         for server in ended
