@@ -11,8 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import redis
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
-from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
+from cassandra.cluster import Session
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from local.config import Config, load_config
@@ -20,6 +19,7 @@ from local.flink import FlinkCluster
 from local.process import start_ended
 from local.world import CASSANDRA, FLINK, KAFKA, REDIS, World
 from tests.support.assessment import Learner, Tables
+from tests.support.cassandra_session import connect
 from tests.support.waiting import wait_until
 
 # Both checks measure the wall clock: they fail on a busy machine, and without a `.hypothesis` folder, where the first
@@ -81,15 +81,8 @@ def flink_cluster(running_flink_cluster: FlinkCluster) -> Iterator[FlinkCluster]
 @pytest.fixture(scope="session")
 def cassandra_session(world: World) -> Iterator[Session]:
     """The other driver: what the jobs wrote is read back with code that they do not use."""
-    profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), request_timeout=30)
-    with Cluster(
-        world.cassandra.contact_points,
-        port=world.cassandra.port,
-        protocol_version=5,
-        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        reconnection_policy=ConstantReconnectionPolicy(0.2, None),
-    ) as cluster:
-        yield cluster.connect("sunbird_courses")
+    with connect(world.cassandra) as session:
+        yield session
 
 
 @pytest.fixture(scope="session")

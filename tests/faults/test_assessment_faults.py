@@ -11,8 +11,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import pytest
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
-from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
 
 from local.errors import LocalWorldError
 from local.expected import content_aggregates
@@ -20,6 +18,7 @@ from local.flink import FREQUENT_CHECKPOINTS
 from local.flink_client import FlinkClient
 from local.world import World
 from tests.support.assessment import FAILED, REQUESTS, Assessment, Learner, Tables
+from tests.support.cassandra_session import connect
 from tests.support.strategies import T0, JsonObject
 from tests.support.waiting import wait_until
 
@@ -78,7 +77,8 @@ class Load:
         # Repeats have the same id.
         assert len({request["mid"] for request in self._requests()}) == LEARNERS * ATTEMPTS
         assert self.topics.inbox(FAILED).all() == []
-        with tables_of(world) as tables:
+        with connect(world.cassandra) as session:
+            tables = Tables(session)
             for learner in self.learners:
                 rows = {row.attempt_id: (row.total_score, row.grand_total) for row in tables.attempts(learner)}
                 assert rows == {
@@ -88,19 +88,6 @@ class Load:
                 scores = [(number % 17 + 0.5, 20.0) for number in range(ATTEMPTS)]
                 assert row.aggregates == content_aggregates("do_1", scores)
                 assert len(row.agg_details) == ATTEMPTS
-
-
-@contextmanager
-def tables_of(world: World) -> Iterator[Tables]:
-    profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), request_timeout=30)
-    with Cluster(
-        world.cassandra.contact_points,
-        port=world.cassandra.port,
-        protocol_version=5,
-        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        reconnection_policy=ConstantReconnectionPolicy(0.2, None),
-    ) as cluster:
-        yield Tables(cluster.connect("sunbird_courses"))
 
 
 @contextmanager

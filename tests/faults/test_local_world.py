@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cassandra.cluster import Cluster
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from local.config import REPOSITORY, Config, environment_name, load_config
 from local.world import World
+from tests.support.cassandra_session import connect
 from tests.support.waiting import wait_until
 
 COMMAND_TIMEOUT_SECONDS = 120
@@ -80,8 +80,7 @@ def test_acknowledged_data_survives_kill_9(mortal_world: World, unique: str) -> 
         )
     assert producer.flush(30) == 0
     assert refused == []
-    with Cluster(world.cassandra.contact_points, port=world.cassandra.port, protocol_version=5) as cluster:
-        session = cluster.connect("sunbird_courses")
+    with connect(world.cassandra) as session:
         insert = session.prepare("INSERT INTO course_batch (courseid, batchid) VALUES (?, ?)")
         for future in [session.execute_async(insert, [unique, str(number)]) for number in numbers]:
             future.result()
@@ -102,8 +101,7 @@ def test_acknowledged_data_survives_kill_9(mortal_world: World, unique: str) -> 
     finally:
         consumer.close()
     assert sum(ends) == len(numbers)
-    with Cluster(world.cassandra.contact_points, port=world.cassandra.port, protocol_version=5) as cluster:
-        session = cluster.connect("sunbird_courses")
+    with connect(world.cassandra) as session:
         count = session.execute("SELECT count(*) FROM course_batch WHERE courseid = %s", [unique]).one().count
     assert count == len(numbers)
     with world.redis.client() as client:

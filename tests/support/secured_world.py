@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import Cluster, NoHostAvailable, Session
+from cassandra.cluster import NoHostAvailable, Session
 from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -28,6 +28,7 @@ from local.process import Launch
 from local.servers import Cassandra, Kafka, Redis
 from local.world import World
 from schema.apply import apply_schema
+from tests.support.cassandra_session import connect
 
 MARK = "Geheimnis"
 """In every password, so that none of them can be anywhere unseen."""
@@ -107,9 +108,7 @@ class SecuredCassandra(Cassandra):
     @contextmanager
     def admin(self, keyspace: str | None = None) -> Iterator[Session]:
         login = PlainTextAuthProvider(*_CASSANDRA_ADMIN)
-        with Cluster(self.contact_points, port=self.port, protocol_version=5, auth_provider=login) as cluster:
-            session = cluster.connect(keyspace)
-            session.default_timeout = 60
+        with connect(self, keyspace, auth_provider=login) as session:
             yield session
 
     def create_role(self) -> None:
