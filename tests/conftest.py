@@ -18,9 +18,10 @@ from local.config import Config, load_config
 from local.flink import FlinkCluster
 from local.process import start_ended
 from local.world import CASSANDRA, FLINK, KAFKA, REDIS, World
-from tests.support.assessment import Learner, Tables
+from tests.support.assessment import Learner
 from tests.support.cassandra_session import connect
-from tests.support.waiting import wait_until
+from tests.support.tables import Tables
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 # Both checks measure the wall clock: they fail on a busy machine, and without a `.hypothesis` folder, where the first
 # text drawn builds the table of Unicode. pytest's timeout bounds each test instead.
@@ -134,7 +135,7 @@ class Topics:
                 topic, value, key, on_delivery=lambda error, _: refused.append(str(error)) if error else None
             )
             self._producer.poll(0)
-        assert self._producer.flush(30) == 0
+        assert self._producer.flush(TIMEOUT_SECONDS) == 0
         assert not refused
 
     def read(self, topic: str) -> list[Message]:
@@ -161,7 +162,7 @@ class Topics:
         finally:
             consumer.close()
 
-    def wait_for(self, topic: str, count: int, timeout_seconds: float = 60.0) -> list[Message]:
+    def wait_for(self, topic: str, count: int, timeout_seconds: float = TIMEOUT_SECONDS) -> list[Message]:
         """What is in the topic as soon as that is at least `count` messages."""
         wait_until(lambda: len(self.read(topic)) >= count, f"{count} messages in {topic}", timeout_seconds)
         return self.read(topic)

@@ -15,9 +15,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from local.config import REPOSITORY, Config, environment_name, load_config
 from local.world import World
 from tests.support.cassandra_session import connect
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
-COMMAND_TIMEOUT_SECONDS = 120
+COMMAND_TIMEOUT_SECONDS = TIMEOUT_SECONDS
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_acknowledged_data_survives_kill_9(mortal_world: World, unique: str) -> 
             str(number).encode(),
             on_delivery=lambda error, _: refused.append(str(error)) if error else None,
         )
-    assert producer.flush(30) == 0
+    assert producer.flush(TIMEOUT_SECONDS) == 0
     assert refused == []
     with connect(world.cassandra) as session:
         insert = session.prepare("INSERT INTO course_batch (courseid, batchid) VALUES (?, ?)")

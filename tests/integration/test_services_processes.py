@@ -21,7 +21,7 @@ from local.http_services import HttpServices
 from local.tokens import TokenIssuer
 from local.world import World
 from tests.support.read_apis import READ, STATE, Learner, another, start
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +72,15 @@ def test_workers_share_the_ports_and_their_metrics_and_one_that_dies_is_replaced
             assert counted() == number
         first = workers()
         psutil.Process(min(first)).kill()
-        wait_until(lambda: len(workers()) == 2 and workers() != first, "the killed worker is replaced", 60)
-        wait_until(lambda: services.log.count("Application startup complete") == 3, "it has started", 60)
+        wait_until(lambda: len(workers()) == 2 and workers() != first, "the killed worker is replaced")
+        wait_until(lambda: services.log.count("Application startup complete") == 3, "it has started")
         for _ in range(10):
             answer()
         assert counted() == 40
         last = workers()
     finally:
         services.process.terminate()
-        assert services.process.wait(60) in (0, -signal.SIGTERM)
+        assert services.process.wait(TIMEOUT_SECONDS) in (0, -signal.SIGTERM)
     assert not any(map(psutil.pid_exists, last))
 
 

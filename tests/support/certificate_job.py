@@ -11,6 +11,7 @@ from typing import Any
 from cassandra.cluster import Session
 
 from common.config.model import HttpConfig
+from common.domain.enrolments import EnrolmentKey
 from common.domain.events import Refused, Skip
 from common.domain.messages import Message
 from common.flink.group_commit import GroupCommit, Observer
@@ -21,6 +22,7 @@ from jobs.collection_cert_pre_processor.events import CertificateRequest
 from jobs.collection_cert_pre_processor.job import CollectionCertPreProcessor
 from local.http_services import HttpServices
 from local.world import World
+from tests.support.tables import Tables
 
 OUT = "dev.generate.certificate.request"
 
@@ -66,7 +68,7 @@ class Course:
         self.quiz = f"do_{unique}q"
         self.asha = f"asha-{unique}"
         self._world = world
-        self._session = session
+        self._tables = Tables(session)
         self._services = services
         self.cache(0, self.course_id, {"name": "Botany"})
         self.cache(5, self.quiz, {"contentType": "SelfAssess"})
@@ -83,31 +85,22 @@ class Course:
     def templates(self, *templates: Mapping[str, str]) -> None:
         """With keys t-0, t-1, … in this order."""
         numbered = {f"t-{number}": template for number, template in enumerate(templates)}
-        self._insert("course_batch", courseid=self.course_id, batchid=self.batch_id, cert_templates=numbered)
+        self._tables.insert("course_batch", courseid=self.course_id, batchid=self.batch_id, cert_templates=numbered)
+
+    def enrolment(self, user_id: str) -> EnrolmentKey:
+        return EnrolmentKey(user_id, self.course_id, self.batch_id)
 
     def enrol(self, user_id: str, **columns: object) -> None:
         """As somebody who has completed the course; a column that is None stays unset."""
-        row = {"active": True, "status": 2, "completedon": COMPLETED_ON, **columns}
-        self._insert("user_enrolments", userid=user_id, courseid=self.course_id, batchid=self.batch_id, **row)
+        completed = {"status": 2, "completedon": COMPLETED_ON}
+        self._tables.insert_enrolment(self.enrolment(user_id), **{**completed, **columns})
 
     def score(self, user_id: str, aggregates: Mapping[str, float] | None, agg: Mapping[str, int] | None = None) -> None:
         """The row of ``user_activity_agg`` with a column unset where it is None."""
-        self._insert(
-            "user_activity_agg",
-            activity_type="Course",
-            activity_id=self.course_id,
-            user_id=user_id,
-            context_id=f"cb:{self.batch_id}",
-            agg=agg,
-            aggregates=aggregates,
-        )
+        self._tables.insert_aggregates(self.enrolment(user_id), agg, aggregates)
 
     def quiz_of_10(self, score: float, metric_type: Callable[[float], Any] = float) -> dict[str, Any]:
         return {f"score:{self.quiz}": metric_type(score), f"max_score:{self.quiz}": metric_type(10)}
-
-    def _insert(self, table: str, **row: object) -> None:
-        values = {column: value for column, value in row.items() if value is not None}
-        self._session.execute(f"INSERT INTO {table} JSON %s", [json.dumps(values)])
 
     def request(self, *user_ids: str, **edata: object) -> bytes:
         """For Asha if for nobody else."""

@@ -9,9 +9,10 @@ import redis
 
 from local.http_services import CONTENT, HttpServices, Switch
 from local.world import World
-from tests.support.assessment import Assessment, Learner, Tables, reason
+from tests.support.assessment import Assessment, Learner, reason
 from tests.support.minicluster import MiniCluster
 from tests.support.strategies import answer, item
+from tests.support.tables import Tables
 
 
 @pytest.fixture
