@@ -16,7 +16,8 @@ from local.errors import LocalWorldError
 from local.readers import report_environment, services_environment
 from local.tokens import TokenIssuer
 from tests.support.assessment import Assessment, Learner
-from tests.support.secured_world import MARK, REDIS_PASSWORD, SecuredWorld, make_certificate
+from tests.support.certificates import make_certificate
+from tests.support.secured_world import MARK, REDIS_PASSWORD, SecuredWorld
 from tests.support.tables import Tables
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 

@@ -1,27 +1,22 @@
 """The certificate pre-processor with its batches and retries, and a course that it decides about."""
 
 import asyncio
-import itertools
 import json
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from cassandra.cluster import Session
 
 from common.config.model import HttpConfig
 from common.domain.enrolments import EnrolmentKey
-from common.domain.events import Refused, Skip
 from common.domain.messages import Message
-from common.flink.group_commit import GroupCommit, Observer
-from common.flink.job import Outcome
-from common.metrics import Metrics
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
-from jobs.collection_cert_pre_processor.events import CertificateRequest
 from jobs.collection_cert_pre_processor.job import CollectionCertPreProcessor
 from local.http_services import HttpServices
 from local.world import World
+from tests.support import job_process
+from tests.support.job_process import RunningJob
 from tests.support.tables import Tables
 
 OUT = "dev.generate.certificate.request"
@@ -126,55 +121,11 @@ def template(criteria: object = COMPLETED, **fields: object) -> dict[str, str]:
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in texts.items()}
 
 
-class Running:
-    """The job with the batches and the retries that the pipeline adds to it."""
-
-    def __init__(self, job: CollectionCertPreProcessor, metrics: Metrics) -> None:
-        self.counts = metrics.counts
-        self.retries = 0
-        self.refused: Counter[str] = Counter()
-        """How often events were refused, by kind."""
-        self._job = job
-        self._commit = GroupCommit(job.apply_batch, self._refuse, job.batch, job.retry, Observer(retried=self._retried))
-
-    async def apply(self, *values: bytes) -> list[list[Message]]:
-        """The messages of each Kafka value; all go as one batch."""
-
-        async def messages_of(index: int, value: bytes) -> list[Message]:
-            request = self._job.decode(value, 0)
-            assert not isinstance(request, Skip)
-            outcome = await self._commit.submit(index, request)
-            self.refused.update(part.kind for part in outcome if isinstance(part, Refused))
-            return [
-                part if isinstance(part, Message) else self._job.failed_message(value, part, part.user_id)
-                for part in outcome
-            ]
-
-        return await asyncio.gather(*itertools.starmap(messages_of, enumerate(values)))
-
-    @staticmethod
-    def _refuse(request: CertificateRequest, error: Exception) -> Outcome:
-        raise AssertionError(f"{request} is refused") from error
-
-    def _retried(self) -> None:
-        self.retries += 1
-
-    def of(self, name: str) -> dict[str, int]:
-        """The counts of a metric by their label."""
-        return {key[2]: count for key, count in self.counts.items() if isinstance(key, tuple) and key[0] == name}
+def running(config: CollectionCertPreProcessorConfig) -> AbstractAsyncContextManager[RunningJob]:
+    return job_process.running(CollectionCertPreProcessor(config))
 
 
-@asynccontextmanager
-async def running(config: CollectionCertPreProcessorConfig) -> AsyncIterator[Running]:
-    job, metrics = CollectionCertPreProcessor(config), Metrics()
-    try:
-        await job.open(metrics)
-        yield Running(job, metrics)
-    finally:
-        await job.close()
-
-
-async def applied(config: CollectionCertPreProcessorConfig, *values: bytes) -> tuple[list[Message], Running]:
+async def applied(config: CollectionCertPreProcessorConfig, *values: bytes) -> tuple[list[Message], RunningJob]:
     """The messages of one batch and the job that sent them."""
     async with running(config) as job:
         messages_by_request = await job.apply(*values)
