@@ -6,7 +6,7 @@ from itertools import islice
 
 import acsylla
 import msgspec
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from benchmarks.load import Event, Load
 from local.world import ENVIRONMENT, World
@@ -14,6 +14,8 @@ from local.world import ENVIRONMENT, World
 PROBE_SECONDS = 0.25
 """The time between two probes: events whose rows are polled."""
 POLL_SECONDS = 0.02
+TIMEOUT_SECONDS = 120.0
+"""How long rows or messages may be missing after the last event. At half of the job's rate no backlog builds up."""
 LINGER_MS = 5
 """Without lingering, each event is a produce request, which costs Kafka more CPU than the event costs the job."""
 
@@ -22,7 +24,8 @@ async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, s
     """Produces ``rate`` events/s for ``seconds`` and returns latencies in seconds.
 
     A latency is the time from the Kafka timestamp of an event until a query returns its row. Only one event every
-    PROBE_SECONDS is queried, and none in the first five seconds.
+    PROBE_SECONDS is queried, and none in the first five seconds. Raises TimeoutError if a row does not come,
+    KafkaException if the broker refuses an event.
     """
     session = await acsylla.create_cluster(
         world.cassandra.contact_points, port=world.cassandra.port, log_level="error"
@@ -36,8 +39,11 @@ async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, s
     async def probe(event: Event) -> None:
         acknowledged = asyncio.get_running_loop().create_future()
 
-        def on_delivery(_: object, message: Message) -> None:
-            acknowledged.set_result(message.timestamp()[1] / 1000)
+        def on_delivery(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                acknowledged.set_exception(KafkaException(error))
+            else:
+                acknowledged.set_result(message.timestamp()[1] / 1000)
 
         producer.produce(topic, event.value, on_delivery=on_delivery)
         written_at = await acknowledged
@@ -59,7 +65,10 @@ async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, s
             probes.append(asyncio.create_task(probe(event)))
         else:
             producer.produce(topic, event.value)
-    while not all(task.done() for task in probes):
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while missing := sum(not task.done() for task in probes):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{missing} of {len(probes)} events have no row after {TIMEOUT_SECONDS:g} s")
         producer.poll(0)
         await asyncio.sleep(POLL_SECONDS)
     await asyncio.gather(*probes)
@@ -72,7 +81,7 @@ async def latencies_to_messages(world: World, load: Load, topic: str, rate: floa
     """Produces ``rate`` events/s for ``seconds`` and returns the latencies of all events, in seconds.
 
     A latency is the time between the Kafka timestamps of an event and of its message. The first five seconds are not
-    counted.
+    counted. Raises TimeoutError if a message does not come, KafkaException if the broker refuses an event.
     """
     producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": LINGER_MS})
     consumer = Consumer(
@@ -88,8 +97,13 @@ async def latencies_to_messages(world: World, load: Load, topic: str, rate: floa
     events = list(islice(load.events(seed=2), round(rate * (seconds + 5))))
     written_at: dict[int, int] = {}
 
-    def on_delivery(_: object, message: Message) -> None:
-        written_at[_event_time_ms(message)] = message.timestamp()[1]
+    refused: list[KafkaError] = []
+
+    def on_delivery(error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            refused.append(error)
+        else:
+            written_at[_event_time_ms(message)] = message.timestamp()[1]
 
     started = time.perf_counter()
     for number, event in enumerate(events):
@@ -99,13 +113,29 @@ async def latencies_to_messages(world: World, load: Load, topic: str, rate: floa
             await asyncio.sleep(min(due - now, 0.002))
         producer.produce(topic, event.value, on_delivery=on_delivery)
     producer.flush()
-    sent_at: dict[int, int] = {}
-    while len(sent_at) < len(events):
-        for message in consumer.consume(1_000, timeout=30):
-            sent_at[_event_time_ms(message)] = message.timestamp()[1]
+    if refused:
+        raise KafkaException(refused[0])
+    sent_at = receive(consumer, len(events), TIMEOUT_SECONDS)
     consumer.close()
     first = min(written_at.values()) + 5_000
     return [(sent_at[key] - at) / 1000 for key, at in written_at.items() if at >= first]
+
+
+def receive(consumer: Consumer, count: int, timeout_seconds: float) -> dict[int, int]:
+    """The Kafka timestamps in ms of ``count`` messages by the times of their events.
+
+    Messages with the same event time count once. Raises TimeoutError if not all of them come in time.
+    """
+    sent_at: dict[int, int] = {}
+    deadline = time.monotonic() + timeout_seconds
+    while len(sent_at) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{count - len(sent_at)} of {count} events have no message after {timeout_seconds:g} s")
+        for message in consumer.consume(1_000, timeout=0.5):
+            if error := message.error():
+                raise KafkaException(error)
+            sent_at[_event_time_ms(message)] = message.timestamp()[1]
+    return sent_at
 
 
 def _event_time_ms(message: Message) -> int:

@@ -5,7 +5,6 @@ of it, then at four times as much. Content state with scores, 50 contents.
 """
 
 import asyncio
-import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from benchmarks.measure import percentile
-from benchmarks.reader_apis import SERVERS, Api, apis, choose, closed_loop, prepare, running, writes
+from benchmarks.reader_apis import SERVERS, Api, apis, at_even_rate, closed_loop, prepare, running, writes
 from benchmarks.rows import cassandra_config, open_cassandra, write_rows
 from local.generator import Course
 from local.readers import Readers
@@ -107,12 +106,8 @@ async def _load(
             await asyncio.sleep(HEALTH_SECONDS)
 
     watching = asyncio.create_task(watch_health())
-    started = time.perf_counter()
     async with asyncio.TaskGroup() as tasks:
-        for number, user_id in enumerate(itertools.islice(choose(users), int(rate * SECONDS))):
-            due = started + number / rate
-            if (wait := due - time.perf_counter()) > 0:
-                await asyncio.sleep(wait)
+        async for user_id, due in at_even_rate(users, rate, SECONDS):
             tasks.create_task(ask(user_id, due))
     if watching.done():
         await watching

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -150,14 +150,23 @@ async def open_loop(
         await ask(user_id)
         latencies.append(time.perf_counter() - due)
 
-    started = time.perf_counter()
     async with asyncio.TaskGroup() as tasks:
-        for number, user_id in enumerate(itertools.islice(choose(users), int(rate * seconds))):
-            due = started + number / rate
-            if (wait := due - time.perf_counter()) > 0:
-                await asyncio.sleep(wait)
+        async for user_id, due in at_even_rate(users, rate, seconds):
             tasks.create_task(work(user_id, due))
     return latencies
+
+
+async def at_even_rate(users: list[str], rate: float, seconds: float) -> AsyncIterator[tuple[str, float]]:
+    """A user for each of ``rate`` requests per second, with the time at which the request is due, and not before it.
+
+    The time is that of ``time.perf_counter``.
+    """
+    started = time.perf_counter()
+    for number, user_id in enumerate(itertools.islice(choose(users), int(rate * seconds))):
+        due = started + number / rate
+        if (wait := due - time.perf_counter()) > 0:
+            await asyncio.sleep(wait)
+        yield user_id, due
 
 
 def choose(users: list[str]) -> Iterator[str]:

@@ -6,12 +6,13 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from jobs import JOBS
 from local import jars
-from local.flink import FREQUENT_CHECKPOINTS
+from local.flink import FREQUENT_CHECKPOINTS, submit_all
 from local.http_services import HttpServices, job_settings
 from local.package import build_archive
 from local.process import start_ended
@@ -65,9 +66,13 @@ class Cluster:
 
     def submit(self, name: str, savepoint: str | None = None, parallelism: int = 1, edits: Sequence[Edit] = ()) -> None:
         """Submits one job with `flink run`, with its code changed by `edits`. Raises LocalWorldError."""
-        self.jobs[name] = self.world.flink.submit(
+        self.jobs[name] = self._submit(name, savepoint, parallelism, edits)
+
+    def _submit(self, name: str, savepoint: str | None = None, parallelism: int = 1, edits: Sequence[Edit] = ()) -> str:
+        archive = build_archive(self.world.config.state_folder)
+        return self.world.flink.submit(
             JOBS[name],
-            archive=self._archive(name, (*self.edits, *edits)),
+            archive=apply_edits(archive, archive.with_name(f"{name}-changed.zip"), (*self.edits, *edits)),
             jar=jars.FLINK_CONNECTOR_JAR,
             parallelism=parallelism,
             savepoint=savepoint,
@@ -80,16 +85,16 @@ class Cluster:
         )
 
     def submit_all(self, savepoints: Mapping[str, str | None] | None = None) -> None:
-        """Submits all jobs at the same time, each from its path in `savepoints` if it has one."""
-        with ThreadPoolExecutor() as executor:
-            submissions = [executor.submit(self.submit, name, (savepoints or {}).get(name)) for name in JOBS]
-        for submission in submissions:
-            submission.result()
+        """Submits all jobs at the same time, each from its path in `savepoints` if it has one.
+
+        Raises LocalWorldError if one of them cannot be submitted. None of the others is left running then.
+        """
+        submissions = {name: partial(self._submit, name, (savepoints or {}).get(name)) for name in JOBS}
+        self.jobs |= submit_all(submissions, self.world.flink.client.cancel_all)
 
     def cancel_all(self) -> None:
-        """Cancels all jobs and waits until they are cancelled."""
-        for job_id in self.jobs.values():
-            self.world.flink.client.cancel(job_id)
+        """Cancels all jobs that still run and waits until they have ended."""
+        self.world.flink.client.cancel_all(self.jobs.values())
 
     def stop_with_savepoint(self, name: str) -> str:
         """Stops a job with a savepoint and returns the path of the savepoint. Raises LocalWorldError."""
@@ -123,16 +128,22 @@ class Cluster:
         for wait in waits:
             wait.result()
 
-    def _archive(self, name: str, edits: Sequence[Edit]) -> Path:
-        archive = build_archive(self.world.config.state_folder)
-        if not edits:
-            return archive
-        changed = archive.with_name(f"{name}-changed.zip")
-        with zipfile.ZipFile(archive) as old, zipfile.ZipFile(changed, "w") as new:
-            for entry in old.infolist():
-                text = old.read(entry).decode()
-                for edit in edits:
-                    if edit.file == entry.filename:
-                        text = edit.apply(text)
-                new.writestr(entry, text)
-        return changed
+
+def apply_edits(archive: Path, changed: Path, edits: Sequence[Edit]) -> Path:
+    """Writes `archive` with its files changed by `edits` to `changed`, and returns the path of the result.
+
+    Without edits that is `archive` itself. Raises ValueError if the file of an edit is not in the archive, or does not
+    contain the old text exactly once.
+    """
+    if not edits:
+        return archive
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(changed, "w") as new:
+        if missing := {edit.file for edit in edits} - set(old.namelist()):
+            raise ValueError(f"{archive} does not contain the files of these edits: {', '.join(sorted(missing))}")
+        for entry in old.infolist():
+            text = old.read(entry).decode()
+            for edit in edits:
+                if edit.file == entry.filename:
+                    text = edit.apply(text)
+            new.writestr(entry, text)
+    return changed

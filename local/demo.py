@@ -7,19 +7,21 @@ message is as expected.
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from confluent_kafka import Producer
 from rich.console import Console
 
 from common.domain import topics
+from jobs import JOBS
 from local import supervisor
 from local.config import load_config
 from local.demo_data import prepare
 from local.demo_output import AUDITS, CERTIFICATES, REQUESTS, TIMEOUT_SECONDS, OutputTopics
 from local.demo_results import show_learners, show_readers
 from local.errors import LocalWorldError
+from local.flink import submit_all
 from local.http_services import HttpServices, job_settings
 from local.readers import Readers
 from local.story import Story, build_story
@@ -82,24 +84,23 @@ def _jobs(world: World, services: HttpServices, environment: str) -> Iterator[No
     """Submits all jobs at the same time with `flink run`, and cancels them at the end of the `with` block."""
     settings = job_settings(services.base_url)
     console.print(f"Submitting {', '.join(settings)} with flink run")
-    with ThreadPoolExecutor() as executor:
-        submissions = [
-            executor.submit(
-                world.submit,
-                f"jobs.{name}",
-                environment={**urls, "AGGREGATES__KAFKA__ENV": environment},
-                parallelism=1,
-            )
-            for name, urls in settings.items()
-        ]
-    jobs = [submission.result() for submission in submissions]
+    submissions = {
+        name: partial(
+            world.submit,
+            JOBS[name],
+            environment={**urls, "AGGREGATES__KAFKA__ENV": environment},
+            parallelism=1,
+        )
+        for name, urls in settings.items()
+    }
+    client = world.flink.client
+    jobs = submit_all(submissions, client.cancel_all).values()
     try:
         for job in jobs:
-            world.flink.client.wait_until_running(job, timeout_seconds=TIMEOUT_SECONDS)
+            client.wait_until_running(job, timeout_seconds=TIMEOUT_SECONDS)
         yield
     finally:
-        for job in jobs:
-            world.flink.client.cancel(job)
+        client.cancel_all(jobs)
 
 
 def _produce_attempts_and_completions(world: World, environment: str, story: Story, output: OutputTopics) -> None:

@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from local.process import Launch, Server
 FLINK_CONF = REPOSITORY / "flink-conf"
 FREQUENT_CHECKPOINTS = {"execution.checkpointing.interval": "1 s", "execution.checkpointing.min-pause": "0 s"}
 """Flink options for a job whose checkpoints a test or a chaos run waits for."""
-_SUBMISSION_TIMEOUT_SECONDS = 120.0
+# A client that takes 10 s on an idle machine takes minutes when three of them share two busy cores.
+_SUBMISSION_TIMEOUT_SECONDS = 300.0
 # The last part of Server.temporary_folder.
 _TEMPORARY = "tmp"
 
@@ -178,6 +180,23 @@ class FlinkCluster:
         if result.returncode != 0 or not match:
             raise LocalWorldError(f"{module} could not be submitted ({' '.join(command)}):\n{output}")
         return match[1]
+
+
+def submit_all(
+    submissions: Mapping[str, Callable[[], str]], cancel_all: Callable[[Iterable[str]], None]
+) -> dict[str, str]:
+    """Runs the submissions at the same time. Returns the ids of the jobs by the names of the submissions.
+
+    If one of them fails, the jobs of the others are cancelled with `cancel_all`, so that none of them keeps its slots.
+    The first failure is raised then.
+    """
+    with ThreadPoolExecutor(len(submissions)) as executor:
+        futures = {name: executor.submit(submit) for name, submit in submissions.items()}
+    failures = [error for future in futures.values() if (error := future.exception())]
+    if failures:
+        cancel_all([future.result() for future in futures.values() if not future.exception()])
+        raise failures[0]
+    return {name: future.result() for name, future in futures.items()}
 
 
 def flink_home() -> Path:

@@ -1,7 +1,7 @@
 """A client for Flink's REST API: the state of a cluster and its jobs, and commands to cancel and stop them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ import httpx
 from local.errors import LocalWorldError
 
 _POLL_SECONDS = 0.1
+_TIMEOUT_SECONDS = 180.0
+"""How long the cluster may take for what was asked for. On a busy machine a start takes minutes."""
 TERMINAL = frozenset({"FAILED", "CANCELED", "FINISHED"})
 """The statuses of jobs that have ended and no longer hold slots."""
 
@@ -32,7 +34,7 @@ class FlinkClient:
 
     def __init__(self, url: str) -> None:
         """`url` is the address of the REST API, such as http://127.0.0.1:18081."""
-        self._http = httpx.Client(base_url=url, timeout=10.0)
+        self._http = httpx.Client(base_url=url, timeout=60.0)
 
     def close(self) -> None:
         self._http.close()
@@ -99,7 +101,7 @@ class FlinkClient:
                     sums[f"{vertex.name}/{answer['id']}"] = float(answer["sum"])
         return sums
 
-    def wait_until_running(self, job: str, timeout_seconds: float = 60.0, checkpoints: int = 0) -> None:
+    def wait_until_running(self, job: str, timeout_seconds: float = _TIMEOUT_SECONDS, checkpoints: int = 0) -> None:
         """Waits until every subtask runs and `checkpoints` more checkpoints have completed.
 
         Raises LocalWorldError with the job's latest exception if the job ends or the time runs out. The states of
@@ -115,7 +117,7 @@ class FlinkClient:
 
         self._wait(job, runs, f"running with {target} checkpoints" if checkpoints else "running", timeout_seconds)
 
-    def wait_until(self, job: str, status: str, timeout_seconds: float = 60.0) -> None:
+    def wait_until(self, job: str, status: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
         """Waits until the job has `status`. Raises LocalWorldError if it ends with another one or the time runs out."""
         self._wait(job, lambda: self.status(job) == status, status, timeout_seconds)
 
@@ -124,11 +126,27 @@ class FlinkClient:
         self.start_to_cancel(job)
         self.wait_until(job, "CANCELED")
 
+    def cancel_all(self, jobs: Iterable[str]) -> None:
+        """Cancels those of the jobs that the cluster knows and that have not ended, and waits until they are CANCELED.
+
+        If that fails for one job, the others are cancelled nevertheless. Raises the first error then.
+        """
+        statuses = self.jobs()
+        errors: list[Exception] = []
+        for job in jobs:
+            if statuses.get(job, "FINISHED") not in TERMINAL:
+                try:
+                    self.cancel(job)
+                except (LocalWorldError, httpx.HTTPError) as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
+
     def start_to_cancel(self, job: str) -> None:
         """Tells Flink to end the job without a savepoint and returns at once."""
         self._http.patch(f"/jobs/{job}").raise_for_status()
 
-    def stop_with_savepoint(self, job: str, timeout_seconds: float = 60.0) -> str:
+    def stop_with_savepoint(self, job: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> str:
         """Stops the job with a savepoint in the configured folder. Returns its path for `FlinkCluster.submit`.
 
         Raises LocalWorldError if the savepoint fails or the time runs out.

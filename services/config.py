@@ -4,27 +4,12 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from common.config.model import CassandraConfig, KafkaConfig, RedisConfig, Section, conflict
-from common.config.values import BaseUrl, Port, Positive, RedisDatabase, Secret, Text, TimeZone, Word
+from common.config.model import CassandraConfig, EncryptedCertificateFiles, KafkaConfig, RedisConfig, Section, conflict
+from common.config.values import BaseUrl, Port, Positive, RedisDatabase, Text, TimeZone, Word
 
 MESSAGE_OVERHEAD_IN_BYTES = 200_000
 """By how much an event may exceed the body that it came in. It holds ids of up to 64 KB twice, and on the failed topic
 the reason."""
-
-
-class ServerTlsConfig(Section):
-    """TLS towards clients. The PEM files are read at start."""
-
-    certificate_file: Text | None = None
-    key_file: Text | None = None
-    key_password: Secret = None
-    key_password_file: Text | None = None
-
-    @model_validator(mode="after")
-    def _certificate_with_key(self) -> Self:
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise conflict("certificate_file and key_file must be set together", "certificate_file", "key_file")
-        return self
 
 
 class ServerConfig(Section):
@@ -35,7 +20,8 @@ class ServerConfig(Section):
     internal_host: Word = "127.0.0.1"
     internal_port: Port = 19186
     private_routes: bool = False
-    tls: ServerTlsConfig = ServerTlsConfig()
+    tls: EncryptedCertificateFiles = EncryptedCertificateFiles()
+    """Towards clients. The files are read at start."""
     max_body_in_bytes: Positive = 800_000
     max_assessments_per_request: Positive = 100
     max_concurrent_requests: Positive = 256

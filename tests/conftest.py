@@ -11,17 +11,17 @@ from pathlib import Path
 import hypothesis
 import pytest
 import redis
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
-from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
+from cassandra.cluster import Session
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from local.config import Config, load_config
 from local.flink import FlinkCluster
-from local.flink_client import TERMINAL
 from local.process import start_ended
 from local.world import CASSANDRA, FLINK, KAFKA, REDIS, World
-from tests.support.assessment import Learner, Tables
-from tests.support.waiting import wait_until
+from tests.support.assessment import Learner
+from tests.support.cassandra_session import connect
+from tests.support.tables import Tables
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 # Both checks measure the wall clock: they fail on a busy machine, and without a `.hypothesis` folder, where the first
 # text drawn builds the table of Unicode. pytest's timeout bounds each test instead.
@@ -70,9 +70,7 @@ def flink_cluster(running_flink_cluster: FlinkCluster) -> Iterator[FlinkCluster]
     # The tests that follow are not to fail of it, too.
     ended = start_ended(running_flink_cluster.servers)
     client = running_flink_cluster.client
-    for job, status in client.jobs().items():
-        if status not in TERMINAL:
-            client.cancel(job)
+    client.cancel_all(client.jobs())
     assert not ended, "\n".join(
         f"{server.name} ended by itself: {line}"
         for server in ended
@@ -84,15 +82,8 @@ def flink_cluster(running_flink_cluster: FlinkCluster) -> Iterator[FlinkCluster]
 @pytest.fixture(scope="session")
 def cassandra_session(world: World) -> Iterator[Session]:
     """The other driver: what the jobs wrote is read back with code that they do not use."""
-    profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), request_timeout=30)
-    with Cluster(
-        world.cassandra.contact_points,
-        port=world.cassandra.port,
-        protocol_version=5,
-        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        reconnection_policy=ConstantReconnectionPolicy(0.2, None),
-    ) as cluster:
-        yield cluster.connect("sunbird_courses")
+    with connect(world.cassandra) as session:
+        yield session
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +135,7 @@ class Topics:
                 topic, value, key, on_delivery=lambda error, _: refused.append(str(error)) if error else None
             )
             self._producer.poll(0)
-        assert self._producer.flush(30) == 0
+        assert self._producer.flush(TIMEOUT_SECONDS) == 0
         assert not refused
 
     def read(self, topic: str) -> list[Message]:
@@ -171,7 +162,7 @@ class Topics:
         finally:
             consumer.close()
 
-    def wait_for(self, topic: str, count: int, timeout_seconds: float = 60.0) -> list[Message]:
+    def wait_for(self, topic: str, count: int, timeout_seconds: float = TIMEOUT_SECONDS) -> list[Message]:
         """What is in the topic as soon as that is at least `count` messages."""
         wait_until(lambda: len(self.read(topic)) >= count, f"{count} messages in {topic}", timeout_seconds)
         return self.read(topic)

@@ -40,10 +40,9 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
 
-class TlsFiles(Section):
-    """The PEM files for TLS."""
+class CertificateFiles(Section):
+    """The PEM files of a certificate and its key: both, or none of them."""
 
-    ca_file: Text | None = None
     certificate_file: Text | None = None
     key_file: Text | None = None
 
@@ -54,20 +53,25 @@ class TlsFiles(Section):
         return self
 
 
-class KafkaTlsConfig(TlsFiles):
-    """TLS for Kafka. ``security_protocol`` switches it on."""
+class EncryptedCertificateFiles(CertificateFiles):
+    """A certificate whose key may be encrypted."""
 
     key_password: Secret = None
     key_password_file: Text | None = None
+
+
+class KafkaTlsConfig(EncryptedCertificateFiles):
+    """TLS for Kafka. ``security_protocol`` switches it on."""
+
+    ca_file: Text | None = None
     verify: Literal["hostname", "certificate"] = "hostname"
 
 
-class CassandraTlsConfig(TlsFiles):
+class CassandraTlsConfig(EncryptedCertificateFiles):
     """TLS for Cassandra. ``verify: hostname`` compares the certificate with the IP address of the node."""
 
     enabled: bool = False
-    key_password: Secret = None
-    key_password_file: Text | None = None
+    ca_file: Text | None = None
     verify: Literal["hostname", "certificate", "none"] = "hostname"
 
     @model_validator(mode="after")
@@ -81,10 +85,11 @@ class CassandraTlsConfig(TlsFiles):
         return self
 
 
-class RedisTlsConfig(TlsFiles):
+class RedisTlsConfig(CertificateFiles):
     """TLS for Redis. Without ``ca_file`` the system's authorities are trusted."""
 
     enabled: bool = False
+    ca_file: Text | None = None
     verify: Literal["hostname", "certificate", "none"] = "hostname"
 
 

@@ -112,7 +112,7 @@ def test_a_killed_worker(
     worker.kill()
     assert len(topics.read(own.topic(AUDITS))) < len(expected)
 
-    wait_until(lambda: _committed(world, own) == len(events), "all events are behind a checkpoint", 120)
+    wait_until(lambda: _committed(world, own) == len(events), "all events are behind a checkpoint")
     assert flink_cluster.client.checkpoints(job)["restored"] == 1
 
     ids = defaultdict[tuple[str, str, str, int], set[str]](set)

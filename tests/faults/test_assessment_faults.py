@@ -11,16 +11,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import pytest
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
-from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
 
 from local.errors import LocalWorldError
 from local.expected import content_aggregates
 from local.flink import FREQUENT_CHECKPOINTS
 from local.flink_client import FlinkClient
 from local.world import World
-from tests.support.assessment import FAILED, REQUESTS, Assessment, Learner, Tables
+from tests.support.assessment import FAILED, REQUESTS, Assessment, Learner
+from tests.support.cassandra_session import connect
 from tests.support.strategies import T0, JsonObject
+from tests.support.tables import Tables
 from tests.support.waiting import wait_until
 
 LEARNERS = 50
@@ -74,11 +74,12 @@ class Load:
 
     def check(self, world: World) -> None:
         """Waits until all events are applied, and looks at every row."""
-        wait_until(lambda: self.finished() == LEARNERS * ATTEMPTS, "all events are applied", 120)
+        wait_until(lambda: self.finished() == LEARNERS * ATTEMPTS, "all events are applied")
         # Repeats have the same id.
         assert len({request["mid"] for request in self._requests()}) == LEARNERS * ATTEMPTS
         assert self.topics.inbox(FAILED).all() == []
-        with tables_of(world) as tables:
+        with connect(world.cassandra) as session:
+            tables = Tables(session)
             for learner in self.learners:
                 rows = {row.attempt_id: (row.total_score, row.grand_total) for row in tables.attempts(learner)}
                 assert rows == {
@@ -88,19 +89,6 @@ class Load:
                 scores = [(number % 17 + 0.5, 20.0) for number in range(ATTEMPTS)]
                 assert row.aggregates == content_aggregates("do_1", scores)
                 assert len(row.agg_details) == ATTEMPTS
-
-
-@contextmanager
-def tables_of(world: World) -> Iterator[Tables]:
-    profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), request_timeout=30)
-    with Cluster(
-        world.cassandra.contact_points,
-        port=world.cassandra.port,
-        protocol_version=5,
-        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        reconnection_policy=ConstantReconnectionPolicy(0.2, None),
-    ) as cluster:
-        yield Tables(cluster.connect("sunbird_courses"))
 
 
 @contextmanager
@@ -115,7 +103,7 @@ def running_job(world: World, topics: Assessment, **variables: str) -> Iterator[
     }
     job = world.submit("jobs.assessment_aggregator", parallelism=2, options=OPTIONS, environment=environment)
     try:
-        world.flink.client.wait_until_running(job, 120)
+        world.flink.client.wait_until_running(job)
         yield job
     finally:
         world.flink.client.cancel(job)
@@ -161,7 +149,7 @@ def test_a_task_whose_patience_ends_fails_visibly_and_skips_nothing(world: World
         try:
             load.go_on()
             assert load.finished() < LEARNERS * ATTEMPTS
-            wait_until(lambda: client.exceptions(job) != [], "the task has failed", 60)
+            wait_until(lambda: client.exceptions(job) != [], "the task has failed")
         finally:
             os.kill(world.cassandra.pid, signal.SIGCONT)
         assert any("no success within 1500 ms: Cassandra: " in text for text in client.exceptions(job))

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
-from cassandra.policies import RetryPolicy, RoundRobinPolicy
+from cassandra.cluster import Session
+from cassandra.policies import RetryPolicy
 
 from common.config.model import BatchConfig, RetryConfig
 from common.flink.group_commit import GroupCommit, Observer
@@ -20,6 +20,7 @@ from local.servers import Cassandra
 from local.world import CASSANDRA, World
 from tests.support.activity_servers import Arrivals, Running, Servers
 from tests.support.activity_strategies import CONTENTS
+from tests.support.cassandra_session import connect
 
 SYNC_MS, WRITE_TIMEOUT_MS = 80, 40
 
@@ -51,17 +52,8 @@ def slow_session(tmp_path: Path) -> Iterator[Session]:
     config = load_config({}).isolated(tmp_path)
     slow = World(config, {CASSANDRA})
     slow.cassandra = SlowCommitLog(config, slow.java)
-    profile = ExecutionProfile(RoundRobinPolicy(), WriteAgain())
-    with (
-        slow,
-        Cluster(
-            slow.cassandra.contact_points,
-            port=slow.cassandra.port,
-            protocol_version=5,
-            execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        ) as cluster,
-    ):
-        yield cluster.connect("sunbird_courses")
+    with slow, connect(slow.cassandra, retry_policy=WriteAgain()) as session:
+        yield session
 
 
 async def test_events_count_once(world: World, slow_session: Session, caplog: pytest.LogCaptureFixture) -> None:

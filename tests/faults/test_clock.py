@@ -21,8 +21,8 @@ from local.world import World
 from tests.support.activity_model import batches
 from tests.support.activity_servers import Arrivals, Running, Servers
 from tests.support.assessment import Learner
-from tests.support.assessment import Tables as AssessmentTables
 from tests.support.strategies import T0, JsonObject
+from tests.support.tables import Tables as AssessmentTables
 
 MINUTE_NS = 60 * 1_000_000_000
 CLOCK_COLUMNS = {"created_on", "updated_on", "agg_last_updated"}

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cassandra.cluster import Cluster
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from local.config import REPOSITORY, Config, environment_name, load_config
 from local.world import World
-from tests.support.waiting import wait_until
+from tests.support.cassandra_session import connect
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
-COMMAND_TIMEOUT_SECONDS = 120
+COMMAND_TIMEOUT_SECONDS = TIMEOUT_SECONDS
 
 
 @pytest.fixture
@@ -78,10 +78,9 @@ def test_acknowledged_data_survives_kill_9(mortal_world: World, unique: str) -> 
             str(number).encode(),
             on_delivery=lambda error, _: refused.append(str(error)) if error else None,
         )
-    assert producer.flush(30) == 0
+    assert producer.flush(TIMEOUT_SECONDS) == 0
     assert refused == []
-    with Cluster(world.cassandra.contact_points, port=world.cassandra.port, protocol_version=5) as cluster:
-        session = cluster.connect("sunbird_courses")
+    with connect(world.cassandra) as session:
         insert = session.prepare("INSERT INTO course_batch (courseid, batchid) VALUES (?, ?)")
         for future in [session.execute_async(insert, [unique, str(number)]) for number in numbers]:
             future.result()
@@ -102,8 +101,7 @@ def test_acknowledged_data_survives_kill_9(mortal_world: World, unique: str) -> 
     finally:
         consumer.close()
     assert sum(ends) == len(numbers)
-    with Cluster(world.cassandra.contact_points, port=world.cassandra.port, protocol_version=5) as cluster:
-        session = cluster.connect("sunbird_courses")
+    with connect(world.cassandra) as session:
         count = session.execute("SELECT count(*) FROM course_batch WHERE courseid = %s", [unique]).one().count
     assert count == len(numbers)
     with world.redis.client() as client:

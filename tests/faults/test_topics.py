@@ -16,10 +16,11 @@ from local.config import Config, load_config
 from local.process import Launch
 from local.servers import Kafka
 from local.world import World
-from tests.support.assessment import FAILED, INPUT, REQUESTS, Assessment, Learner, Tables
+from tests.support.assessment import FAILED, INPUT, REQUESTS, Assessment, Learner
 from tests.support.job_topics import MAX_MESSAGE_BYTES
 from tests.support.minicluster import MiniCluster
 from tests.support.strategies import answer
+from tests.support.tables import Tables
 from tests.support.waiting import wait_until
 
 PRODUCER_PROPERTIES = {"max.block.ms": 3000, "request.timeout.ms": 4000, "delivery.timeout.ms": 5000}
@@ -122,7 +123,7 @@ class TestAFlood:
         inbox = topics.inbox(FAILED)
         inbox.wait_for(earlier + self.MALFORMED // 5)
         memory = _memory_of_python(cluster)
-        inbox.wait_for(earlier + self.MALFORMED, timeout_seconds=120)
+        inbox.wait_for(earlier + self.MALFORMED)
         assert restarts(cluster) == before
         assert sum(bytes_now - memory[pid] for pid, bytes_now in _memory_of_python(cluster).items()) < self.MAX_GROWTH
 
@@ -187,7 +188,7 @@ def wait_for_fault(cluster: MiniCluster, *texts: str) -> None:
     def has_failed() -> bool:
         return any(all(text in trace for text in texts) for trace in cluster.client.exceptions(cluster.job))
 
-    wait_until(has_failed, f"the job has failed with {texts}", 60)
+    wait_until(has_failed, f"the job has failed with {texts}")
 
 
 def test_an_input_topic_that_is_deleted_and_made_again(

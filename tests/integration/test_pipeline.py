@@ -18,14 +18,15 @@ from local import jars
 from local.config import REPOSITORY
 from local.flink import FLINK_CONF, FlinkCluster
 from local.world import World
-from tests.support.assessment import FAILED, REQUESTS, Assessment, Learner, Tables
+from tests.support.assessment import FAILED, REQUESTS, Assessment, Learner
 from tests.support.gated_job import INPUT as GATED_INPUT
 from tests.support.gated_job import MAX_BUFFERED_REQUESTS
 from tests.support.gated_job import OUTPUT as GATED_OUTPUT
 from tests.support.job_topics import JobTopics
 from tests.support.minicluster import MiniCluster
 from tests.support.strategies import T0
-from tests.support.waiting import wait_until
+from tests.support.tables import Tables
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 MAX_BATCH_SIZE = 4
 
@@ -59,7 +60,7 @@ def _run(module: str, *arguments: str, world: World, log_folder: Path) -> Any:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     assert result.returncode == 0, result.stderr
@@ -131,7 +132,7 @@ def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(
             # Flink shows new values every second; that it calls the task backpressured may take it many.
             return 0 < read < len(events) and time.monotonic() - since > 5
 
-        wait_until(source_is_held_back, "the source is slowed down", 60)
+        wait_until(source_is_held_back, "the source is slowed down")
         assert topics.inbox(GATED_OUTPUT).all() == []
         gate.touch()
         messages = topics.inbox(GATED_OUTPUT).wait_for(len(events))
@@ -161,7 +162,7 @@ def test_the_job_on_a_real_cluster_and_its_metrics(
         environment = {"AGGREGATES__KAFKA__ENV": topics.env, "AGGREGATES__BATCH__MAX_BATCH_SIZE": str(MAX_BATCH_SIZE)}
         job = world.submit("jobs.assessment_aggregator", environment=environment)
         client = flink_cluster.client
-        client.wait_until_running(job, 120)
+        client.wait_until_running(job)
         topics.send(
             *(learner.attempt("do_1", "a1", [(1.5, 2)], T0 + 1) for learner in learners),
             *(learner.attempt("do_1", "a1", [(9.5, 10)], T0) for learner in learners),
@@ -199,7 +200,7 @@ def test_the_job_on_a_real_cluster_and_its_metrics(
         def all_shown() -> dict[str, float]:
             return {full: value for name in expected for full, value in shown(name.rpartition(".")[2]).items()}
 
-        wait_until(lambda: all_shown() == expected, f"metrics are {expected}", 60)
+        wait_until(lambda: all_shown() == expected, f"metrics are {expected}")
         batches = shown("batch_size_count")["batch_size_count"]
         assert shown("batch_size_sum") == {"batch_size_sum": 21}
         assert 21 / MAX_BATCH_SIZE <= batches <= 21

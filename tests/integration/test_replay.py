@@ -13,7 +13,8 @@ from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.replay import main, replay
 from local.world import World
 from tests.conftest import Topics
-from tests.support.assessment import Assessment, Learner, Tables
+from tests.support.assessment import Assessment, Learner
+from tests.support.tables import Tables
 
 EVENTS = [b'{"userId":"u-1","score":7.50}', b'{"userId":"u-2","metadata":{"a":1}}', b"\xff not JSON"]
 REASONS = ["course is missing", "course is missing", "not JSON"]

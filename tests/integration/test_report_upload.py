@@ -12,11 +12,11 @@ import boto3
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from moto.server import ThreadedMotoServer
 
 from common.domain.faults import TaskFault, WorldFault
 from reports.config import ObjectStorageConfig
 from reports.object_storage import ObjectStorage
+from tests.support.object_storage import CREDENTIALS, bucket_of, s3_server
 
 PATH = Path("progress-exhaust/A1/b_progress_20240514.zip")
 BUCKET = "reports"
@@ -24,25 +24,15 @@ BUCKET = "reports"
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
 def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> "boto3.resources.base.ServiceResource":
-    """Read back with another client than the one that writes."""
+    """Empty at first."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    resource = boto3.resource(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="id",
-        aws_secret_access_key="secret",
-    )
-    bucket = resource.create_bucket(Bucket=BUCKET)
+    bucket = bucket_of(endpoint, BUCKET)
     bucket.objects.delete()
     return bucket
 
@@ -51,9 +41,7 @@ def config(server: str, **fields: object) -> ObjectStorageConfig:
     values = {
         "url": f"s3://{BUCKET}/exhaust",
         "endpoint": server,
-        "region": "us-east-1",
-        "access_key": "id",
-        "secret_key": "secret",
+        **CREDENTIALS,
         "timeout_seconds": 5,
     }
     return ObjectStorageConfig.model_validate({**values, **fields}, strict=False)

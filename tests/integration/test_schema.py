@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cassandra.cluster import Cluster, Session
+from cassandra.cluster import Session
 
 from common.config.model import CassandraConfig
 from local.config import REPOSITORY, load_config
 from local.world import CASSANDRA, World
 from schema.apply import HERE, apply_schema, statements
+from tests.support.cassandra_session import connect
 
 TABLES = {"assessment_aggregator", "course_batch", "user_activity_agg", "user_content_consumption", "user_enrolments"}
 
@@ -28,10 +29,7 @@ def cassandra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture
 def session(cassandra: World) -> Iterator[Session]:
     """Without the keyspace."""
-    node = cassandra.cassandra
-    with Cluster(node.contact_points, port=node.port, protocol_version=5) as cluster:
-        session = cluster.connect()
-        session.default_timeout = 60
+    with connect(cassandra.cassandra, keyspace=None) as session:
         session.execute("DROP KEYSPACE IF EXISTS sunbird_courses")
         yield session
 

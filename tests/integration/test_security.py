@@ -15,9 +15,11 @@ from local.config import REPOSITORY, load_config
 from local.errors import LocalWorldError
 from local.readers import report_environment, services_environment
 from local.tokens import TokenIssuer
-from tests.support.assessment import Assessment, Learner, Tables
-from tests.support.secured_world import MARK, REDIS_PASSWORD, SecuredWorld, make_certificate
-from tests.support.waiting import wait_until
+from tests.support.assessment import Assessment, Learner
+from tests.support.certificates import make_certificate
+from tests.support.secured_world import MARK, REDIS_PASSWORD, SecuredWorld
+from tests.support.tables import Tables
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 MODULE = "jobs.assessment_aggregator"
 WRONG = f"wrong {MARK}"
@@ -77,7 +79,7 @@ def test_a_password_that_is_changed_fails_the_task_until_it_is_right_again(world
         try:
             # PyFlink opens its functions with the first bundle.
             topics.send(learner.attempt("do_1", "a1", [(1.5, 2)]))
-            wait_until(lambda: client.exceptions(job) != [], "the task has failed", 60)
+            wait_until(lambda: client.exceptions(job) != [], "the task has failed")
         finally:
             admin.config_set("requirepass", REDIS_PASSWORD)
         text = client.exceptions(job)[0]
@@ -138,7 +140,7 @@ def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
 

@@ -57,7 +57,7 @@ from tests.support.read_apis import (
     start,
 )
 from tests.support.required_keys import REQUIRED
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d:\d{3}\+0530")
 
@@ -76,7 +76,7 @@ def services(world: World, groups: HttpServices, tmp_path_factory: pytest.TempPa
     services = start(world, folder, groups, env)
     yield services
     services.process.terminate()
-    assert services.process.wait(30) in (0, -signal.SIGTERM)
+    assert services.process.wait(TIMEOUT_SECONDS) in (0, -signal.SIGTERM)
     assert "Traceback" not in services.log, services.log
 
 
@@ -714,7 +714,7 @@ def test_slow_requests_end_many_are_refused_and_a_shutdown_waits(
         last = slow(delay_ms=1_500)
         services.process.terminate()
         assert last.result().status_code == 200
-        assert services.process.wait(30) in (0, -signal.SIGTERM)
+        assert services.process.wait(TIMEOUT_SECONDS) in (0, -signal.SIGTERM)
 
 
 def test_a_configuration_that_cannot_be_used_ends_the_program(tmp_path: Path) -> None:

@@ -4,24 +4,19 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 from cassandra.cluster import Session
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 from local.http_services import HttpServices
 from local.tokens import TokenIssuer
 from local.world import World
+from tests.support.certificates import make_certificate
 from tests.support.read_apis import READ, STATE, Learner, another, start
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -72,42 +67,23 @@ def test_workers_share_the_ports_and_their_metrics_and_one_that_dies_is_replaced
             assert counted() == number
         first = workers()
         psutil.Process(min(first)).kill()
-        wait_until(lambda: len(workers()) == 2 and workers() != first, "the killed worker is replaced", 60)
-        wait_until(lambda: services.log.count("Application startup complete") == 3, "it has started", 60)
+        wait_until(lambda: len(workers()) == 2 and workers() != first, "the killed worker is replaced")
+        wait_until(lambda: services.log.count("Application startup complete") == 3, "it has started")
         for _ in range(10):
             answer()
         assert counted() == 40
         last = workers()
     finally:
         services.process.terminate()
-        assert services.process.wait(60) in (0, -signal.SIGTERM)
+        assert services.process.wait(TIMEOUT_SECONDS) in (0, -signal.SIGTERM)
     assert not any(map(psutil.pid_exists, last))
 
 
 def test_both_ports_speak_https(world: World, groups: HttpServices, learner: Learner, tmp_path: Path) -> None:
-    key = rsa.generate_private_key(65_537, 2_048)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
+    key, certificate = make_certificate("secret-1")
     certificate_file, key_file = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(b"secret-1"),
-        )
-    )
+    certificate_file.write_bytes(certificate)
+    key_file.write_bytes(key)
     variables = {
         "AGGREGATES__SERVER__TLS__CERTIFICATE_FILE": str(certificate_file),
         "AGGREGATES__SERVER__TLS__KEY_FILE": str(key_file),

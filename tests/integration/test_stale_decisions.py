@@ -18,8 +18,9 @@ from jobs import JOBS, config_class
 from jobs.activity_aggregate_updater.job import ActivityAggregateUpdater
 from jobs.assessment_aggregator.job import AssessmentAggregator
 from local.world import World
-from tests.support.assessment import Learner, Tables
+from tests.support.assessment import Learner
 from tests.support.strategies import T0, JsonObject
+from tests.support.tables import Tables
 
 MAX_AGE_MS = 5_000
 

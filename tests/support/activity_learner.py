@@ -52,4 +52,4 @@ class Learner:
 
     def wait_until_counted(self, *content_ids: str) -> None:
         """Counts are written last, so everything else is there then."""
-        wait_until(lambda: all(self.counts(content_id) for content_id in content_ids), f"{content_ids} are counted", 60)
+        wait_until(lambda: all(self.counts(content_id) for content_id in content_ids), f"{content_ids} are counted")

@@ -18,7 +18,7 @@ from cassandra.cluster import Session
 
 from common.config.loader import load
 from common.config.model import CassandraConfig
-from common.domain.aggregates import ACTIVITY_TYPE, COMPLETED_COUNT, context_id
+from common.domain.aggregates import COMPLETED_COUNT
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import Refused, to_time_ms
 from common.domain.messages import Message, enrolment_sync
@@ -34,6 +34,7 @@ from local import generator
 from local.servers import Redis
 from local.world import World
 from tests.support.activity_model import DAY, LEARNERS, T0, Killed, RelationCache, Tables, Updater, batches, completed
+from tests.support.tables import Tables as CassandraTables
 
 AnyEvent = TypeVar("AnyEvent", ContentsCompleted, EnrolmentSync)
 
@@ -88,6 +89,7 @@ class Servers:
         """`redis_server` instead of the session's, which must not be killed."""
         self._world = world
         self._session = session
+        self._rows = CassandraTables(session)
         self._redis = redis_server or world.redis
 
     def publish(self, course: RelationCache) -> None:
@@ -144,9 +146,7 @@ class Servers:
 
     def enrolment(self, enrolment: EnrolmentKey) -> Any:
         """The row of `user_enrolments`, None if there is none."""
-        return self._session.execute(
-            "SELECT * FROM user_enrolments WHERE userid = %s AND courseid = %s AND batchid = %s", enrolment
-        ).one()
+        return self._rows.enrolment(enrolment)
 
     def _enrolment(self, enrolment: EnrolmentKey) -> Iterator[tuple[tuple[Any, ...], Any]]:
         row = self.enrolment(enrolment)
@@ -163,11 +163,7 @@ class Servers:
 
     def aggregates_row(self, enrolment: EnrolmentKey, activity_id: str) -> Any:
         """The row of `user_activity_agg`, None if there is none."""
-        return self._session.execute(
-            "SELECT * FROM user_activity_agg "
-            "WHERE activity_type = %s AND activity_id = %s AND user_id = %s AND context_id = %s",
-            [ACTIVITY_TYPE, activity_id, enrolment.user_id, context_id(enrolment.batch_id)],
-        ).one()
+        return self._rows.aggregates(enrolment, activity_id)
 
     def aggregates(self, enrolment: EnrolmentKey, activity_id: str) -> dict[str, float]:
         row = self.aggregates_row(enrolment, activity_id)

@@ -18,9 +18,10 @@ CONTENT_READ = "/content/v3/read/"
 
 
 QUICK = {
-    "connect_timeout_ms": 1_000,
-    "request_timeout_ms": 1_000,
-    "call_timeout_ms": 20_000,
+    # No test waits for these three.
+    "connect_timeout_ms": 10_000,
+    "request_timeout_ms": 10_000,
+    "call_timeout_ms": 60_000,
     "initial_backoff_ms": 5,
     "max_backoff_ms": 20,
     "breaker_delay_ms": 50,

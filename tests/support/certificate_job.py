@@ -1,26 +1,23 @@
 """The certificate pre-processor with its batches and retries, and a course that it decides about."""
 
 import asyncio
-import itertools
 import json
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from cassandra.cluster import Session
 
 from common.config.model import HttpConfig
-from common.domain.events import Refused, Skip
+from common.domain.enrolments import EnrolmentKey
 from common.domain.messages import Message
-from common.flink.group_commit import GroupCommit, Observer
-from common.flink.job import Outcome
-from common.metrics import Metrics
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
-from jobs.collection_cert_pre_processor.events import CertificateRequest
 from jobs.collection_cert_pre_processor.job import CollectionCertPreProcessor
 from local.http_services import HttpServices
 from local.world import World
+from tests.support import job_process
+from tests.support.job_process import RunningJob
+from tests.support.tables import Tables
 
 OUT = "dev.generate.certificate.request"
 
@@ -66,7 +63,7 @@ class Course:
         self.quiz = f"do_{unique}q"
         self.asha = f"asha-{unique}"
         self._world = world
-        self._session = session
+        self._tables = Tables(session)
         self._services = services
         self.cache(0, self.course_id, {"name": "Botany"})
         self.cache(5, self.quiz, {"contentType": "SelfAssess"})
@@ -83,31 +80,22 @@ class Course:
     def templates(self, *templates: Mapping[str, str]) -> None:
         """With keys t-0, t-1, … in this order."""
         numbered = {f"t-{number}": template for number, template in enumerate(templates)}
-        self._insert("course_batch", courseid=self.course_id, batchid=self.batch_id, cert_templates=numbered)
+        self._tables.insert("course_batch", courseid=self.course_id, batchid=self.batch_id, cert_templates=numbered)
+
+    def enrolment(self, user_id: str) -> EnrolmentKey:
+        return EnrolmentKey(user_id, self.course_id, self.batch_id)
 
     def enrol(self, user_id: str, **columns: object) -> None:
         """As somebody who has completed the course; a column that is None stays unset."""
-        row = {"active": True, "status": 2, "completedon": COMPLETED_ON, **columns}
-        self._insert("user_enrolments", userid=user_id, courseid=self.course_id, batchid=self.batch_id, **row)
+        completed = {"status": 2, "completedon": COMPLETED_ON}
+        self._tables.insert_enrolment(self.enrolment(user_id), **{**completed, **columns})
 
     def score(self, user_id: str, aggregates: Mapping[str, float] | None, agg: Mapping[str, int] | None = None) -> None:
         """The row of ``user_activity_agg`` with a column unset where it is None."""
-        self._insert(
-            "user_activity_agg",
-            activity_type="Course",
-            activity_id=self.course_id,
-            user_id=user_id,
-            context_id=f"cb:{self.batch_id}",
-            agg=agg,
-            aggregates=aggregates,
-        )
+        self._tables.insert_aggregates(self.enrolment(user_id), agg, aggregates)
 
     def quiz_of_10(self, score: float, metric_type: Callable[[float], Any] = float) -> dict[str, Any]:
         return {f"score:{self.quiz}": metric_type(score), f"max_score:{self.quiz}": metric_type(10)}
-
-    def _insert(self, table: str, **row: object) -> None:
-        values = {column: value for column, value in row.items() if value is not None}
-        self._session.execute(f"INSERT INTO {table} JSON %s", [json.dumps(values)])
 
     def request(self, *user_ids: str, **edata: object) -> bytes:
         """For Asha if for nobody else."""
@@ -133,55 +121,11 @@ def template(criteria: object = COMPLETED, **fields: object) -> dict[str, str]:
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in texts.items()}
 
 
-class Running:
-    """The job with the batches and the retries that the pipeline adds to it."""
-
-    def __init__(self, job: CollectionCertPreProcessor, metrics: Metrics) -> None:
-        self.counts = metrics.counts
-        self.retries = 0
-        self.refused: Counter[str] = Counter()
-        """How often events were refused, by kind."""
-        self._job = job
-        self._commit = GroupCommit(job.apply_batch, self._refuse, job.batch, job.retry, Observer(retried=self._retried))
-
-    async def apply(self, *values: bytes) -> list[list[Message]]:
-        """The messages of each Kafka value; all go as one batch."""
-
-        async def messages_of(index: int, value: bytes) -> list[Message]:
-            request = self._job.decode(value, 0)
-            assert not isinstance(request, Skip)
-            outcome = await self._commit.submit(index, request)
-            self.refused.update(part.kind for part in outcome if isinstance(part, Refused))
-            return [
-                part if isinstance(part, Message) else self._job.failed_message(value, part, part.user_id)
-                for part in outcome
-            ]
-
-        return await asyncio.gather(*itertools.starmap(messages_of, enumerate(values)))
-
-    @staticmethod
-    def _refuse(request: CertificateRequest, error: Exception) -> Outcome:
-        raise AssertionError(f"{request} is refused") from error
-
-    def _retried(self) -> None:
-        self.retries += 1
-
-    def of(self, name: str) -> dict[str, int]:
-        """The counts of a metric by their label."""
-        return {key[2]: count for key, count in self.counts.items() if isinstance(key, tuple) and key[0] == name}
+def running(config: CollectionCertPreProcessorConfig) -> AbstractAsyncContextManager[RunningJob]:
+    return job_process.running(CollectionCertPreProcessor(config))
 
 
-@asynccontextmanager
-async def running(config: CollectionCertPreProcessorConfig) -> AsyncIterator[Running]:
-    job, metrics = CollectionCertPreProcessor(config), Metrics()
-    try:
-        await job.open(metrics)
-        yield Running(job, metrics)
-    finally:
-        await job.close()
-
-
-async def applied(config: CollectionCertPreProcessorConfig, *values: bytes) -> tuple[list[Message], Running]:
+async def applied(config: CollectionCertPreProcessorConfig, *values: bytes) -> tuple[list[Message], RunningJob]:
     """The messages of one batch and the job that sent them."""
     async with running(config) as job:
         messages_by_request = await job.apply(*values)

@@ -3,11 +3,11 @@
 import uuid
 from collections.abc import Callable, Iterable
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from local.world import World
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Of what the producer sends; a topic takes a megabyte unless it is configured otherwise."""
@@ -18,27 +18,49 @@ class Inbox:
 
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         self._topic = topic
-        self._consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "inbox", "log_level": 0})
-        partitions = self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": "inbox",
+                "enable.partition.eof": True,
+                "log_level": 0,
+            }
+        )
+        partitions = self._consumer.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic].partitions
         self._consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
         self._messages: list[Message] = []
+        self._read_to = dict.fromkeys(partitions, 0)
+        """By partition, the offset up to which all messages have been read."""
 
     def all(self) -> list[Message]:
-        """Everything that the topic holds now."""
-        while self._poll():
-            pass
+        """Everything that the topic holds when this is called, and perhaps some of what arrives meanwhile."""
+        ends = {
+            partition: self._consumer.get_watermark_offsets(
+                TopicPartition(self._topic, partition), timeout=TIMEOUT_SECONDS
+            )[1]
+            for partition in self._read_to
+        }
+
+        def is_read() -> bool:
+            self._poll()
+            return all(self._read_to[partition] >= end for partition, end in ends.items())
+
+        wait_until(is_read, f"{self._topic} is read up to {ends}")
         return self._messages
 
-    def _poll(self) -> bool:
-        """Reads what has arrived; whether that was anything."""
-        messages = self._consumer.consume(1000, timeout=0.05)
-        for message in messages:
-            assert message.error() is None, message.error()
-        self._messages += messages
-        return bool(messages)
+    def _poll(self) -> None:
+        """Reads what has arrived."""
+        for message in self._consumer.consume(1000, timeout=0.05):
+            error = message.error()
+            if error is None:
+                self._messages.append(message)
+                self._read_to[message.partition()] = message.offset() + 1
+            else:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                self._read_to[message.partition()] = message.offset()
 
     def wait_for(
-        self, count: int, matches: Callable[[Message], bool] = lambda _: True, timeout_seconds: float = 60.0
+        self, count: int, matches: Callable[[Message], bool] = lambda _: True, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> list[Message]:
         """Those that match, as soon as there are at least `count` of them."""
         found: list[Message] = []
@@ -111,7 +133,7 @@ class JobTopics:
         for value in values:
             self._producer.produce(self.topic(name), value, timestamp=timestamp_ms, on_delivery=check)
             self._producer.poll(0)
-        assert self._producer.flush(60) == 0
+        assert self._producer.flush(TIMEOUT_SECONDS) == 0
         assert not refused
 
     def inbox(self, name: str) -> Inbox:

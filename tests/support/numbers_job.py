@@ -1,8 +1,8 @@
-"""A job for tests of the cluster itself: `numbers_job.py FOLDER [watched] [stuck]`.
+"""A job for tests of the cluster itself: `numbers_job.py FOLDER [stuck]`.
 
-It counts up in two subtasks for ever, and each Python worker writes a file `FOLDER/worker-<pid>`. `watched` workers end
-with their task. In a `stuck` worker the first record waits for a thread for ever, as it would for a server that does
-not answer.
+It counts up in two subtasks for ever, each in a Python worker of its own, which writes a file
+`FOLDER/worker-<subtask>-<pid>`. With `stuck` the first record of each worker waits for a thread for ever, as it would
+for a server that does not answer, and the worker of subtask 0 is watched: it ends with its task.
 """
 
 import importlib.resources
@@ -22,33 +22,34 @@ from common.flink.patches import async_guard
 
 
 class Count(ProcessFunction):
-    def __init__(self, folder: Path, options: list[str]) -> None:
+    def __init__(self, folder: Path, is_stuck: bool) -> None:
         self._folder = folder
-        self._options = options
+        self._is_stuck = is_stuck
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        if "watched" in self._options:
+        self._subtask = runtime_context.get_index_of_this_subtask()
+        if self._is_stuck and self._subtask == 0:
             worker_watch.end_with_task()
         self._counter = runtime_context.get_metrics_group().counter("events_in")
 
     def process_element(self, number: int, _: ProcessFunction.Context) -> Iterator[int]:
         self._counter.inc()
-        (self._folder / f"worker-{os.getpid()}").touch()
-        if "stuck" in self._options:
+        (self._folder / f"worker-{self._subtask}-{os.getpid()}").touch()
+        if self._is_stuck:
             ThreadPoolExecutor().submit(time.sleep, 3600).result()
         time.sleep(0.001)
         yield number
 
 
-def main(folder: Path, options: list[str]) -> None:
+def main(folder: Path, is_stuck: bool) -> None:
     # Data files of a package are read out of the archive, on the client as on the workers.
     assert importlib.resources.files("jobs.numbers").joinpath("config.yaml").read_text() == "a: 1\n"
     environment = StreamExecutionEnvironment.get_execution_environment()
     numbers = environment.from_source(NumberSequenceSource(0, 1 << 40), WatermarkStrategy.no_watermarks(), "numbers")
-    counted = async_guard.process(numbers, Count(folder, options), Types.LONG(), "count").uid("count")
+    counted = async_guard.process(numbers, Count(folder, is_stuck), Types.LONG(), "count").uid("count")
     counted.print().name("out")
     environment.execute("numbers")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), "stuck" in sys.argv[2:])

@@ -14,11 +14,12 @@ from typing import Any
 import httpx
 from cassandra.cluster import Session
 
-from common.domain.aggregates import context_id
+from common.domain.enrolments import EnrolmentKey
 from local.http_services import HttpServices
 from local.tokens import ISSUER, TokenIssuer
 from local.world import World
-from tests.support.waiting import wait_until
+from tests.support.tables import Tables
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 STATE = "/v1/content/state/read"
 PRIVATE_STATE = "/private/v1/content/state/read"
@@ -49,8 +50,8 @@ class Services:
         scheme = "https" if certificate_file else "http"
         verify = ssl.create_default_context(cafile=certificate_file) if certificate_file else True
         self.url, self.internal_url = (f"{scheme}://127.0.0.1:{port}" for port in ports)
-        self.client = httpx.Client(base_url=self.url, timeout=60, verify=verify)
-        self.internal = httpx.Client(base_url=self.internal_url, timeout=60, verify=verify)
+        self.client = httpx.Client(base_url=self.url, timeout=TIMEOUT_SECONDS, verify=verify)
+        self.internal = httpx.Client(base_url=self.internal_url, timeout=TIMEOUT_SECONDS, verify=verify)
         self.folder = folder
         self.issuer = issuer
         self.groups = groups
@@ -116,7 +117,7 @@ def start(
         except httpx.TransportError:
             return False
 
-    wait_until(is_ready, "the services are ready", 180)
+    wait_until(is_ready, "the services are ready")
     return services
 
 
@@ -142,7 +143,7 @@ def another(
         yield services
     finally:
         services.process.terminate()
-        services.process.wait(60)
+        services.process.wait(TIMEOUT_SECONDS)
 
 
 class Learner:
@@ -151,6 +152,11 @@ class Learner:
     def __init__(self, session: Session, unique: str) -> None:
         self.session = session
         self.user_id, self.course_id, self.batch_id = f"u-{unique}", f"do_course_{unique}", f"b-{unique}"
+        self._tables = Tables(session)
+
+    @property
+    def enrolment(self) -> EnrolmentKey:
+        return EnrolmentKey(self.user_id, self.course_id, self.batch_id)
 
     @property
     def ids(self) -> dict[str, str]:
@@ -167,34 +173,17 @@ class Learner:
         times: dict[str, datetime] | None = None,
         batch_id: str | None = None,
     ) -> None:
-        self.session.execute(
-            "INSERT INTO user_activity_agg (activity_type, activity_id, user_id, context_id, agg, aggregates, "
-            "agg_last_updated) VALUES ('Course', %s, %s, %s, %s, %s, %s)",
-            (self.course_id, self.user_id, context_id(batch_id or self.batch_id), agg, aggregates, times),
-        )
+        enrolment = self.enrolment._replace(batch_id=batch_id or self.batch_id)
+        self._tables.insert_aggregates(enrolment, agg, aggregates, agg_last_updated=times)
 
     def consumption(self, content_id: str, **columns: Any) -> None:
-        names = ["userid", "courseid", "batchid", "contentid", *columns]
-        values = [self.user_id, self.course_id, self.batch_id, content_id, *columns.values()]
-        self.session.execute(
-            f"INSERT INTO user_content_consumption ({', '.join(names)}) VALUES ({', '.join(['%s'] * len(names))})",
-            values,
-        )
+        self._tables.insert_consumption(self.enrolment, content_id, **columns)
 
     def attempt(self, content_id: str, attempt_id: str, **columns: Any) -> None:
-        names = ["user_id", "course_id", "batch_id", "content_id", "attempt_id", *columns]
-        values = [self.user_id, self.course_id, self.batch_id, content_id, attempt_id, *columns.values()]
-        self.session.execute(
-            f"INSERT INTO assessment_aggregator ({', '.join(names)}) VALUES ({', '.join(['%s'] * len(names))})", values
-        )
+        self._tables.insert_attempt(self.enrolment, content_id, attempt_id, **columns)
 
     def attempts(self) -> list[Any]:
-        return list(
-            self.session.execute(
-                "SELECT * FROM assessment_aggregator WHERE user_id = %s AND course_id = %s AND batch_id = %s",
-                (self.user_id, self.course_id, self.batch_id),
-            )
-        )
+        return self._tables.attempts(self.enrolment)
 
 
 def answer(score: float, question: str = "q1", ets: int = TIME_MS - 10) -> dict[str, Any]:

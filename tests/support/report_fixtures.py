@@ -1,4 +1,7 @@
-"""Fixtures of the tests of the reports, on real servers: Cassandra, Redis, PostgreSQL, a content search over HTTP."""
+"""Fixtures of the tests of the reports, on real servers: Cassandra, Redis, PostgreSQL, a content search over HTTP.
+
+The folders whose tests use them import all of them in their `conftest.py`.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +18,8 @@ from local.postgres import Postgres
 from local.readers import report_environment
 from local.world import World
 from tests.support.reports import HIERARCHY_KEYSPACE, Course, JobRequests, Reports
+
+__all__ = ["course", "job_requests", "postgres", "reports", "services", "session", "user_database", "variables"]
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,11 @@ import pyzipper
 import redis
 from cassandra.cluster import Session
 
+from common.domain.enrolments import EnrolmentKey
 from local.http_services import HttpServices
 from reports import __main__ as command
 from reports.writers import JOB_IDS
+from tests.support.tables import Tables
 
 NOON = "2024-05-14 12:00:00.000Z"
 HIERARCHY_KEYSPACE = "test_hierarchy_store"
@@ -60,8 +62,15 @@ class Course:
     def content(self, name: str) -> str:
         return f"{self.course_id}-{name}"
 
+    @property
+    def tables(self) -> Tables:
+        return Tables(self.session)
+
+    def enrolment(self, user_id: str, batch_id: str | None = None) -> EnrolmentKey:
+        return EnrolmentKey(user_id, self.course_id, batch_id or self.batch_id)
+
     def insert(self, table: str, columns: Mapping[str, Any]) -> None:
-        self.session.execute(f"INSERT INTO {table} JSON %s", [json.dumps(columns)])
+        self.tables.insert_json(table, **columns)
 
     def create(self, *assessments: str, leaf_nodes: int = 4) -> None:
         """Its tree, its name in the search and its first batch."""
@@ -83,25 +92,14 @@ class Course:
         return user_id
 
     def enrol(self, user_id: str, batch_id: str | None = None, table: str = "user_enrolments", **columns: Any) -> None:
-        key = {"userid": user_id, "courseid": self.course_id, "batchid": batch_id or self.batch_id}
-        self.insert(table, {**key, "active": True, "enrolled_date": NOON, **columns})
+        self.tables.insert_enrolment(self.enrolment(user_id, batch_id), table, **{"enrolled_date": NOON, **columns})
 
     def learner(self, name: str, agg: Mapping[str, int] | None = None, aggregates: Any = None, **columns: Any) -> str:
         """An enrolled one with a row of aggregates, if either of its columns is given."""
         user_id = self.user(name)
         self.enrol(user_id, **columns)
         if agg is not None or aggregates is not None:
-            self.insert(
-                "user_activity_agg",
-                {
-                    "activity_type": "Course",
-                    "activity_id": self.course_id,
-                    "user_id": user_id,
-                    "context_id": f"cb:{self.batch_id}",
-                    "agg": agg,
-                    "aggregates": aggregates,
-                },
-            )
+            self.tables.insert_aggregates(self.enrolment(user_id), agg, aggregates)
         return user_id
 
     def attempt(self, user_id: str, content_id: str, attempt_id: str, **columns: Any) -> None:

@@ -1,9 +1,8 @@
 """The variables of the keys that have no default, with values of a made-up installation: for tests without servers."""
 
 from common.config.model import Section
-from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
-from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
-from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
+from jobs import JOBS, config_class
+from local.http_services import job_settings
 from reports.config import ReportsConfig, RequestsReportsConfig
 from services.config import ServicesConfig
 
@@ -23,22 +22,7 @@ _REPORTS = {
 }
 
 REQUIRED: dict[type[Section], dict[str, str]] = {
-    AssessmentAggregatorConfig: {
-        **_SERVERS,
-        "AGGREGATES__CONTENT_READ_API": "http://content:9000/content/v3/read/",
-    },
-    ActivityAggregateUpdaterConfig: {
-        **_SERVERS,
-        "AGGREGATES__SEARCH_API": "http://search:9000/v3/search",
-    },
-    CollectionCertPreProcessorConfig: {
-        **_SERVERS,
-        "AGGREGATES__LEARNER_BASE_URL": "http://learner:9000",
-        "AGGREGATES__CONTENT_BASE_URL": "http://content:9000",
-        "AGGREGATES__CLOUD_STORAGE_BASE_URL": "https://storage.test",
-        "AGGREGATES__CONTENT_CLOUD_STORAGE_CONTAINER": "content",
-        "AGGREGATES__CERT_DOMAIN_URL": "https://certificates.test",
-    },
+    **{config_class(name): _SERVERS | job_settings("http://sunbird:9000").get(name, {}) for name in JOBS},
     ServicesConfig: {
         **_SERVERS,
         "AGGREGATES__TOKENS__PUBLIC_KEYS_FOLDER": "/token-keys",

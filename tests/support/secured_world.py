@@ -4,8 +4,6 @@ The listener of Kafka's tests and admin clients stays as it is, without a login;
 """
 
 import asyncio
-import datetime
-import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,13 +11,8 @@ from typing import Any
 
 import redis
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import Cluster, NoHostAvailable, Session
+from cassandra.cluster import NoHostAvailable, Session
 from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from common.config.model import CassandraConfig
@@ -28,6 +21,8 @@ from local.process import Launch
 from local.servers import Cassandra, Kafka, Redis
 from local.world import World
 from schema.apply import apply_schema
+from tests.support.cassandra_session import connect
+from tests.support.certificates import make_certificate
 
 MARK = "Geheimnis"
 """In every password, so that none of them can be anywhere unseen."""
@@ -107,9 +102,7 @@ class SecuredCassandra(Cassandra):
     @contextmanager
     def admin(self, keyspace: str | None = None) -> Iterator[Session]:
         login = PlainTextAuthProvider(*_CASSANDRA_ADMIN)
-        with Cluster(self.contact_points, port=self.port, protocol_version=5, auth_provider=login) as cluster:
-            session = cluster.connect(keyspace)
-            session.default_timeout = 60
+        with connect(self, keyspace, auth_provider=login) as session:
             yield session
 
     def create_role(self) -> None:
@@ -171,26 +164,3 @@ class SecuredWorld(World):
             "AGGREGATES__CASSANDRA__PASSWORD": CASSANDRA_PASSWORD,
             "AGGREGATES__REDIS__PASSWORD": REDIS_PASSWORD,
         }
-
-
-def make_certificate() -> tuple[bytes, bytes]:
-    """Key and certificate in PEM, of 127.0.0.1 and signed by itself, so that it is its own authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "learner aggregates tests")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return (
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        certificate.public_bytes(Encoding.PEM),
-    )

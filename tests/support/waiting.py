@@ -3,9 +3,12 @@
 import time
 from collections.abc import Callable
 
+TIMEOUT_SECONDS = 180.0
+"""Only a test that fails waits for so long. A busy machine takes a minute for what an idle one does in two seconds."""
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_seconds: float = 30.0) -> None:
-    """Asks again and again; AssertionError with `what` if it does not come true in time."""
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    """Returns as soon as the condition is true. Raises AssertionError with `what` if that takes too long."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         assert time.monotonic() < deadline, f"not after {timeout_seconds:g} s: {what}"

@@ -201,7 +201,7 @@ def test_a_base_url_loses_its_last_slash() -> None:
     ("name", "allowed"),
     [
         ("AGGREGATES__REDIS__PASSWRD", "AGGREGATES__REDIS__HOST, AGGREGATES__REDIS__PORT, "),
-        ("AGGREGATES__REDIS__TLS__CA", "AGGREGATES__REDIS__TLS__CA_FILE, "),
+        ("AGGREGATES__REDIS__TLS__CA", "AGGREGATES__REDIS__TLS__CERTIFICATE_FILE, "),
         ("AGGREGATES__REDIS__HOST__X", "AGGREGATES__REDIS__HOST, "),
         ("AGGREGATES__REDIS", "AGGREGATES__KAFKA__…, AGGREGATES__CASSANDRA__…, "),
         ("AGGREGATES__", "AGGREGATES__KAFKA__…, "),

@@ -39,7 +39,7 @@ def family(tmp_path: Path) -> Iterator[list[psutil.Process]]:
         [task_manager, "-c", f'{shell} -c "{script}"; true'], env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
     )
     try:
-        wait_until(ready.exists, "the worker is watched", 60)
+        wait_until(ready.exists, "the worker is watched")
         root = psutil.Process(process.pid)
         processes = [root, *root.children(recursive=True)]
         assert processes[0].name() == "java"

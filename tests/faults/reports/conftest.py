@@ -1,14 +1,3 @@
 """The fixtures of the reports."""
 
-from tests.support.report_fixtures import (
-    course,
-    job_requests,
-    postgres,
-    reports,
-    services,
-    session,
-    user_database,
-    variables,
-)
-
-__all__ = ["course", "job_requests", "postgres", "reports", "services", "session", "user_database", "variables"]
+from tests.support.report_fixtures import *  # noqa: F403 - pytest finds fixtures by their names in this module

@@ -31,7 +31,7 @@ class TestServersThatAreDown:
         others = [Learner(job.servers) for _ in range(3)]
         job.redis.kill()
         job.send(learner.completed("A", at=T0 + 7 * DAY))
-        wait_until(lambda: learner.counts("A") == (2, 2), "a course in memory goes on", 60)
+        wait_until(lambda: learner.counts("A") == (2, 2), "a course in memory goes on")
         job.send(*(other.completed("A") for other in others))
         job.redis.start()
         for other in others:

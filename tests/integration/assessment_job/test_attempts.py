@@ -2,18 +2,18 @@
 
 import json
 import uuid
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
 from local.expected import content_aggregates
-from tests.support.assessment import Assessment, Learner, Tables
+from tests.support.assessment import Assessment, Learner
 from tests.support.assessment_rows import (
     T0_DATETIME,
     detail,
     now,
 )
 from tests.support.strategies import T0
+from tests.support.tables import Tables
 
 
 class TestAnAttempt:
@@ -146,7 +146,7 @@ class TestAnAttempt:
         assessment.send(learner.attempt("do_1", "a1", [(5, 10)]))
         assessment.requests(learner, 1)
         rows = tables.attempts(learner), tables.aggregates(learner)
-        other = replace(learner, batch_id="other")
+        other = learner._replace(batch_id="other")
         assessment.send(learner.attempt("do_1", "a1", [(9, 10)], T0 - 1), other.attempt("do_1", "a1", [(1, 2)]))
         # Events of a user are applied in their order, so the late one has been.
         assessment.requests(other, 1)

@@ -9,11 +9,12 @@ from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.assessment_aggregator.job import AssessmentAggregator
 from local.expected import content_aggregates
 from local.world import World
-from tests.support.assessment import Assessment, Learner, Tables
+from tests.support.assessment import Assessment, Learner
 from tests.support.assessment_rows import (
     detail,
 )
 from tests.support.strategies import T0
+from tests.support.tables import Tables
 
 
 class TestSeveralEventsOfOneEnrolment:

@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 
 from local.expected import content_aggregates
 from local.world import World
-from tests.support.assessment import Assessment, Learner, Tables
+from tests.support.assessment import Assessment, Learner
 from tests.support.assessment_rows import (
     T0_DATETIME,
     detail,
     now,
 )
 from tests.support.strategies import T0
+from tests.support.tables import Tables
 
 
 class TestTheBestScore:
@@ -106,8 +107,8 @@ class TestARecomputeRequest:
             "WHERE activity_type = 'Course' AND activity_id = %s AND user_id = %s AND context_id = %s",
             ({"completedCount": updated}, learner.course_id, learner.user_id, f"cb:{learner.batch_id}"),
         )
-        tables.delete_attempts(learner, "do_1", "a1")
-        tables.delete_attempts(learner, "do_2", "b1")
+        tables.delete_attempt(learner, "do_1", "a1")
+        tables.delete_attempt(learner, "do_2", "b1")
         before = now()
         assessment.send(learner.recompute("do_1"))
         assert assessment.attempt_ids(learner, 5)[-1] == ""
@@ -133,7 +134,7 @@ class TestARecomputeRequest:
     ) -> None:
         assessment.send(learner.attempt("do_1", "a1", [(9, 10)]))
         assessment.requests(learner, 1)
-        tables.delete_attempts(learner, "do_1", "a1")
+        tables.delete_attempt(learner, "do_1", "a1")
         assessment.send(learner.recompute("do_1", events=[]))
         assert assessment.attempt_ids(learner, 2)[-1] == ""
         # Not even an empty row is left: it had no columns but those that are gone.

@@ -1,12 +1,12 @@
 """Events about contents that are not part of their course."""
 
 import json
-from dataclasses import replace
 
 import redis
 
 from common.domain.messages import repaired
-from tests.support.assessment import Assessment, Learner, Tables, reason
+from tests.support.assessment import Assessment, Learner, reason
+from tests.support.tables import Tables
 
 
 class TestTheContentCheck:
@@ -38,7 +38,7 @@ class TestTheContentCheck:
         relations.sadd(key, "do_1")
         # Redis keeps no empty set: with its last member it is gone.
         relations.srem(key, "do_1")
-        other_course = replace(learner, course_id=f"{learner.course_id}x")
+        other_course = learner._replace(course_id=f"{learner.course_id}x")
         assessment.send(learner.attempt("do_3", "a1", [(1, 2)]), other_course.attempt("do_4", "a1", [(1, 2)]))
         assessment.requests(learner, 1)
         assessment.requests(other_course, 1)

@@ -18,8 +18,9 @@ from common.domain.enrolments import EnrolmentKey
 from common.domain.events import BadEvent, to_time_ms
 from common.domain.messages import repaired
 from jobs.assessment_aggregator.rules import AttemptRow, Settings, decide
-from tests.support.assessment import FAILED, INPUT, REQUESTS, Assessment, Learner, Tables, reason
+from tests.support.assessment import FAILED, INPUT, REQUESTS, Assessment, Learner, reason
 from tests.support.malformed import APPLIED, REFUSED, UNKNOWN, Sample, Samples
+from tests.support.tables import Tables
 from tests.support.waiting import wait_until
 
 

@@ -46,7 +46,7 @@ class TestWhatMustWaitAndThenWork:
         course.score(course.asha, {f"score:{course.asha}": 9.0, f"max_score:{course.asha}": 10.0})
         services.contents[course.asha] = {"contentType": "SelfAssess"}
         services.switch(route, switch)
-        http = QUICK.model_copy(update={"request_timeout_ms": 300 if switch.delay_ms else 5_000})
+        http = QUICK.model_copy(update={"request_timeout_ms": 1_000 if switch.delay_ms else 5_000})
         messages, job = await applied(config.model_copy(update={"http": http}), course.request())
         assert names(messages) == ["Completion"]
         assert services.requests[route] == 4

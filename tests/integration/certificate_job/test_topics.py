@@ -43,7 +43,7 @@ def test_from_topic_to_topics(
     )
     flink_cluster.client.wait_until_running(job)
 
-    certificates = [json.loads(message.value()) for message in topics.wait_for(issued, 2, timeout_seconds=120)]
+    certificates = [json.loads(message.value()) for message in topics.wait_for(issued, 2)]
     assert sorted(certificate["edata"]["userId"] for certificate in certificates) == sorted([course.asha, binod])
     failed_messages = topics.wait_for(failed, 3)
     reasons = {

@@ -115,12 +115,13 @@ class TestAnswers:
 
 class TestConnections:
     async def test_are_bounded_and_waiting_for_one_is_no_fault(self, services: HttpServices) -> None:
-        services.switch(USER, Switch(delay_ms=100))
+        services.switch(USER, Switch(delay_ms=300))
 
-        async with client(services.base_url + USER_READ, max_connections=2, request_timeout_ms=500) as learner:
+        # The last ones wait longer for a connection than a request may take.
+        async with client(services.base_url + USER_READ, max_connections=2, request_timeout_ms=1_500) as learner:
             started = time.monotonic()
             answers = await asyncio.gather(*(learner.get("u-1") for _ in range(12)))
-            assert time.monotonic() - started >= 6 * 0.1
+            assert time.monotonic() - started >= 6 * 0.3
             assert all(answer.is_success for answer in answers)
             assert learner.counts == (12, 0)
 

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from typing import Any
@@ -17,6 +16,7 @@ from tests.support.api_client import (
     CONTENT_READ,
     USER_READ,
 )
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 
 class TestServices:
@@ -48,28 +48,30 @@ class TestServices:
             assert self._get(f"{url}{USER_READ}u-2")["result"]["response"]["firstName"] == "Ravi"
             assert self._get(f"{url}{CONTENT_READ}do_2")["result"]["content"]["name"] == "Physics"
             assert self._get(f"{url}/admin/requests") == {USER: 2, CONTENT: 1}
-            self._put(f"{url}/admin/refused", {"for_ms": 300})
+            self._put(f"{url}/admin/refused", {"for_ms": 1_000})
             with pytest.raises(urllib.error.URLError, match="Connection refused"):
                 self._get(f"{url}/admin/requests")
-            deadline = time.monotonic() + 10
-            while True:
+
+            def accepts() -> bool:
                 try:
-                    assert self._get(f"{url}/admin/requests") == {USER: 2, CONTENT: 1}
-                    break
+                    self._get(f"{url}/admin/requests")
                 except urllib.error.URLError:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.02)
+                    return False
+                return True
+
+            wait_until(accepts, "connections are accepted again")
+            assert self._get(f"{url}/admin/requests") == {USER: 2, CONTENT: 1}
             process.send_signal(end)
-            assert process.wait(10) == 0
+            assert process.wait(TIMEOUT_SECONDS) == 0
         finally:
             process.kill()
             process.wait()
 
     def _put(self, url: str, body: Any) -> None:
         request = urllib.request.Request(url, json.dumps(body).encode(), method="PUT")
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
             assert response.status == 200
 
     def _get(self, url: str) -> Any:
-        with urllib.request.urlopen(url, timeout=10) as response:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
             return json.load(response)

@@ -31,7 +31,7 @@ from tests.support.reports import (
     scored,
     unzip,
 )
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
 
 class TestJobRequests:
@@ -223,9 +223,9 @@ class TestJobRequests:
         course.services.switch(SEARCH, Switch(delay_ms=60_000))
         process = start_requests(tmp_path, variables)
         try:
-            wait_until(lambda: job_requests.outcome(duplicate)[0] == "PROCESSING", "both requests are claimed", 60)
+            wait_until(lambda: job_requests.outcome(duplicate)[0] == "PROCESSING", "both requests are claimed")
             process.send_signal(signal.SIGTERM)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
         finally:
             process.kill()
             course.services.switch(SEARCH, Switch())
@@ -320,9 +320,9 @@ class TestLeases:
             other.execute("SELECT FROM dev_job_request WHERE request_id = %s FOR UPDATE", [second])
             process = start_requests(tmp_path, variables)
             try:
-                wait_until(lambda: job_requests.outcome(first)[0] == "PROCESSING", "the first is claimed", 90)
+                wait_until(lambda: job_requests.outcome(first)[0] == "PROCESSING", "the first is claimed")
                 process.send_signal(signal.SIGTERM)
-                _, errors = process.communicate(timeout=60)
+                _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
             finally:
                 process.kill()
         assert b"ended before all was done" in errors
@@ -394,7 +394,7 @@ class TestLeases:
         course.services.switch(SEARCH, Switch(delay_ms=60_000))
         process = start_requests(tmp_path, variables | {"AGGREGATES__POSTGRES__LEASE_SECONDS": "3"})
         try:
-            wait_until(lambda: job_requests[request_id]["lease_expires"] is not None, "the request is claimed", 60)
+            wait_until(lambda: job_requests[request_id]["lease_expires"] is not None, "the request is claimed")
             first = job_requests[request_id]["lease_expires"]
             wait_until(lambda: job_requests[request_id]["lease_expires"] > first, "the lease is renewed", 30)
         finally:
@@ -410,9 +410,9 @@ class TestLeases:
         course.services.switch(SEARCH, Switch(delay_ms=2_000))
         process = start_requests(tmp_path, variables)
         try:
-            wait_until(lambda: job_requests.outcome(request_id)[0] == "PROCESSING", "the request is claimed", 60)
+            wait_until(lambda: job_requests.outcome(request_id)[0] == "PROCESSING", "the request is claimed")
             assert job_requests.end_connections() > 0
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
         finally:
             process.kill()
             course.services.switch(SEARCH, Switch())
@@ -458,9 +458,9 @@ class TestStatus:
             stderr=subprocess.PIPE,
         )
         try:
-            wait_until(job_requests.has_other_connections, "it has connected", 60)
+            wait_until(job_requests.has_other_connections, "it has connected")
             process.send_signal(signal.SIGTERM)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
         finally:
             process.kill()
         assert (process.returncode, errors) == (0, b"")
