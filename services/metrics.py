@@ -40,6 +40,7 @@ class RequestMetrics:
         self._limit = Gauge(
             "aggregates_requests_in_flight_limit",
             "Requests that are admitted at a time.",
+            ("operation",),
             registry=self._registry,
             multiprocess_mode="livesum",
         )
@@ -74,7 +75,8 @@ class RequestMetrics:
 
     def _sample(self) -> None:
         self._in_flight.set(self._admission.in_flight)
-        self._limit.set(self._admission.limit)
+        for operation, limit in self._admission.limits.items():
+            self._limit.labels(operation).set(limit.value)
         for key, count in list(self._counts.counts.items()):
             if isinstance(key, str) and (new := count - self._shown[key]):
                 self._counter(key).inc(new)
