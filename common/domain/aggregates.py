@@ -41,7 +41,9 @@ def merge(agg: Mapping[str, int] | None, aggregates: Mapping[str, float] | None)
     ``aggregates`` wins even if it is lower, because a recomputation may lower a best score. A missing column, a null
     map and an empty map are the same.
     """
-    return {key: float(value) for column in (agg, aggregates) for key, value in (column or {}).items()}
+    merged = {key: float(value) for key, value in (agg or {}).items()}
+    merged.update(aggregates or {})
+    return merged
 
 
 def percent(score: float, max_score: float | None) -> float:
