@@ -189,6 +189,7 @@ class _Generator:
         if self._connections >= _MAX_CONNECTIONS:
             raise OSError(f"{_MAX_CONNECTIONS} requests wait for their answers")
         address = urlsplit(url)
+        assert address.hostname and address.port
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(
             lambda: _Connection(self._on_broken), address.hostname, address.port

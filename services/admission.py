@@ -62,7 +62,9 @@ class Admission:
 
     def limit(self, operation: str) -> "Limit":
         """The limit of an operation, the same one for each call."""
-        return self.limits.setdefault(operation, Limit(self))
+        if operation not in self.limits:
+            self.limits[operation] = Limit(self)
+        return self.limits[operation]
 
     @contextmanager
     def open(self) -> Iterator[None]:

@@ -35,7 +35,7 @@ def contents_of(metric: str, aggregates: Mapping[str, float]) -> dict[str, float
     return {key[len(prefix) :]: value for key, value in aggregates.items() if key.startswith(prefix)}
 
 
-def merge(agg: Mapping[str, int] | None, aggregates: Mapping[str, float] | None) -> dict[str, float]:
+def merge(agg: Mapping[str, float] | None, aggregates: Mapping[str, float] | None) -> dict[str, float]:
     """Rule G8: both columns as one map, ``aggregates`` laid over ``agg`` key by key.
 
     ``aggregates`` wins even if it is lower, because a recomputation may lower a best score. A missing column, a null

@@ -69,7 +69,7 @@ class Process:
 
         self.at(self._is_free_at, end)
 
-    def load(self, per_second: float, seconds: float, operation: str = "read", **costs: float) -> Outcome:
+    def load(self, per_second: float, seconds: float, operation: str, **costs: float) -> Outcome:
         """Requests at an even rate from now on. They arrive when the simulation runs."""
         outcome = Outcome()
         for number in range(int(per_second * seconds)):
@@ -78,7 +78,7 @@ class Process:
 
 
 def loaded(process: Process, per_second: float, seconds: float, **costs: float) -> Outcome:
-    outcome = process.load(per_second, seconds, **costs)
+    outcome = process.load(per_second, seconds, "read", **costs)
     process.run(process.now + seconds)
     return outcome
 

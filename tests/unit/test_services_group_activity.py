@@ -43,8 +43,8 @@ def row(
     agg_last_updated: str | None = None,
 ) -> AggregatesRow:
     """A row as it is read, with the maps as JSON."""
-    columns = (None if column is None else json.dumps(column) for column in (agg, aggregates))
-    return AggregatesRow(user_id, *columns, agg_last_updated)
+    agg_json, aggregates_json = (None if column is None else json.dumps(column) for column in (agg, aggregates))
+    return AggregatesRow(user_id, agg_json, aggregates_json, agg_last_updated)
 
 
 def shaped(*rows: AggregatesRow, **members: dict[str, Any]) -> dict[str, Any]:
