@@ -1,18 +1,21 @@
-"""The read APIs with four times the requests that one process can take.
+"""The read APIs with four times the requests that one process can take, with Cassandra as it is and with a slow one.
 
-Requests come at an even rate, whatever becomes of them. First at half the rate that the process can take, then at all
+Requests come at an even rate, whatever becomes of them: first at half the rate that the process can take, then at all
 of it, then at four times as much. Content state with scores, 50 contents.
 """
 
 import asyncio
+import os
+import signal
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 
-import aiohttp
-
+from benchmarks.http_load import Answers, Load, http_request, send
 from benchmarks.measure import percentile
-from benchmarks.reader_apis import SERVERS, Api, apis, at_even_rate, closed_loop, prepare, running, writes
+from benchmarks.reader_apis import SERVERS, apis, choose, prepare, running, writes
 from benchmarks.rows import cassandra_config, open_cassandra, write_rows
 from local.generator import Course
 from local.readers import Readers
@@ -23,114 +26,90 @@ from services.store import Store
 __all__ = ["SERVERS", "run"]
 
 CONTENTS = 50
+WARM_UP_SECONDS = 4.0
 SECONDS = 10.0
 HEALTH = ("/health/live", "/health/ready")
-HEALTH_SECONDS = 0.1
 TIMES = (0.5, 1.0, 4.0)
-
-
-@dataclass(slots=True)
-class _Answers:
-    """Seconds from the moment when each request was sent to its answer."""
-
-    accepted: list[float] = field(default_factory=list)
-    refused: list[float] = field(default_factory=list)
-    without_retry_after: int = 0
-    late: list[float] = field(default_factory=list)
-    """Seconds by which requests were sent later than they were due: the load generator's own fault."""
-    health: dict[str, list[float]] = field(default_factory=lambda: {path: [] for path in HEALTH})
-    unhealthy: int = 0
-    """Answers of a health check other than 200."""
+CONNECTIONS = 4
+"""They keep the process busy, and are no overload yet."""
+SLOW_PERIOD_SECONDS, SLOW_SHARE = 0.02, 0.25
+"""A slow Cassandra runs for a quarter of every 20 ms."""
 
 
 def run(world: World) -> None:
     """Prints the figures."""
     with running(world) as (services, readers):
         course, users = prepare(services, 0, CONTENTS)
-        asyncio.run(_measure(world, readers, course, users))
+        requests = asyncio.run(_prepare(world, readers, course, users))
+        _measure(readers, requests, "Cassandra as it is")
+        with _slowed(world.cassandra.pid):
+            _measure(readers, requests, f"Cassandra at {SLOW_SHARE:.0%} of its speed")
 
 
-async def _measure(world: World, readers: Readers, course: Course, users: list[str]) -> None:
+async def _prepare(world: World, readers: Readers, course: Course, users: list[str]) -> list[bytes]:
+    """Writes the learners' rows. Returns requests of learners in a random order."""
     async with open_cassandra(world) as cassandra:
         await write_rows(cassandra, await writes(cassandra, course, users))
         store = Store(cassandra, cassandra_config(world).keyspace)
         await store.prepare()
         api = apis(store, course, users)[0]
-    tokens = {user_id: readers.token(user_id) for user_id in users}
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-
-        async def ask(user_id: str) -> None:
-            headers = {USER_TOKEN: tokens[user_id]}
-            async with session.post(readers.url + api.path, data=api.bodies[user_id], headers=headers) as response:
-                await response.read()
-
-        await closed_loop(ask, users, SECONDS / 2)
-        started = time.perf_counter()
-        capacity = await closed_loop(ask, users, SECONDS) / (time.perf_counter() - started)
-        print(f"  {api.name}, {CONTENTS} contents: the process takes {capacity:.0f} requests/s")
-        base: _Answers | None = None
-        for times in TIMES:
-            answers = await _load(session, readers, api, tokens, users, times * capacity)
-            _print(times, capacity, answers, base)
-            base = answers if times == 1 else base
+    requests = {
+        user_id: http_request("POST", api.path, {USER_TOKEN: readers.token(user_id)}, api.bodies[user_id])
+        for user_id in users
+    }
+    return [requests[user_id] for user_id in islice(choose(users), 10 * len(users))]
 
 
-async def _load(
-    session: aiohttp.ClientSession, readers: Readers, api: Api, tokens: dict[str, str], users: list[str], rate: float
-) -> _Answers:
-    answers = _Answers()
+@contextmanager
+def _slowed(pid: int) -> Iterator[None]:
+    """Stops a process again and again."""
+    ended = threading.Event()
 
-    async def ask(user_id: str, due: float) -> None:
-        sent = time.perf_counter()
-        answers.late.append(sent - due)
-        headers = {USER_TOKEN: tokens[user_id]}
-        async with session.post(readers.url + api.path, data=api.bodies[user_id], headers=headers) as response:
-            await response.read()
-            seconds = time.perf_counter() - sent
-            if response.status == 503:
-                answers.refused.append(seconds)
-                answers.without_retry_after += "Retry-After" not in response.headers
-            elif response.status == 200:
-                answers.accepted.append(seconds)
-            else:
-                raise RuntimeError(f"{api.path} answers {response.status}")
+    def stop_and_continue() -> None:
+        while not ended.is_set():
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(SLOW_PERIOD_SECONDS * (1 - SLOW_SHARE))
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(SLOW_PERIOD_SECONDS * SLOW_SHARE)
 
-    async def watch_health() -> None:
-        while True:
-            for path in HEALTH:
-                sent = time.perf_counter()
-                async with session.get(f"{readers.internal_url}{path}") as response:
-                    await response.read()
-                    answers.unhealthy += response.status != 200
-                answers.health[path].append(time.perf_counter() - sent)
-            await asyncio.sleep(HEALTH_SECONDS)
-
-    watching = asyncio.create_task(watch_health())
-    async with asyncio.TaskGroup() as tasks:
-        async for user_id, due in at_even_rate(users, rate, SECONDS):
-            tasks.create_task(ask(user_id, due))
-    if watching.done():
-        await watching
-    watching.cancel()
-    return answers
+    thread = threading.Thread(target=stop_and_continue)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
-def _print(times: float, capacity: float, answers: _Answers, base: _Answers | None) -> None:
-    accepted = len(answers.accepted) / SECONDS
-    print(f"    {times:g} times that: {accepted:.0f}/s accepted, {len(answers.refused) / SECONDS:.0f}/s refused")
+def _measure(readers: Readers, requests: Sequence[bytes], name: str) -> None:
+    def load(seconds: float, per_second: float | None) -> Answers:
+        return send(Load(readers.url, requests, seconds, per_second, CONNECTIONS, readers.internal_url, HEALTH))
+
+    load(WARM_UP_SECONDS, None)
+    capacity = len(load(SECONDS, None).accepted) / SECONDS
+    print(f"  {name}: content state with scores, {CONTENTS} contents: the process takes {capacity:.0f} requests/s")
+    base: Answers | None = None
+    for times in TIMES:
+        answers = load(SECONDS, times * capacity)
+        _print(times, answers, base)
+        base = base or answers
+
+
+def _print(times: float, answers: Answers, base: Answers | None) -> None:
+    accepted, refused = (len(some) / SECONDS for some in (answers.accepted, answers.refused))
+    print(f"    {times:g} times that: {accepted:.0f}/s accepted, {refused:.0f}/s refused")
     print(f"      accepted {_times(answers.accepted)}   refused {_times(answers.refused)}")
     for path, seconds in answers.health.items():
         print(f"      {path} {_times(seconds)}")
-    print(f"      answers of health other than 200: {answers.unhealthy}   sent too late {_times(answers.late)}")
-    if answers.without_retry_after:
-        raise RuntimeError(f"{answers.without_retry_after} answers 503 have no Retry-After")
+    print(
+        f"      answers of health other than 200: {answers.unhealthy}   "
+        f"load generator: {answers.cpu_share:.0%} of a core, sent too late {_times(answers.late)}"
+    )
+    if answers.failed or answers.without_retry_after:
+        raise RuntimeError(f"{answers.failed} failed, {answers.without_retry_after} answers 503 have no Retry-After")
     if base is not None:
-        ratios = [percentile(answers.accepted, p) / percentile(base.accepted, p) for p in (50, 99)]
-        print(
-            f"      ratios to 1 time: accepted requests {accepted / (len(base.accepted) / SECONDS):.2f}   "
-            f"p50 {ratios[0]:.2f}   p99 {ratios[1]:.2f}",
-            flush=True,
-        )
+        ratios = [percentile(answers.accepted, percent) / percentile(base.accepted, percent) for percent in (50, 99)]
+        print(f"      ratios to {TIMES[0]:g} times: accepted p50 {ratios[0]:.2f}   p99 {ratios[1]:.2f}", flush=True)
 
 
 def _times(seconds: Sequence[float]) -> str:

@@ -50,7 +50,7 @@ class Application:
         self._config = config
         self._tokens = tokens
         server = config.server
-        self._admission = Admission(server.max_concurrent_requests, server.target_delay_ms)
+        self._admission = Admission(server.max_concurrent_requests, server.latency_tolerance)
         self._counts = Metrics()
         self._metrics = RequestMetrics(self._counts, self._admission)
         self._time_zone = ZoneInfo(config.time_zone)
@@ -76,7 +76,6 @@ class Application:
             self._connect(servers)
             for check in self._checks.values():
                 stack.callback(check.cancel)
-            stack.enter_context(_running(self._admission.watch()))
             stack.enter_context(_running(self._tokens.watch(self._config.tokens.reload_interval_seconds)))
             yield
 

@@ -25,7 +25,7 @@ class ServerConfig(Section):
     max_body_in_bytes: Positive = 800_000
     max_assessments_per_request: Positive = 100
     max_concurrent_requests: Positive = 256
-    target_delay_ms: Positive = 10
+    latency_tolerance: Annotated[float, Field(gt=1)] = 2.0
     request_timeout_ms: Positive = 30_000
     shutdown_timeout_seconds: Positive = 35
     access_log: bool = False

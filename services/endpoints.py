@@ -117,16 +117,19 @@ class _Exchange:
         return Response(body, failure.http_status, failure.headers, media_type=_JSON)
 
     async def _handled(self, handle: Handler) -> object:
-        """The result. A slot is held only for an authenticated request, and no body is read for any other."""
+        """The result. A body is read only of an authenticated request, and a slot is held only for one with a body."""
         admission = self._endpoints.admission
-        # Before the signature is verified, which is a good part of the cost of a refusal.
-        admission.check()
+        limit = admission.limit(self._operation.name)
+        # Before the signature is verified, which would be a good part of the cost of a refusal.
+        limit.check()
         if not self._operation.is_private:
             self.identity = self._identify()
-        with admission.slot():
+        with admission.open():
             async with asyncio.timeout(self._endpoints.config.request_timeout_ms / 1000):
+                body = await self._body()
                 user_token = self._request.headers.get(USER_TOKEN, "")
-                return await handle(Call(self._path, await self._body(), self.identity, user_token))
+                with limit.slot():
+                    return await handle(Call(self._path, body, self.identity, user_token))
 
     def _identify(self) -> Identity:
         try:

@@ -219,7 +219,7 @@ class CourseEnvelope:
         result: Any,
     ) -> bytes:
         return msgspec.json.encode(
-            CourseAnswer[Any](
+            CourseAnswer(
                 id=course_api(path),
                 ver="v1",
                 ts=course_time(now_ms, self._time_zone) or "",
@@ -258,7 +258,7 @@ class ViewerEnvelope:
     ) -> bytes:
         now = to_datetime(now_ms).astimezone(UTC)
         return msgspec.json.encode(
-            ViewerAnswer[Any](
+            ViewerAnswer(
                 id=self._api,
                 ver="1.0",
                 ts=f"{now:%Y-%m-%dT%H:%M:%S}.{now_ms % 1000:03}Z",

@@ -1,5 +1,6 @@
 """Group aggregates read: the merged aggregates of a group's members in an activity. Pure."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple
@@ -39,16 +40,18 @@ class GroupActivityQuery(NamedTuple):
 class AggregatesRow(NamedTuple):
     """A row of ``user_activity_agg``: one learner in one batch. Each of the maps may be null.
 
-    ``agg_last_updated`` is Cassandra's JSON of the map, with times like ``2024-05-14 03:32:40.002Z``.
+    The maps are JSON texts made by Cassandra. Times look like ``2024-05-14 03:32:40.002Z``, and a double that is no
+    number is null.
     """
 
     user_id: str
-    agg: Mapping[str, int] | None
-    aggregates: Mapping[str, float] | None
+    agg: str | None
+    aggregates: str | None
     agg_last_updated: str | None
 
 
-class Metric(msgspec.Struct, rename="camel"):
+# An answer may have more than ten thousand of these, which Python's cyclic collector would look at again and again.
+class Metric(msgspec.Struct, rename="camel", gc=False):
     """One key of the merged map."""
 
     metric: Annotated[str, Meta(examples=["score:do_1128870328040161281204"])]
@@ -97,6 +100,7 @@ class CachedAnswer(msgspec.Struct):
     result: GroupActivity
 
 
+_METRICS = msgspec.json.Decoder(dict[str, float | None] | None)
 _TIMES = msgspec.json.Decoder(dict[str, str] | None)
 CACHED_ANSWER = msgspec.json.Decoder(CachedAnswer)
 
@@ -154,30 +158,38 @@ def shape(
 
     The time of the count is the latest of all times, or ``now_ms`` if there is none.
     """
-    times_ms: dict[str | None, int | None] = {}
+    times_ms = _TimesMs()
     entries = [_entry(members[row.user_id], row, times_ms) for row in rows]
-    times = [metric.last_updated_on for entry in entries for metric in entry.agg if metric.last_updated_on is not None]
-    count = EnrolmentCount("enrolmentCount", max(times, default=now_ms), len({row.user_id for row in rows}))
+    latest = max((time_ms for time_ms in times_ms.values() if time_ms is not None), default=now_ms)
+    count = EnrolmentCount("enrolmentCount", latest, len({row.user_id for row in rows}))
     return GroupActivity(query.group_id, Activity(query.activity_id, query.activity_type, [count]), entries)
 
 
-def _entry(member: Member, row: AggregatesRow, times_ms: dict[str | None, int | None]) -> MemberAggregates:
-    """``times_ms`` has the times that were parsed before. One write gives many metrics the same time."""
-    times = (_TIMES.decode(row.agg_last_updated) if row.agg_last_updated else None) or {}
-    metrics = []
-    for key, value in merge(row.agg, row.aggregates).items():
-        time = times.get(key)
-        if time not in times_ms:
-            times_ms[time] = None if time is None else _time_ms(time)
-        metrics.append(Metric(key, times_ms[time], value))
+class _TimesMs(dict[str | None, int | None]):
+    """The times of metrics in ms. Each text is parsed once: one write gives many metrics the same time."""
+
+    def __missing__(self, time: str | None) -> int | None:
+        self[time] = time_ms = None if time is None else _time_ms(time)
+        return time_ms
+
+
+def _entry(member: Member, row: AggregatesRow, times_ms: _TimesMs) -> MemberAggregates:
+    time_of = ((_TIMES.decode(row.agg_last_updated) if row.agg_last_updated else None) or {}).get
+    merged = merge(_metrics(row.agg), _metrics(row.aggregates))
+    times = map(times_ms.__getitem__, map(time_of, merged))
     return MemberAggregates(
         user_id=row.user_id,
-        agg=metrics,
+        agg=list(map(Metric, merged, times, merged.values())),
         name=_present(member, "name"),
         role=_present(member, "role"),
         status=_present(member, "status"),
         created_by=_present(member, "createdBy"),
     )
+
+
+def _metrics(column: str | None) -> dict[str, float]:
+    metrics = (_METRICS.decode(column) if column else None) or {}
+    return {key: math.nan if value is None else value for key, value in metrics.items()}
 
 
 def _time_ms(time: str) -> int | None:

@@ -31,6 +31,8 @@ class RequestMetrics:
         self._counters: dict[Key, Counter] = {}
         self._admission = admission
         self._registry = CollectorRegistry()
+        self._limits: dict[str, Gauge] = {}
+        self._histograms: dict[tuple[str, int], Histogram] = {}
         self._in_flight = Gauge(
             "aggregates_requests_in_flight",
             "Requests in flight.",
@@ -40,6 +42,7 @@ class RequestMetrics:
         self._limit = Gauge(
             "aggregates_requests_in_flight_limit",
             "Requests that are admitted at a time.",
+            ("operation",),
             registry=self._registry,
             multiprocess_mode="livesum",
         )
@@ -58,7 +61,10 @@ class RequestMetrics:
 
     def observe(self, path: str, status: int, seconds: float) -> None:
         """Counts an answer. ``path`` is the path of a route, never one that a client made up."""
-        self._seconds.labels(path, str(status)).observe(seconds)
+        histogram = self._histograms.get((path, status))
+        if histogram is None:
+            histogram = self._histograms[path, status] = self._seconds.labels(path, str(status))
+        histogram.observe(seconds)
         self._sample()
 
     def text(self) -> bytes:
@@ -74,7 +80,10 @@ class RequestMetrics:
 
     def _sample(self) -> None:
         self._in_flight.set(self._admission.in_flight)
-        self._limit.set(self._admission.limit)
+        for operation, limit in self._admission.limits.items():
+            if operation not in self._limits:
+                self._limits[operation] = self._limit.labels(operation)
+            self._limits[operation].set(limit.value)
         for key, count in list(self._counts.counts.items()):
             if isinstance(key, str) and (new := count - self._shown[key]):
                 self._counter(key).inc(new)

@@ -69,6 +69,10 @@ def _operation(operation: Operation, number: int, requests: Sequence[Any], answe
     success = {"description": "Done", "content": _content(answer, {"Done": msgspec.json.decode(body)})}
     if viewer_api is None:
         success["headers"] = _COURSE_HEADERS
+    if operation.links:
+        success["links"] = {
+            name: {"operationId": link.operation, "requestBody": link.body} for name, link in operation.links.items()
+        }
     body_schema = requests[0] if len(requests) == 1 else {"anyOf": list(requests)}
     if operation.request_schema:
         body_schema = {"allOf": [body_schema, {"properties": {"request": operation.request_schema}}]}

@@ -38,6 +38,13 @@ class RequestBody(msgspec.Struct, Generic[Type]):
     request: Type
 
 
+class Link(NamedTuple):
+    """Which operation a client may call next, and with which body: expressions of OpenAPI over request and answer."""
+
+    operation: str
+    body: Any
+
+
 class Operation(NamedTuple):
     """One operation, always a POST, on one or more paths.
 
@@ -58,6 +65,7 @@ class Operation(NamedTuple):
     request_schema: Mapping[str, Any] = {}
     viewer_api: str | None = None
     is_private: bool = False
+    links: Mapping[str, Link] = {}
 
 
 _COURSE_ERROR = CourseAnswer[dict[str, str]]
@@ -279,6 +287,17 @@ OPERATIONS = (
         _ASSESSMENT_EXAMPLES,
         {_QUIZ: ["Score Captured Successfully"]},
         viewer_api="api.view.assess.submit",
+        links={
+            "bestScores": Link(
+                "read",
+                {
+                    "request": {
+                        "collectionId": "$request.body#/request/assessments/0/collectionId",
+                        "contextId": "$request.body#/request/assessments/0/contextId",
+                    }
+                },
+            )
+        },
     ),
     Operation(
         "save",
@@ -291,6 +310,7 @@ OPERATIONS = (
         _ASSESSMENT_EXAMPLES,
         {_QUIZ: ["Saved Assessment Successfully"]},
         viewer_api="api.view.assess.save",
+        links={"submitSaved": Link("submit", "$request.body")},
     ),
     Operation(
         "read",
@@ -314,5 +334,17 @@ OPERATIONS = (
         },
         viewer_api="api.view.assess.read",
         request_schema=_A_COLLECTION,
+        links={
+            "attempts": Link(
+                "content_state",
+                {
+                    "request": {
+                        "courseId": "$response.body#/result/collectionId",
+                        "batchId": "$response.body#/result/contextId",
+                        "fields": ["score"],
+                    }
+                },
+            )
+        },
     ),
 )

@@ -49,7 +49,9 @@ def hashed(user_id: str) -> str:
 
 
 def log_access(path: str, status: int, seconds: float, message_id: str, user_id: str | None) -> None:
-    """Writes the line of one request. ``path`` is that of the route."""
+    """Writes the line of one request, if access lines are asked for. ``path`` is that of the route."""
+    if not _ACCESS.isEnabledFor(logging.INFO):
+        return
     line = AccessLine(
         datetime.now(UTC).isoformat(timespec="milliseconds"),
         path,
@@ -63,7 +65,7 @@ def log_access(path: str, status: int, seconds: float, message_id: str, user_id:
 
 def logging_config(access_log: bool) -> dict[str, Any]:
     """The configuration for ``logging.config``: messages on stderr, access lines on stdout if they are asked for."""
-    access_handlers = ["access"] if access_log else []
+    access_level, access_handlers = ("INFO", ["access"]) if access_log else ("WARNING", [])
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -82,5 +84,5 @@ def logging_config(access_log: bool) -> dict[str, Any]:
             "access": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "bare"},
         },
         "root": {"level": "INFO", "handlers": ["text"]},
-        "loggers": {_ACCESS.name: {"level": "INFO", "handlers": access_handlers, "propagate": False}},
+        "loggers": {_ACCESS.name: {"level": access_level, "handlers": access_handlers, "propagate": False}},
     }

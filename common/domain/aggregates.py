@@ -35,13 +35,15 @@ def contents_of(metric: str, aggregates: Mapping[str, float]) -> dict[str, float
     return {key[len(prefix) :]: value for key, value in aggregates.items() if key.startswith(prefix)}
 
 
-def merge(agg: Mapping[str, int] | None, aggregates: Mapping[str, float] | None) -> dict[str, float]:
+def merge(agg: Mapping[str, float] | None, aggregates: Mapping[str, float] | None) -> dict[str, float]:
     """Rule G8: both columns as one map, ``aggregates`` laid over ``agg`` key by key.
 
     ``aggregates`` wins even if it is lower, because a recomputation may lower a best score. A missing column, a null
     map and an empty map are the same.
     """
-    return {key: float(value) for column in (agg, aggregates) for key, value in (column or {}).items()}
+    merged = {key: float(value) for key, value in (agg or {}).items()}
+    merged.update(aggregates or {})
+    return merged
 
 
 def percent(score: float, max_score: float | None) -> float:

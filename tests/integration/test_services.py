@@ -19,10 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
-import schemathesis
 from cassandra.cluster import Session
-from hypothesis import HealthCheck, given, settings
-from schemathesis import checks as schema_checks
 
 from common.config.model import CassandraConfig
 from common.domain.attempts import decode
@@ -729,58 +726,3 @@ def test_a_configuration_that_cannot_be_used_ends_the_program(tmp_path: Path) ->
 
     assert ended.returncode == 1
     assert ended.stderr == f"tokens.public_keys_folder = '{tmp_path}': must hold at least one public key\n"
-
-
-@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
-@pytest.mark.parametrize("path", [*PUBLIC, PRIVATE_STATE])
-def test_no_input_makes_a_server_error(services: Services, path: str, mode: schemathesis.GenerationMode) -> None:
-    """What the document allows and what it does not: the answer is one of the document, and 500 only where the spec
-    has it. What it allows is accepted, what it does not is refused."""
-    url = services.internal_url if path == PRIVATE_STATE else services.url
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    headers = {"x-authenticated-user-token": services.issuer.token("u-fuzz")}
-    statuses = set()
-    checks = [
-        schema_checks.content_type_conformance,
-        schema_checks.response_headers_conformance,
-        schema_checks.response_schema_conformance,
-        schema_checks.status_code_conformance,
-        schema_checks.unsupported_method,
-    ]
-    # The group service knows no group of a made-up name.
-    is_accepted = mode is schemathesis.GenerationMode.POSITIVE and path != GROUP_AGG
-    if mode is schemathesis.GenerationMode.NEGATIVE and "assess/s" not in path and "assessment/s" not in path:
-        checks.append(schema_checks.negative_data_rejection)  # an assessment that is refused is told so in a 200
-    if path in (STATE, GROUP_AGG):
-        checks.append(schema_checks.ignored_auth)  # the viewer service answers 400 where that check expects 401
-
-    @given(schema[path]["POST"].as_strategy(generation_mode=mode))
-    @settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-    def check(case: "schemathesis.Case[Any]") -> None:
-        # A managed user's token that is made up is refused, which says nothing about the rest of the request.
-        case.headers.pop("x-authenticated-for", None)
-        response = case.call(headers=headers)
-        case.validate_response(response, headers=headers, checks=checks)
-        statuses.add(response.status_code)
-        assert response.status_code < 500 or is_specified(case, response), response.text
-        assert not is_accepted or response.status_code == (200 if size_of(response) <= MAX_BODY else 413), response.text
-
-    check()
-    # A group that nobody knows is an error of the group service, which the document has as 500.
-    is_unknown_group = mode is schemathesis.GenerationMode.POSITIVE and path == GROUP_AGG
-    assert statuses & ({500} if is_unknown_group else {200, 400})
-
-
-def size_of(response: schemathesis.Response) -> int:
-    return int(response.request.headers.get("content-length", "0"))
-
-
-def is_specified(case: "schemathesis.Case[Any]", response: schemathesis.Response) -> bool:
-    """Whether the spec has this 500: no body at all, or a group that the group service does not know."""
-    message = response.json()["params"]["errmsg"]
-    if message == "Error while fetching group members record.":
-        return case.path == GROUP_AGG
-    body = response.request.body or b""
-    assert isinstance(body, str | bytes), body
-    # White space around JSON, also around none, means nothing.
-    return (body.encode() if isinstance(body, str) else body).strip() in (b"", b"null")

@@ -26,7 +26,7 @@ class Tables:
         values = {name: value for name, value in columns.items() if value is not None}
         self.session.execute(f"INSERT INTO {table} JSON %s", [json.dumps(values)])
 
-    def insert_enrolment(self, enrolment: EnrolmentKey, table: str = "user_enrolments", **columns: object) -> None:
+    def insert_enrolment(self, enrolment: EnrolmentKey, table: str = "user_enrolments", /, **columns: object) -> None:
         """An active one."""
         user_id, course_id, batch_id = enrolment
         keys = {"userid": user_id, "courseid": course_id, "batchid": batch_id}

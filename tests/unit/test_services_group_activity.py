@@ -31,9 +31,20 @@ def as_json(times: dict[str, datetime]) -> str:
 
 @pytest.mark.parametrize("text", ["null", "{}", '{"a": "+292278994-08-17 07:12:55.807Z"}', '{"b": "x"}'])
 def test_times_that_cannot_be_used_are_null(text: str) -> None:
-    [metric] = shaped(AggregatesRow("u", {"a": 1}, None, text), u={})["members"][0]["agg"]
+    [metric] = shaped(row("u", {"a": 1}, None, text), u={})["members"][0]["agg"]
 
     assert metric == {"metric": "a", "lastUpdatedOn": None, "value": 1.0}
+
+
+def row(
+    user_id: str,
+    agg: dict[str, int] | None = None,
+    aggregates: dict[str, float] | None = None,
+    agg_last_updated: str | None = None,
+) -> AggregatesRow:
+    """A row as it is read, with the maps as JSON."""
+    agg_json, aggregates_json = (None if column is None else json.dumps(column) for column in (agg, aggregates))
+    return AggregatesRow(user_id, agg_json, aggregates_json, agg_last_updated)
 
 
 def shaped(*rows: AggregatesRow, **members: dict[str, Any]) -> dict[str, Any]:
@@ -80,9 +91,9 @@ def test_members_need_an_id() -> None:
 
 def test_null_maps_and_missing_times() -> None:
     answer = shaped(
-        AggregatesRow("u", {"completedCount": 4, "score:x": 7}, None, None),
-        AggregatesRow("u", None, {"score:x": 7.5}, as_json({"score:x": to_datetime(NOW_MS - 1)})),
-        AggregatesRow("v", None, None, as_json({"orphan": to_datetime(NOW_MS)})),
+        row("u", {"completedCount": 4, "score:x": 7}, None, None),
+        row("u", None, {"score:x": 7.5}, as_json({"score:x": to_datetime(NOW_MS - 1)})),
+        row("v", None, None, as_json({"orphan": to_datetime(NOW_MS)})),
         u={"name": None, "role": "admin"},
         v={},
     )
@@ -110,14 +121,21 @@ def test_null_maps_and_missing_times() -> None:
 
 def test_now_where_there_is_no_time() -> None:
     assert shaped()["activity"]["agg"] == [{"metric": "enrolmentCount", "lastUpdatedOn": NOW_MS, "value": 0}]
-    assert shaped(AggregatesRow("u", {"a": 1}, None, None), u={})["activity"]["agg"][0]["lastUpdatedOn"] == NOW_MS
+    assert shaped(row("u", {"a": 1}, None, None), u={})["activity"]["agg"][0]["lastUpdatedOn"] == NOW_MS
 
 
 def test_numbers_are_written_as_what_they_are() -> None:
-    text = msgspec.json.encode(shape(QUERY, {"u": {}}, [AggregatesRow("u", {"a": 1}, None, None)], NOW_MS))
+    text = msgspec.json.encode(shape(QUERY, {"u": {}}, [row("u", {"a": 1}, None, None)], NOW_MS))
 
     assert b'"value":1.0' in text
     assert b'"value":1}' in text
+
+
+def test_a_stored_value_that_is_no_number_is_null_and_costs_nothing_else() -> None:
+    """JSON has no NaN, and Cassandra's toJson writes null for it."""
+    [member] = shaped(AggregatesRow("u", None, '{"a": null, "b": 1.0E-7}', None), u={})["members"]
+
+    assert [metric["value"] for metric in member["agg"]] == [None, 1e-7]
 
 
 def test_only_members_may_read() -> None:
@@ -139,7 +157,7 @@ def test_who_was_removed_is_no_member() -> None:
 
 
 def test_a_cached_answer_is_used_for_its_own_question_and_a_member() -> None:
-    cached: GroupActivity = shape(QUERY, {"u": {}}, [AggregatesRow("u", None, None, None)], NOW_MS)
+    cached: GroupActivity = shape(QUERY, {"u": {}}, [row("u")], NOW_MS)
 
     assert usable(cached, QUERY, ["u"])
     assert not usable(cached, QUERY, ["x"])
