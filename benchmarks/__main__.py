@@ -14,7 +14,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import acsylla
 import msgspec
 import psutil
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
@@ -35,6 +34,7 @@ from benchmarks.measure import (
 )
 from benchmarks.rows import cassandra_config
 from common.metrics import Metrics
+from common.servers.cassandra import Cassandra
 from local.config import environment_name, load_config
 from local.world import ALL, ENVIRONMENT, World
 
@@ -283,9 +283,8 @@ def _progress(world: World, load: Load) -> Callable[[], int]:
 
 async def _latencies(world: World, load: Load, topic: str, rate: float, seconds: float) -> list[float]:
     """Produces at an even rate and watches one event every now and then until its row is there."""
-    session = await acsylla.create_cluster(
-        world.cassandra.contact_points, port=world.cassandra.port, log_level="error"
-    ).create_session()
+    cassandra = Cassandra(cassandra_config(world), Metrics())
+    await cassandra.open()
     producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": LINGER_MS})
     # Made before, so that the load is the job's and not the generator's.
     events = list(islice(load.events(seed=2), round(rate * (seconds + 5))))
@@ -300,9 +299,8 @@ async def _latencies(world: World, load: Load, topic: str, rate: float, seconds:
 
         producer.produce(topic, event.value, on_delivery=on_delivery)
         written_at = await acknowledged
-        statement = acsylla.create_statement(event.query, len(event.parameters))
-        statement.bind_list(list(event.parameters))
-        while not (await session.execute(statement)).count():  # noqa: ASYNC110 - another process writes it
+        statement = await cassandra.prepare(event.query)
+        while not (await cassandra.read(statement, [event.parameters]))[0]:  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(POLL_SECONDS)
         latencies.append(time.time() - written_at)
 
@@ -323,7 +321,7 @@ async def _latencies(world: World, load: Load, topic: str, rate: float, seconds:
         await asyncio.sleep(POLL_SECONDS)
     await asyncio.gather(*probes)
     producer.flush()
-    await session.close()
+    await cassandra.close()
     return latencies
 
 

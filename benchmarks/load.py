@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import acsylla
 import aiohttp
 
 from benchmarks.measure import Processes
-from common.servers.cassandra import Cassandra, Row, Write
+from common.servers.cassandra import Cassandra, Row, Statement, Write
 from local.world import World
 
 
@@ -57,7 +56,7 @@ class PlainDriver(Cassandra):
         async with aiohttp.ClientSession(raise_for_status=True) as self._http:
             await asyncio.gather(*(take_turns() for _ in range(in_flight)))
 
-    async def read(self, statement: acsylla.PreparedStatement, parameters: Sequence[Sequence[Any]]) -> list[list[Row]]:
+    async def read(self, statement: Statement, parameters: Sequence[Sequence[Any]]) -> list[list[Row]]:
         """As a job calls it, or records it and returns no row."""
         if self._waves is None:
             return await super().read(statement, parameters)

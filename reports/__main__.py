@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from acsylla import errors
 
 from common.config.loader import ConfigError, load, print_config
 from common.config.model import PREFIX
 from common.domain.faults import TaskFault, WorldFault
+from common.servers.cassandra import StatementError
 from reports import exhaust, progress, response
 from reports.config import ReportsConfig
 from reports.display import Display
@@ -31,7 +31,7 @@ from reports.store import Store, open_store
 _JOB_IDS = {"progress": progress.JOB_ID, "response": response.JOB_ID}
 
 # What is wrong with a server or the data, and not with this program: told in a line, without a stack.
-_EXPECTED = (ReportError, WorldFault, TaskFault, errors.CassException, psycopg.Error, OSError)
+_EXPECTED = (ReportError, WorldFault, TaskFault, StatementError, psycopg.Error, OSError)
 
 
 def main(arguments: Sequence[str]) -> int:

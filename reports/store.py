@@ -4,20 +4,17 @@ A batch is read a page of learners at a time, and what belongs to those learners
 aggregates of other users are never looked at, and never more than one page is in memory.
 """
 
-import itertools
 import logging
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
-import acsylla
-
-from common.config.model import CassandraConfig
 from common.domain.aggregates import ACTIVITY_TYPE, context_id, merge
 from common.domain.events import Refused
 from common.domain.relations import optional_nodes_key
 from common.metrics import Metrics
-from common.servers.cassandra import Cassandra, Row
+from common.servers.cassandra import Cassandra, Row, Statement, token_ranges
 from common.servers.concurrency import gather_all
 from common.servers.http import ApiClient
 from common.servers.redis import RedisClient
@@ -30,37 +27,10 @@ Item = TypeVar("Item")
 
 _logger = logging.getLogger(__name__)
 
-_FIRST_TOKEN, _LAST_TOKEN = -(2**63), 2**63 - 1
-"""Of the Murmur3 partitioner. No row has the first one."""
-
 _STATUSES = ("Live", "Unlisted", "Retired")
 _RETIRED = "Retired"
 _SEARCH_PAGE = 100
 """Ids of one search: its answer and its query stay small."""
-
-
-class PagedCassandra(Cassandra):
-    """A session that also hands out the rows of one statement page by page."""
-
-    def __init__(self, config: CassandraConfig, page_size: int) -> None:
-        """``page_size`` in rows."""
-        super().__init__(config, Metrics())
-        self._page_size = page_size
-
-    async def pages(self, prepared: acsylla.PreparedStatement, parameters: Sequence[Any]) -> AsyncIterator[list[Row]]:
-        """One page at a time, none of them empty. Raises the driver's errors."""
-        session = self._open_session()
-        state: bytes | None = None
-        while True:
-            statement = prepared.bind(page_size=self._page_size, page_state=state)
-            statement.bind_list(list(parameters))
-            statement.set_is_idempotent(True)
-            result = await session.execute(statement)
-            if rows := [row.as_tuple() for row in result]:
-                yield rows
-            if not result.has_more_pages():
-                return
-            state = result.page_state()
 
 
 class Store:
@@ -69,11 +39,11 @@ class Store:
     def __init__(self, config: ReportsConfig) -> None:
         """Connects to nothing yet. To be called inside the event loop."""
         self._config = config
-        self._cassandra = PagedCassandra(config.cassandra, config.page_size)
+        self._cassandra = Cassandra(config.cassandra, Metrics())
         self._users = RedisClient(config.redis, config.redis.user_database)
         self._relations = RedisClient(config.redis, config.redis.relation_database)
         self._search = ApiClient("search", f"{config.content_base_url}/v3/search", config.http, Metrics())
-        self._statements: dict[str, acsylla.PreparedStatement] = {}
+        self._statements: dict[str, Statement] = {}
 
     async def open(self) -> None:
         """Connects. Raises WorldFault or TaskFault; :meth:`close` is to be called then, too."""
@@ -149,8 +119,8 @@ class Store:
             ranges = token_ranges(self._config.scan_ranges)
             queries = [(by_range, (batch.course_id, batch.batch_id, *bounds)) for bounds in ranges]
         for text, parameters in queries:
-            async for rows in self._cassandra.pages(await self._prepare(text), parameters):
-                yield [Enrolment(*row) for row in rows]
+            async for rows in self._pages(text, parameters):
+                yield [self._enrolment(row) for row in rows]
 
     async def learners(self, user_ids: Sequence[str]) -> dict[str, Learner]:
         """The hashes of the users by id; users without one that can be read are left out."""
@@ -178,16 +148,16 @@ class Store:
 
     async def attempts(self, batch: Batch, user_ids: Sequence[str]) -> list[list[Attempt]]:
         """The attempts of each user, in order of content and attempt."""
-        # As JSON: the driver cannot read a decimal inside a user-defined type.
-        statement = await self._prepare(
+        # As JSON, so that questions are decoded only when their rows are written.
+        text = (
             "SELECT content_id, attempt_id, last_attempted_on, toJson(question) "
             f"FROM {self._config.cassandra.keyspace}.assessment_aggregator "
             "WHERE user_id = ? AND course_id = ? AND batch_id = ?"
         )
 
         async def of(user_id: str) -> list[Attempt]:
-            pages = self._cassandra.pages(statement, (user_id, batch.course_id, batch.batch_id))
-            return [Attempt(*row) async for rows in pages for row in rows]
+            pages = self._pages(text, (user_id, batch.course_id, batch.batch_id))
+            return [self._attempt(row) async for rows in pages for row in rows]
 
         return await gather_all(map(of, user_ids))
 
@@ -213,11 +183,33 @@ class Store:
             )
         return answer.at("result", "content") or []
 
+    def _enrolment(self, row: Row) -> Enrolment:
+        user_id, active, enrolled_date_ms, enrolleddate, completedon_ms, *rest = row
+        enrolled_date = self._time("enrolled_date", enrolled_date_ms, user_id)
+        return Enrolment(
+            user_id, active, enrolled_date, enrolleddate, self._time("completedon", completedon_ms, user_id), *rest
+        )
+
+    def _attempt(self, row: Row) -> Attempt:
+        content_id, attempt_id, last_attempted_on_ms, questions = row
+        last_attempted_on = self._time("last_attempted_on", last_attempted_on_ms, attempt_id)
+        return Attempt(content_id, attempt_id, last_attempted_on, questions)
+
+    def _time(self, column: str, time_ms: int | None, of: str) -> datetime | None:
+        moment = self._cassandra.to_datetime(column, time_ms)
+        if moment is None and time_ms is not None:
+            _logger.warning("%s of %s is left out, it is no time in ms: %d", column, of, time_ms)
+        return moment
+
+    async def _pages(self, text: str, parameters: Sequence[Any]) -> AsyncIterator[list[Row]]:
+        async for rows in self._cassandra.pages(await self._prepare(text), parameters, self._config.page_size):
+            yield rows
+
     async def _rows(self, statement: str, *parameters: Any) -> list[Row]:
         (rows,) = await self._cassandra.read(await self._prepare(statement), [parameters])
         return rows
 
-    async def _prepare(self, statement: str) -> acsylla.PreparedStatement:
+    async def _prepare(self, statement: str) -> Statement:
         if statement not in self._statements:
             self._statements[statement] = await self._cassandra.prepare(statement)
         return self._statements[statement]
@@ -238,10 +230,3 @@ def chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     """The items in parts of at most ``size``."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def token_ranges(count: int) -> list[tuple[int, int]]:
-    """The ring in ``count`` parts of the same size; the first token of a part is not in it."""
-    span = _LAST_TOKEN - _FIRST_TOKEN
-    bounds = [_FIRST_TOKEN + span * number // count for number in range(count + 1)]
-    return list(itertools.pairwise(bounds))

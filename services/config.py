@@ -56,12 +56,6 @@ class GroupServiceConfig(Section):
     max_connections: Positive = 100
 
 
-class ServicesCassandraConfig(CassandraConfig):
-    """Cassandra; a request waits for several statements, one by one, so they are gathered for a shorter time."""
-
-    coalesce_delay_us: Positive = 200
-
-
 class ServicesKafkaConfig(KafkaConfig):
     """Kafka, without the keys that only a job has."""
 
@@ -88,7 +82,7 @@ class ServicesConfig(Section):
 
     server: ServerConfig = ServerConfig()
     tokens: TokenConfig
-    cassandra: ServicesCassandraConfig
+    cassandra: CassandraConfig
     redis: ServicesRedisConfig
     kafka: ServicesKafkaConfig
     publish_timeout_ms: Positive = 10_000

@@ -1,14 +1,12 @@
 """Group aggregates read: the merged aggregates of a group's members in an activity. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from common.domain.aggregates import merge
-from common.domain.events import to_time_ms
 from services.envelope import client_error, convert, invalid_request
 
 Member = Mapping[str, Any]
@@ -37,12 +35,12 @@ class GroupActivityQuery(NamedTuple):
 
 
 class AggregatesRow(NamedTuple):
-    """A row of ``user_activity_agg``: a learner in one batch. Any of the maps may be null."""
+    """A row of ``user_activity_agg``: a learner in one batch. Any of the maps may be null; times are in ms."""
 
     user_id: str
     agg: Mapping[str, int] | None
     aggregates: Mapping[str, float] | None
-    agg_last_updated: Mapping[str, datetime] | None
+    agg_last_updated: Mapping[str, int] | None
 
 
 class Metric(msgspec.Struct, rename="camel"):
@@ -159,8 +157,7 @@ def _entry(member: Member, row: AggregatesRow) -> MemberAggregates:
     times = row.agg_last_updated or {}
     metrics = []
     for key, value in merge(row.agg, row.aggregates).items():
-        time = times.get(key)
-        metrics.append(Metric(key, None if time is None else to_time_ms(time), value))
+        metrics.append(Metric(key, times.get(key), value))
     return MemberAggregates(
         user_id=row.user_id,
         agg=metrics,

@@ -1,16 +1,13 @@
 """The tables as far as the services read them, and the drafts of attempts, which is all they write."""
 
 import asyncio
-import time
 from collections.abc import Collection, Sequence
-
-import acsylla
 
 from common.domain import questions
 from common.domain.aggregates import ACTIVITY_TYPE, context_id, merge
-from common.domain.events import MAX_KEY_BYTES, to_datetime
+from common.domain.events import MAX_KEY_BYTES
 from common.domain.questions import Question
-from common.servers.cassandra import BIGINT, TEXT, Cassandra, Row, Unprepared, Write, timestamp
+from common.servers.cassandra import Cassandra, Row, Statement, Write, next_timestamp_us
 from services.assessment import Attempt as SubmittedAttempt
 from services.content_state import Attempt, Consumption, ContentStateQuery
 from services.group_activity import AggregatesRow
@@ -27,21 +24,19 @@ class Store:
         """``cassandra`` is open."""
         self._cassandra = cassandra
         self._keyspace = keyspace
-        self._last_write_us = 0
 
     async def prepare(self) -> None:
         """Raises WorldFault, or TaskFault where a table or a column is missing."""
         prepare = self._cassandra.prepare
         attempts = f"{self._keyspace}.assessment_aggregator"
         aggregates = f"{self._keyspace}.user_activity_agg"
-        # Times as numbers: a row with one that no datetime can hold must not spoil a list.
         of_batch = (
             "SELECT contentid, courseid, batchid, status, progress, viewcount, completedcount, completionpercentage, "
-            "progressdetails, tounixtimestamp(last_access_time), tounixtimestamp(last_completed_time) "
+            "progressdetails, last_access_time, last_completed_time "
             f"FROM {self._keyspace}.user_content_consumption WHERE userid = ? AND courseid = ? AND batchid = ?"
         )
         attempts_of_batch = (
-            "SELECT content_id, attempt_id, tounixtimestamp(last_attempted_on), total_score, total_max_score "
+            "SELECT content_id, attempt_id, last_attempted_on, total_score, total_max_score "
             f"FROM {attempts} WHERE user_id = ? AND course_id = ? AND batch_id = ?"
         )
         of_activity = "activity_type = ? AND activity_id = ? AND user_id = ?"
@@ -60,11 +55,10 @@ class Store:
             "WHERE user_id = ? AND course_id = ? AND batch_id = ? AND content_id = ? AND attempt_id = ?"
         )
         self._read_node = await prepare("SELECT key FROM system.local")
-        self._write_draft = Unprepared(
+        self._write_draft = await prepare(
             f"INSERT INTO {attempts} (user_id, course_id, batch_id, content_id, attempt_id, updated_on, question) "
             "VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-            partition_key=(0, 1),
-            encoders=(*[TEXT] * 5, timestamp, questions.encode, BIGINT),
+            {"question": questions.encode},
         )
 
     async def ping(self) -> None:
@@ -94,9 +88,7 @@ class Store:
         rows = await self._of_batch(self._read_attempts, self._read_attempts_of, query)
         return [Attempt(*row) for row in rows]
 
-    async def _of_batch(
-        self, statement: acsylla.PreparedStatement, with_contents: acsylla.PreparedStatement, query: ContentStateQuery
-    ) -> list[Row]:
+    async def _of_batch(self, statement: Statement, with_contents: Statement, query: ContentStateQuery) -> list[Row]:
         """The rows of a query in clustering order; the content id is their first column."""
         batch = (query.user_id, query.course_id, query.batch_id)
         content_ids = [content_id for content_id in query.content_ids if _fits(content_id, query.batch_id)]
@@ -130,13 +122,13 @@ class Store:
         """
         # Two lists with one time in one row would become one list of both: a later draft in the request wins, and no
         # two requests have the same time.
-        self._last_write_us = max(self._last_write_us + 1, time.time_ns() // 1_000)
+        write_time_us = next_timestamp_us()
         keys = [(*attempt.event.enrolment, attempt.content_id, _attempt_id(attempt)) for attempt in attempts]
         totals = await self._cassandra.read(self._read_total, keys)
         is_open = [not rows or rows[0][0] is None for rows in totals]
         drafts = {key: attempt for key, attempt, draft in zip(keys, attempts, is_open, strict=True) if draft}
         await self._cassandra.write(
-            [Write(self._write_draft, (*key, to_datetime(now_ms), _answers(attempt), self._last_write_us))]
+            [Write(self._write_draft, (*key, now_ms, _answers(attempt), write_time_us))]
             for key, attempt in drafts.items()
         )
         return is_open

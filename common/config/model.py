@@ -142,18 +142,15 @@ class KafkaTlsConfig(TlsFiles):
 
 
 class CassandraTlsConfig(TlsFiles):
-    """TLS towards Cassandra. ``verify: hostname`` compares the certificate with the node's IP address."""
+    """TLS towards Cassandra. Without ``ca_file`` the system's authorities are trusted.
+
+    ``verify: hostname`` compares the certificate with the node's IP address.
+    """
 
     enabled: bool = False
     key_password: Secret = None
     key_password_file: Text | None = None
     verify: Literal["hostname", "certificate", "none"] = "hostname"
-
-    @model_validator(mode="after")
-    def _something_to_verify_with(self) -> Self:
-        if self.enabled and self.verify != "none" and self.ca_file is None:
-            raise ValueError(f"verify: {self.verify} needs ca_file, the driver knows no system-wide authorities")
-        return self
 
 
 class RedisTlsConfig(TlsFiles):
@@ -228,8 +225,8 @@ class CassandraConfig(Section):
     connect_timeout_ms: Positive = 5_000
     request_timeout_ms: Positive = 12_000
     max_concurrent_statements: Positive = 128
-    coalesce_delay_us: Positive = 5_000
-    """While statements follow each other the driver sends them together, so far apart; the first one goes at once."""
+    speculative_delay_ms: Positive = 1_000
+    """After so long without an answer a statement is sent to one more node; the first answer counts."""
 
     @model_validator(mode="after")
     def _username_with_password(self) -> Self:

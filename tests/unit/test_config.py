@@ -153,7 +153,6 @@ SPECIAL: dict[str, tuple[str, dict[str, str]]] = {
     "security_protocol": ("SSL", {}),
     "certificate_file": ("/c.pem", {"key_file": "/k.pem"}),
     "key_file": ("/k.pem", {"certificate_file": "/c.pem"}),
-    "enabled": ("true", {"ca_file": "/ca.pem"}),
     "username": ("jobs", {"password": SECRET}),
     "password": (SECRET, {"username": "jobs"}),
     "producer_properties": ("{linger.ms: 50}", {}),
@@ -433,10 +432,6 @@ class TestFile:
             ),
             ({"kafka.tls.key_file": "/k"}, "kafka.tls: certificate_file and key_file must be set together"),
             ({"redis.tls.certificate_file": "/c"}, "redis.tls: certificate_file and key_file must be set together"),
-            (
-                {"cassandra.tls.enabled": True},
-                "cassandra.tls: verify: hostname needs ca_file, the driver knows no system-wide authorities",
-            ),
             (
                 {"cassandra.username": "u"},
                 "cassandra: username and password (variable AGGREGATES__CASSANDRA__PASSWORD or key password_file) "
