@@ -12,7 +12,7 @@ from cassandra.query import BatchType, PreparedStatement
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.servers.cassandra_driver import direct, frames
+from common.servers.cassandra_driver import frames
 from common.servers.cassandra_driver.direct import DirectConnection, check_version
 from common.servers.cassandra_driver.errors import StatementError
 from common.servers.cassandra_driver.frames import Columns, Statement, Undecodable, batch_body, decode, with_timestamp
@@ -53,7 +53,7 @@ def raw(values: Sequence[Any]) -> list[bytes | None]:
 def body_of(message: Any) -> bytes:
     frame = ProtocolHandler.encode_message(message, STREAM, VERSION, None, False)
     assert frame[:9] == frames.HEADER.pack(VERSION, 0, STREAM, message.opcode, len(frame) - 9)
-    return frame[9:]
+    return bytes(frame[9:])
 
 
 @given(rows, st.integers(0, 2**62), st.none() | st.tuples(st.integers(1, 5_000), st.none() | st.binary(min_size=1)))
@@ -230,6 +230,6 @@ def test_a_list_with_the_callers_timestamp_may_not_be_sent_again() -> None:
 
 def test_another_version_of_the_driver_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     check_version()
-    monkeypatch.setattr(direct.cassandra, "__version__", "3.31.0")
+    monkeypatch.setattr("cassandra.__version__", "3.31.0")
     with pytest.raises(RuntimeError, match=r"written for cassandra-driver 3\.30\.1, and this is 3\.31\.0"):
         check_version()

@@ -11,10 +11,10 @@ import pytest
 import pyzipper
 from rich.console import Console
 
+from common.servers.cassandra import token_ranges
 from reports import output
 from reports.display import Display
 from reports.model import ReportError
-from reports.store import token_ranges
 
 NOW = datetime(2024, 5, 14, 23, 59)
 

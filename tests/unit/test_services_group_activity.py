@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from common.domain.events import to_datetime
 from services.envelope import ApiError
 from services.group_activity import (
     AggregatesRow,
@@ -68,8 +67,8 @@ def test_members_need_an_id() -> None:
 def test_null_maps_and_missing_times() -> None:
     answer = shaped(
         AggregatesRow("u", {"completedCount": 4, "score:x": 7}, None, None),
-        AggregatesRow("u", None, {"score:x": 7.5}, {"score:x": to_datetime(NOW_MS - 1)}),
-        AggregatesRow("v", None, None, {"orphan": to_datetime(NOW_MS)}),
+        AggregatesRow("u", None, {"score:x": 7.5}, {"score:x": NOW_MS - 1}),
+        AggregatesRow("v", None, None, {"orphan": NOW_MS}),
         u={"name": None, "role": "admin"},
         v={},
     )
