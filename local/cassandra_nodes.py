@@ -38,7 +38,9 @@ class CassandraNode(Cassandra):
         seeds = ",".join(f"127.0.0.{number}:{self._storage_port}" for number in range(1, NODES + 1))
         text = re.sub(r'- seeds: ".*"', f'- seeds: "{seeds}"', text)
         text = re.sub(r"num_tokens: .*\nallocate_tokens_.*\n", f"num_tokens: {_VNODES}\n{self._tokens()}\n", text)
-        text = text.replace("hinted_handoff_enabled: false", "hinted_handoff_enabled: true")
+        # As shipped: a coordinator keeps writes for a node that is down, and reads from those that answer fast.
+        for key in ("hinted_handoff_enabled", "dynamic_snitch"):
+            text = text.replace(f"{key}: false", f"{key}: true")
         file.write_text(text)
         # They share their ports, which looks taken for the second one.
         return replace(launch, ports={})

@@ -170,4 +170,4 @@ def test_a_cluster_that_does_not_answer_is_an_error() -> None:
         check=False,
     )
     assert result.returncode == 1
-    assert "connection refused" in result.stderr
+    assert "Connection refused" in result.stderr

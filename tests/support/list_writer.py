@@ -36,13 +36,14 @@ class ListWriter:
         self._insert = await self._cassandra.prepare("INSERT INTO lists.rows (id, elements) VALUES (?, ?)")
         self._select = await self._cassandra.prepare("SELECT elements FROM lists.rows WHERE id = ?")
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, *, with_reads: bool = True) -> None:
         """Waves until `stop` is set."""
         while not stop.is_set():
             ids = [f"row-{len(self.written) + n}" for n in range(ROWS_AT_A_TIME)]
             while True:
                 try:
-                    await self._cassandra.read(self._select, [(id_,) for id_ in ids])
+                    if with_reads:
+                        await self._cassandra.read(self._select, [(id_,) for id_ in ids])
                     await self._cassandra.write([[Write(self._insert, (id_, ELEMENTS))] for id_ in ids])
                     break
                 except WorldFault as fault:

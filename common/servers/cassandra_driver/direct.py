@@ -13,8 +13,7 @@ changed them, so :func:`check_version` refuses any other.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,9 +24,10 @@ from cassandra.pool import Host, HostConnection, NoConnectionsAvailable
 from cassandra.protocol import PreparedQueryNotFound
 
 from common.servers.cassandra_driver import frames
+from common.servers.cassandra_driver.calls import Call, Execution, Request
 from common.servers.cassandra_driver.connection import LoopConnection
 from common.servers.cassandra_driver.errors import fault, is_of_the_world
-from common.servers.cassandra_driver.frames import HEADER, Columns, Page, Statement, Undecodable
+from common.servers.cassandra_driver.frames import HEADER, Page, Undecodable
 from common.servers.cassandra_driver.values import PROTOCOL_VERSION
 
 SUPPORTED_VERSION = "3.30.1"
@@ -36,7 +36,7 @@ MAX_UNANSWERED = 8_192
 """Requests of one connection whose callers have given up. The protocol has numbers for 32,768 in flight, and a number
 is free only once its answer has come."""
 
-MAX_COPIES = 2
+MAX_COPIES, MAX_COPIES_IN_FLIGHT = 3, 2
 """Of one request: more would only add to the load of a cluster that is too slow already."""
 
 _LOOK_SECONDS = 0.05
@@ -96,93 +96,6 @@ class DirectConnection(LoopConnection):
                 _logger.exception("a request could not be told that its connection is lost")
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """A statement with its values; ``page`` is the number of rows to return at most, and the paging state."""
-
-    statement: Statement
-    values: Sequence[Any]
-    page: tuple[int, bytes | None] | None = None
-
-
-class _Call:
-    """The requests of one call of :meth:`Requests.execute`."""
-
-    __slots__ = ("done", "failure", "in_flight", "next", "requests", "results")
-
-    def __init__(self, requests: Sequence[Execution | Sequence[Execution]]) -> None:
-        self.requests = requests
-        self.results: list[Any] = [None] * len(requests)
-        self.next = self.in_flight = 0
-        self.failure: Exception | None = None
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def has_more(self) -> bool:
-        return self.next < len(self.requests) and self.failure is None and not self.done.done()
-
-
-class _Request:
-    """An EXECUTE or BATCH. ``keyspace`` and ``routing_key`` are what the driver's load balancing asks of a query."""
-
-    __slots__ = (
-        "body",
-        "call",
-        "columns",
-        "copies",
-        "copies_sent",
-        "deadline",
-        "errors",
-        "index",
-        "is_done",
-        "is_repeatable",
-        "keyspace",
-        "late_at",
-        "nodes",
-        "opcode",
-        "routing_key",
-        "statements",
-        "was_prepared_again",
-    )
-
-    body: bytes
-    columns: Columns | None
-    is_repeatable: bool
-    keyspace: str | None
-    nodes: Iterator[Host]
-    opcode: int
-    routing_key: bytes | None
-    statements: Sequence[Statement]
-
-    def __init__(self, call: _Call, index: int, late_at: float, deadline: float) -> None:
-        self.call, self.index = call, index
-        self.late_at, self.deadline = late_at, deadline
-        self.copies = self.copies_sent = 0
-        """Those that are in flight, and all."""
-        self.errors: dict[Any, Exception] = {}
-        self.is_done = self.was_prepared_again = False
-
-    def encode(self, timestamp_us: int) -> None:
-        """Raises StatementError."""
-        request = self.call.requests[self.index]
-        if isinstance(request, Execution):
-            statement = request.statement
-            encoded = statement.encode(request.values)
-            self.opcode, self.columns = frames.EXECUTE, statement.columns
-            self.body = statement.execute_body(encoded, timestamp_us, request.page)
-            self.statements, self.is_repeatable = (statement,), statement.is_repeatable
-        else:
-            parts = []
-            for execution in request:
-                statement = execution.statement
-                encoded = statement.encode(execution.values)
-                parts.append(statement.batch_part(encoded))
-            self.opcode, self.columns = frames.BATCH, None
-            self.body = frames.batch_body(parts, statement.batch_end(timestamp_us))
-            self.statements = [execution.statement for execution in request]
-            self.is_repeatable = all(statement.is_repeatable for statement in self.statements)
-        self.keyspace, self.routing_key = statement.keyspace, statement.routing_key(encoded)
-
-
 class Requests:
     """Executes statements of one session, in its event loop."""
 
@@ -206,9 +119,9 @@ class Requests:
         self._timeout, self._late_after = timeout, late_after
         self._make_query_plan = session.cluster.profile_manager.default.load_balancing_policy.make_query_plan
         self._free = max_in_flight
-        self._calls: deque[_Call] = deque()
+        self._calls: deque[Call] = deque()
         self._is_start_scheduled = False
-        self._in_flight: set[_Request] = set()
+        self._in_flight: set[Request] = set()
         self._look_handle: asyncio.TimerHandle | None = None
         self._preparations: dict[str, asyncio.Future[Any]] = {}
 
@@ -220,7 +133,7 @@ class Requests:
         """
         if not requests:
             return []
-        call = _Call(requests)
+        call = Call(requests)
         self._calls.append(call)
         self._start_requests()
         await call.done
@@ -244,7 +157,7 @@ class Requests:
             if not call.has_more():
                 self._calls.popleft()
                 continue
-            request = _Request(call, call.next, now + self._late_after, now + self._timeout)
+            request = Request(call, call.next, now + self._late_after, now + self._timeout)
             call.next += 1
             call.in_flight += 1
             self._free -= 1
@@ -259,14 +172,14 @@ class Requests:
         if self._in_flight and self._look_handle is None:
             self._look_handle = self._loop.call_later(_LOOK_SECONDS, self._look)
 
-    def _send_to_next(self, request: _Request) -> bool:
+    def _send_to_next(self, request: Request) -> bool:
         """Sends it to the next node of its plan that takes it; False if there is none."""
         for node in request.nodes:  # noqa: SIM110 - it is called for each statement, and a generator costs more
             if self._send(request, node):
                 return True
         return False
 
-    def _send(self, request: _Request, node: Host) -> bool:
+    def _send(self, request: Request, node: Host) -> bool:
         pool: HostConnection | None = self._session._pools.get(node)
         if pool is None or pool.is_shutdown:
             request.errors.setdefault(node, ConnectionException("no connection is open"))
@@ -290,10 +203,10 @@ class Requests:
             pool.return_connection(connection)
             return False
         request.copies += 1
-        request.copies_sent += 1
+        request.asked.append(node)
         return True
 
-    def _no_node(self, request: _Request) -> NoHostAvailable:
+    def _no_node(self, request: Request) -> NoHostAvailable:
         cluster = self._session.cluster
         errors: dict[Any, Exception] = {
             node.endpoint: ConnectionException("it is down") for node in cluster.metadata.all_hosts() if not node.is_up
@@ -304,7 +217,7 @@ class Requests:
         return NoHostAvailable("no node can be used", errors)
 
     def _answered(
-        self, request: _Request, node: Host, pool: HostConnection, connection: LoopConnection, answer: Any
+        self, request: Request, node: Host, pool: HostConnection, connection: LoopConnection, answer: Any
     ) -> None:
         """Called in the loop, with a Page, or with what went wrong."""
         pool.return_connection(connection)
@@ -316,27 +229,26 @@ class Requests:
             self._end(request)
         elif isinstance(answer, PreparedQueryNotFound) and not request.was_prepared_again:
             request.was_prepared_again = True
-            request.copies_sent -= 1
+            request.asked.remove(node)
             self._loop.create_task(self._prepare_again(request, node))
         else:
             self._not_done(request, node, _error(answer))
 
-    def _not_done(self, request: _Request, node: Host, error: Exception) -> None:
-        """After the failure of one copy: waits for the other copy, sends it to another node, or fails the request."""
+    def _not_done(self, request: Request, node: Host, error: Exception) -> None:
+        """After the failure of one copy: sends it to another node, waits for the other copy, or fails the request."""
         request.errors[node] = error
-        if request.copies:
+        if is_of_the_world(error) and (self._repeat(request) or request.copies):
             return
-        if not is_of_the_world(error) or not self._repeat(request):
-            self._fail(request, error)
+        self._fail(request, error)
 
-    def _repeat(self, request: _Request) -> bool:
+    def _repeat(self, request: Request) -> bool:
         """Sends it to one more node, with a newer timestamp."""
-        if not request.is_repeatable or request.copies_sent >= MAX_COPIES:
+        if not request.is_repeatable or len(request.asked) >= MAX_COPIES or request.copies >= MAX_COPIES_IN_FLIGHT:
             return False
         request.body = frames.with_timestamp(request.body, self._clock())
         return self._send_to_next(request)
 
-    async def _prepare_again(self, request: _Request, node: Host) -> None:
+    async def _prepare_again(self, request: Request, node: Host) -> None:
         """A node that has forgotten a statement has not executed it, so it may be sent as it is."""
         try:
             await asyncio.gather(*(self._prepare(text) for text in {one.text for one in request.statements}))
@@ -361,20 +273,21 @@ class Requests:
         for request in tuple(self._in_flight):
             if now >= request.deadline:
                 self._fail(request, self._timed_out(request))
-            elif now >= request.late_at and request.copies == 1:
+            elif now >= request.late_at and len(request.asked) == 1:
                 self._repeat(request)
         self._look_handle = self._loop.call_later(_LOOK_SECONDS, self._look) if self._in_flight else None
 
-    def _timed_out(self, request: _Request) -> cassandra.OperationTimedOut:
+    def _timed_out(self, request: Request) -> cassandra.OperationTimedOut:
         waited = f"no answer within {self._timeout:g} s"
         for pool in tuple(self._session._pools.values()):
             for connection in pool.get_connections():
                 if connection.in_flight > MAX_UNANSWERED:
                     connection.defunct(ConnectionShutdown(f"{connection.in_flight} requests are without an answer"))
-        of_nodes = {str(node.endpoint): error for node, error in request.errors.items()}
-        return cassandra.OperationTimedOut(of_nodes | {"Cassandra": waited})
+        return cassandra.OperationTimedOut(
+            {str(node.endpoint): request.errors.get(node, waited) for node in request.asked}
+        )
 
-    def _fail(self, request: _Request, error: Exception) -> None:
+    def _fail(self, request: Request, error: Exception) -> None:
         if request.is_done:
             return
         if request.call.failure is None:
@@ -383,7 +296,7 @@ class Requests:
             request.call.failure = fault(error, first.statement.text)
         self._end(request)
 
-    def _end(self, request: _Request) -> None:
+    def _end(self, request: Request) -> None:
         request.is_done = True
         request.body = b""  # a copy that is late may be in flight for long
         self._in_flight.discard(request)
@@ -398,7 +311,7 @@ class Requests:
             self._loop.call_soon(self._start_requests)
 
 
-def _encode(request: _Request, stream: int, version: int, **_: Any) -> bytes:
+def _encode(request: Request, stream: int, version: int, **_: Any) -> bytes:
     """As the driver calls its ``ProtocolHandler.encode_message``."""
     return HEADER.pack(PROTOCOL_VERSION, 0, stream, request.opcode, len(request.body)) + request.body
 
