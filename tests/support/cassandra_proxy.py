@@ -1,6 +1,7 @@
 """Stands between a session and a real Cassandra node: sees their frames, holds them back, answers for the node."""
 
 import asyncio
+import ssl
 import struct
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -49,7 +50,8 @@ async def let_the_node_answer(_: Frame) -> Frame | None:
 class CassandraProxy:
     """Listens on a free port of 127.0.0.1 while the `async with` block lasts."""
 
-    def __init__(self, node_port: int) -> None:
+    def __init__(self, node_port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.answer: Answer = let_the_node_answer
         self.requests: list[Frame] = []
         """All EXECUTEs and BATCHes that have arrived."""
@@ -63,7 +65,7 @@ class CassandraProxy:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -222,7 +222,7 @@ class Requests:
         """Called in the loop, with a Page, or with what went wrong."""
         pool.return_connection(connection)
         request.copies -= 1
-        if request.is_done:
+        if request.is_done or self._loop.is_closed():
             return
         if type(answer) is tuple:
             request.call.results[request.index] = answer
