@@ -1,8 +1,7 @@
 """Executes statements on the driver's connections without its ``Session.execute_async``.
 
-``execute_async`` makes a future with a lock and an event, a timer and a set of callbacks for each statement. That
-costs more CPU than everything else together (docs/decisions/cassandra-driver.md has the figures). Here all statements
-of a call share one future, and one timer looks after everything that is in flight.
+``execute_async`` makes a future with a lock and an event, a timer and a set of callbacks for each statement. Here all
+statements of a call share one future, and one timer looks after everything that is in flight.
 
 The driver still finds the nodes, connects, logs in, reconnects, prepares, and says which node a statement should go to.
 Its parts that are used here are not documented: the pools of a session (``_pools``, ``borrow_connection``,
@@ -53,7 +52,7 @@ def check_version() -> None:
         raise RuntimeError(
             f"common.servers.cassandra_driver is written for cassandra-driver {SUPPORTED_VERSION}, and this is "
             f"{cassandra.__version__}: compare cassandra/connection.py and cassandra/pool.py of both, and run "
-            "tests/integration/test_cassandra_direct.py"
+            "the tests that docs/decisions/cassandra-driver.md names"
         )
 
 
