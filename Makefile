@@ -1,26 +1,36 @@
-# Every target sets up what it needs; each line calls a tool or a Python module.
+# Every target first sets up the virtual environment. Each line calls a tool or a Python module.
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/requirements.sha256
 REQUIREMENTS := requirements/dev.txt
+# For all Pythons that pyproject.toml allows.
+COMPILE := $(RUN) -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header
+
+# Where the code runs in the process of pytest. What runs in Flink's workers or in a process of its own is not measured.
+IN_PROCESS := tests/unit $(addprefix tests/integration/,activity_tables certificate_job http_client \
+	test_caches_redis.py test_cassandra.py test_replay.py test_reports.py test_schema.py test_services.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check format bench chaos up down status lock setup
+.PHONY: help demo test unit coverage check format bench chaos up down status lock setup
 
-help: ## this list
+help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: setup ## run the jobs on a local Kafka, Cassandra, Redis and Flink cluster and watch aggregates appear
+demo: setup ## run the jobs on a local Kafka, Cassandra, Redis and Flink cluster, and check their results
 	$(RUN) -m local.demo
 
-test: setup ## all tests, on real servers that they start and end
+test: setup ## run all tests, which start and stop real servers
 	$(RUN) -m pytest
 
-unit: setup ## the tests that need no server, in seconds
+unit: setup ## run the tests that need no servers, in seconds
 	$(RUN) -m pytest tests/unit
 
-check: setup ## format, lint, types, import rules
+coverage: setup ## measure the branch coverage of the tests that run the code in their own process
+	$(RUN) -m coverage run -m pytest $(IN_PROCESS)
+	$(RUN) -m coverage report
+
+check: setup ## check format, lint, types and import rules
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
@@ -30,35 +40,32 @@ format: setup ## format the code
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-bench: setup ## events/s, CPU and latency on a real cluster, against the plain driver
+bench: setup ## measure events/s, CPU and latency on a real cluster, and compare with the plain driver
 	$(RUN) -m benchmarks
 
-chaos: setup ## kill, stop and rescale everything under load, then compare every row and message (SEEDS="1 2 3")
+chaos: setup ## kill, pause and rescale everything under load, then check every row and message (SEEDS="1 2 3")
 	$(RUN) -m chaos $(if $(SEEDS),--seeds $(SEEDS))
 
-up: setup ## start the local servers and the Flink cluster and leave them running
+up: setup ## start the local servers and the Flink cluster in the background
 	$(RUN) -m local up
 
-down: setup ## stop what make up started
+down: setup ## stop what `make up` has started
 	$(RUN) -m local down
 
-status: setup ## what is running
+status: setup ## show what is running
 	$(RUN) -m local status
 
-lock: setup ## write requirements/*.txt anew from pyproject.toml
-	$(RUN) -m pip install --quiet uv==0.13.9
-	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
-		--extra local --extra reports --extra services --extra dev pyproject.toml -o requirements/dev.txt
-	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
-		-c requirements/dev.txt pyproject.toml -o requirements/jobs.txt
-	$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header \
-		-c requirements/dev.txt --extra services --extra reports pyproject.toml -o requirements/readers.txt
+lock: setup ## rewrite requirements/*.txt from pyproject.toml
+	$(COMPILE) --all-extras -o requirements/dev.txt
+	$(COMPILE) -c requirements/dev.txt --extra jobs -o requirements/jobs.txt
+	$(COMPILE) -c requirements/dev.txt --extra services -o requirements/services.txt
+	$(COMPILE) -c requirements/dev.txt --extra reports -o requirements/reports.txt
 
-setup: $(STAMP) ## the virtual environment with everything that is locked
+setup: $(STAMP) ## create the virtual environment with all locked packages
 
-# The stamp is written last, so an installation that was interrupted is done again.
+# The stamp is written last, so that an interrupted installation is repeated.
 $(STAMP): $(REQUIREMENTS)
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: $(PYTHON) is not on the PATH (set PYTHON=...)" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or 3.12 is needed: $(PYTHON) is not on the PATH (set PYTHON=...)" >&2; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)
 	sha256sum $(REQUIREMENTS) > $(STAMP)

@@ -1,1 +1,1 @@
-"""How fast the jobs are, on a real cluster, and what a plain driver would do with the same statements."""
+"""Measures the jobs on a real cluster, and compares them with a plain driver that executes the same statements."""

@@ -1,4 +1,7 @@
-"""The activity aggregate updater: 2 to 5 contents an event, 2,000 learners x 5 courses of 4 units x 5 contents."""
+"""The load of the activity aggregate updater: events with 2 to 5 contents.
+
+There are 2,000 learners and 5 courses of 4 units with 5 contents each.
+"""
 
 import asyncio
 import random
@@ -33,7 +36,7 @@ from local.world import World
 
 COURSES = {course.course_id: course for course in (generator.course(number) for number in range(5))}
 SEEDS = (1, 2, 3, 4)
-"""Of all measurements: their learners are enrolled."""
+"""The seeds of all measurements. Their learners are enrolled in advance."""
 
 _FIRST_TIME_MS = 1_715_657_560_000
 _QUERY = (
@@ -44,7 +47,7 @@ _QUERY = (
 
 @dataclass(slots=True)
 class _Row:
-    """What is stored of one enrolment while statements are recorded, because reads return nothing then."""
+    """The stored state of one enrolment. Needed while recording, because reads return no rows then."""
 
     contents: dict[str, Content] = field(default_factory=dict)
     enrolment: EnrolmentRow = field(default_factory=lambda: EnrolmentRow(True, 0, None, None))
@@ -62,32 +65,32 @@ class _Row:
 
 
 class ActivityLoad(Load):
-    """Every event completes the next contents of a random learner in a random course, in the order of the course.
+    """In each event a random learner completes the next contents of a random course, in course order.
 
-    There are no more events when all learners have completed all courses: 2,000 users have some 61,000.
+    The events end when all learners have completed all courses: after some 61,000 events for 2,000 users.
     """
 
     module = "jobs.activity_aggregate_updater"
     input_topic = topics.BATCH_JOB_REQUEST
     output_topic = topics.TELEMETRY_RAW
     messages_per_event = 7
-    """Two for each content; :meth:`events_done` is exact."""
+    """About two per content. :meth:`events_done` uses the exact numbers."""
 
     def __init__(self, users: int = 2_000) -> None:
-        """Works out how many messages the events of the first seed send."""
+        """``users`` is the number of learners per seed."""
         self._users = users
         contents_left = dict[EnrolmentKey, int]()
-        messages = []
+        messages_per_event = []
         for event in self._completions(SEEDS[0]):
             left = contents_left.get(event.enrolment, len(COURSES[event.enrolment.course_id].contents))
             contents_left[event.enrolment] = left - len(event.content_ids)
-            # Start and complete of each content, and one for the course.
-            messages.append(2 * len(event.content_ids) + (contents_left[event.enrolment] == 0))
-        self._messages = list(accumulate(messages))
+            # One for the start and one for the completion of each content, and one for the completion of the course.
+            messages_per_event.append(2 * len(event.content_ids) + (contents_left[event.enrolment] == 0))
+        self._cumulative_messages = list(accumulate(messages_per_event))
 
     def events_done(self, messages: int) -> int:
-        """By the number of AUDIT events, as if they were sent in the order of their causes."""
-        return bisect_right(self._messages, messages)
+        """Derived from the number of AUDIT events, as if they were sent in the order of the events that caused them."""
+        return bisect_right(self._cumulative_messages, messages)
 
     def prepare(self, world: World) -> None:
         """Fills the relation cache and enrols all learners in all courses."""
@@ -95,14 +98,14 @@ class ActivityLoad(Load):
         asyncio.run(self._enrol_all(world))
 
     def events(self, seed: int) -> Iterator[Event]:
-        """Completions with ever later times."""
+        """Completions with increasing times."""
         for event in self._completions(seed):
             user_id, course_id, _ = event.enrolment
             completion = generator.completion(COURSES[course_id], user_id, event.content_ids, event.time_ms)
             yield Event(generator.encode(completion), _QUERY, (*event.enrolment, event.content_ids[-1]))
 
     async def record(self, driver: PlainDriver, seed: int, batch_size: int) -> AsyncIterator[None]:
-        """The reads of all enrolments, then the stages of all decisions, as the job does it."""
+        """Records the reads of all enrolments and the writes of all decisions, in the same stages as in the job."""
         store = Store(driver, "sunbird_courses", Metrics())
         await store.prepare()
         settings = Settings(audit_topic="", certificate_topic="")
@@ -110,17 +113,17 @@ class ActivityLoad(Load):
         completions = self._completions(seed)
         while True:
             driver.record()
-            of_each: dict[EnrolmentKey, list[ContentsCompleted]] = {}
+            events_by_enrolment: dict[EnrolmentKey, list[ContentsCompleted]] = {}
             for event in islice(completions, batch_size):
-                of_each.setdefault(event.enrolment, []).append(event)
-            read = await store.read(list(of_each))
+                events_by_enrolment.setdefault(event.enrolment, []).append(event)
+            stored_enrolments = await store.read(list(events_by_enrolment))
             decisions = {}
-            for enrolment, of_one in of_each.items():
+            for enrolment, events in events_by_enrolment.items():
                 row = rows.setdefault(enrolment, _Row())
-                stored = Stored(list(row.contents.values()), row.enrolment, read[enrolment].is_known)
-                contents = rules.contents_to_locate(stored, of_one, settings)
+                stored = Stored(list(row.contents.values()), row.enrolment, stored_enrolments[enrolment].is_known)
+                contents = rules.contents_to_locate(stored, events, settings)
                 relations = _relations(COURSES[enrolment.course_id], contents)
-                decisions[enrolment] = rules.decide(enrolment, of_one, stored, relations, settings)
+                decisions[enrolment] = rules.decide(enrolment, events, stored, relations, settings)
                 row.apply(decisions[enrolment])
             await store.write(decisions, to_datetime(_FIRST_TIME_MS))
             yield

@@ -1,4 +1,7 @@
-"""The assessment aggregator: attempts of 11 KB with 10 questions, 2,000 users x 5 courses x 20 contents."""
+"""The load of the assessment aggregator: attempts at 10 questions, 11 KB each.
+
+There are 2,000 users and 5 courses with 20 contents each.
+"""
 
 import asyncio
 import random
@@ -24,7 +27,7 @@ COURSES = [generator.course(number, units=4, contents_per_unit=5) for number in 
 
 _FIRST_TIME_MS = 1_715_657_560_000
 _MEASURED_SEEDS = (1, 3)
-"""Of the job and of the plain driver."""
+"""The seeds of the job and of the plain driver."""
 _OTHER_SEED = 9
 _ENROLMENTS_AT_A_TIME = 100
 _SETTINGS = Settings(certificate_topic="", time_zone=UTC)
@@ -35,7 +38,7 @@ _QUERY = (
 
 
 class AssessmentLoad(Load):
-    """Every event is a new attempt of a random user at a random content of a random course."""
+    """Each event is a new attempt of a random user at a random content of a random course."""
 
     module = "jobs.assessment_aggregator"
     input_topic = topics.ASSESS
@@ -43,16 +46,16 @@ class AssessmentLoad(Load):
     messages_per_event = 1
 
     def __init__(self, users: int = 2_000, attempts_before: int = 0, other_attempts: int = 0) -> None:
-        """Every enrolment has so many attempts already, and others have so many in all.
+        """Each enrolment starts with ``attempts_before`` attempts. Other users have ``other_attempts`` in all.
 
-        That is for events/s and CPU: the learners whose latency is measured have none.
+        ``users`` is the number of users per seed. The learners whose latency is measured start without attempts.
         """
         self._users = users
         self._attempts_before = attempts_before
         self._other_users = other_attempts // len(COURSES)
 
     def prepare(self, world: World) -> None:
-        """Fills the relation cache, and the table of attempts."""
+        """Fills the relation cache and the table of attempts."""
         world.publish_relations(*COURSES)
         asyncio.run(self._fill(world))
 
@@ -65,7 +68,7 @@ class AssessmentLoad(Load):
             await _write_attempts(store, _OTHER_SEED, range(self._other_users), 1)
 
     def events(self, seed: int) -> Iterator[Event]:
-        """Attempts with ever later times."""
+        """Attempts with increasing times. They never end."""
         source = random.Random(seed)
         number = 0
         while True:
@@ -80,22 +83,22 @@ class AssessmentLoad(Load):
             )
 
     async def record(self, driver: PlainDriver, seed: int, batch_size: int) -> AsyncIterator[None]:
-        """One read per enrolment, then the attempts, then the aggregates, as the job does it."""
+        """Records one read per enrolment, then the writes of the attempts, then of the aggregates, as in the job."""
         store = Store(driver, "sunbird_courses")
         await store.prepare()
         stored: dict[EnrolmentKey, list[Attempt]] = {}
         events = self.events(seed)
         while True:
             driver.record()
-            of_each: dict[EnrolmentKey, list[AssessmentEvent]] = {}
+            events_by_enrolment: dict[EnrolmentKey, list[AssessmentEvent]] = {}
             for event in islice(events, batch_size):
                 decoded = decode(event.value, 0)
-                of_each.setdefault(decoded.enrolment, []).append(decoded)
+                events_by_enrolment.setdefault(decoded.enrolment, []).append(decoded)
             decisions = {
-                enrolment: rules.decide(stored.get(enrolment, ()), of_one, (), _SETTINGS, _FIRST_TIME_MS)
-                for enrolment, of_one in of_each.items()
+                enrolment: rules.decide(stored.get(enrolment, ()), decoded_events, (), _SETTINGS, _FIRST_TIME_MS)
+                for enrolment, decoded_events in events_by_enrolment.items()
             }
-            await store.attempts(of_each)
+            await store.attempts(events_by_enrolment)
             await store.write_attempts({enrolment: decision.attempts for enrolment, decision in decisions.items()})
             await store.write_aggregates(
                 {enrolment: decision.aggregates for enrolment, decision in decisions.items() if decision.aggregates},
@@ -116,12 +119,12 @@ def _attempt(source: random.Random, course: Course, user_id: str, number: int) -
 
 
 async def _write_attempts(store: Store, seed: int, users: Iterable[int], attempts: int) -> None:
-    """So many attempts of every course to each user, before all that are measured."""
+    """Writes ``attempts`` attempts per course for each user, with times before those of the measured events."""
     source = random.Random(seed)
     enrolments = ((_user_id(seed, user), course) for user in users for course in COURSES if attempts)
-    while some := list(islice(enrolments, _ENROLMENTS_AT_A_TIME)):
+    while chunk := list(islice(enrolments, _ENROLMENTS_AT_A_TIME)):
         rows = {}
-        for user_id, course in some:
+        for user_id, course in chunk:
             events = [
                 decode(generator.encode(_attempt(source, course, user_id, -number)), 0)
                 for number in range(attempts, 0, -1)

@@ -1,4 +1,4 @@
-"""The certificate pre-processor: 5,000 learners x 4 courses x 4 quizzes, and a user read API that takes its time."""
+"""The load of the certificate pre-processor: 5,000 learners in 4 courses with 4 quizzes, and a slow user read API."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ import psutil
 from benchmarks.http_services import HttpServices
 from benchmarks.load import Event, Load, PlainDriver
 from benchmarks.rows import aggregates, open_cassandra, write_rows
-from common.domain import messages, topics
+from common.domain import messages, redis_databases, topics
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import to_datetime
@@ -31,10 +31,10 @@ _FIRST_TIME_MS = 1_715_657_560_000
 
 
 class CertificateLoad(Load):
-    """Every event asks for one learner of one course, who has completed it with 80 percent and gets a certificate.
+    """Each event requests a certificate for a learner who has completed a course with 80 percent, and so gets it.
 
-    All caches but that of users answer from the second batch on. The learners are the same for every seed: the job
-    writes no rows, so that nothing of one run can be met in another.
+    From the second batch on, all caches except the users' are warm. All seeds have the same learners: the job writes no
+    rows, so one run cannot affect another.
     """
 
     module = "jobs.collection_cert_pre_processor"
@@ -43,25 +43,28 @@ class CertificateLoad(Load):
     messages_per_event = 1
 
     def __init__(self, delay_ms: int = 5) -> None:
-        """``delay_ms`` is how long the user read API takes for an answer."""
+        """``delay_ms`` is the response time of the user read API."""
         self._delay_ms = delay_ms
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Of the submitted job, once prepared."""
+        """The addresses of the HTTP services. Only valid after :meth:`prepare`."""
         url = self._services.base_url
         return {"AGGREGATES__LEARNER_BASE_URL": url, "AGGREGATES__CONTENT_BASE_URL": url}
 
     @property
     def processes(self) -> Mapping[str, Callable[[], Sequence[psutil.Process]]]:
-        """What else spends CPU, by name."""
+        """The process of the HTTP services. Only valid after :meth:`prepare`."""
         return {self._services.name: lambda: [psutil.Process(self._services.pid)]}
 
     def prepare(self, world: World) -> None:
         """Fills tables and caches and starts the HTTP services."""
         self._services = HttpServices(world)
         asyncio.run(_write_rows(world))
-        with world.redis.client(db=0) as collections, world.redis.client(db=5) as contents:
+        with (
+            world.redis.client(db=redis_databases.COLLECTIONS) as collections,
+            world.redis.client(db=redis_databases.CONTENTS) as contents,
+        ):
             for course in COURSES:
                 collections.set(course.course_id, msgspec.json.encode({"name": f"Course {course.course_id}"}))
                 for content_id in course.contents:
@@ -77,7 +80,7 @@ class CertificateLoad(Load):
         self._services.stop()
 
     def events(self, seed: int) -> Iterator[Event]:
-        """One request for every learner and course in random order, then again; no two with the same time."""
+        """Requests for all learners and courses in random order, again and again. No two have the same time."""
         source = random.Random(seed)
         numbers = count()
         while True:
@@ -93,7 +96,7 @@ class CertificateLoad(Load):
                 yield Event(request.value)
 
     async def record(self, driver: PlainDriver, seed: int, batch_size: int) -> AsyncIterator[None]:
-        """The enrolment and the aggregates of every learner as the job reads them, and the user as it asks for it."""
+        """Records the reads of enrolments and aggregates, and the requests to the user read API, as in the job."""
         store = Store(driver, "sunbird_courses")
         await store.prepare()
         events = self.events(seed)
@@ -113,7 +116,7 @@ def _enrolment(value: bytes) -> EnrolmentKey:
 
 
 def _user(user_id: str) -> dict[str, Any]:
-    """As the user read API answers, of a believable size."""
+    """A response of the user read API, of a realistic size."""
     organisation = {"organisationId": "0126684405014528002", "orgName": "Sunbird School", "isDeleted": False}
     location = {"code": "29", "parentId": None}
     return {
@@ -164,5 +167,5 @@ async def _writes(cassandra: Cassandra) -> list[Sequence[Write]]:
 
 
 def _aggregates(course: Course) -> dict[str, float]:
-    """80 percent in the first quiz, less in the others."""
+    """80 percent in the first quiz, less in each of the others."""
     return aggregates(len(course.contents), {quiz: 8.0 - number for number, quiz in enumerate(course.quizzes)})

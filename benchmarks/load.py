@@ -1,4 +1,4 @@
-"""What a benchmark of one job has to say; everything else is common to all jobs."""
+"""The parts of a benchmark that differ between the jobs: their events, and the statements executed for them."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -16,9 +16,10 @@ from local.world import World
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event to be produced, and the query that returns a row once it is applied.
+    """An event, and a query that returns a row once the event has been applied.
 
-    A job that writes no rows has no query: it is applied once a message with its ``ets`` is in the output topic.
+    A job that writes no rows has no query. Its events have been applied once a message with the same ``ets`` is in the
+    output topic.
     """
 
     value: bytes
@@ -27,44 +28,45 @@ class Event:
 
 
 class PlainDriver(Cassandra):
-    """Records what a job asks of the world, and asks it later without the job, with the same driver and HTTP client.
+    """Records the statements and HTTP requests of a job, and executes them later without the job.
 
-    What is recorded in one call may be executed at once, as the job does it; reads return no row while recording.
+    It uses the same driver and HTTP client as the job. The statements of one call form a wave: they are executed
+    concurrently, as in the job. While recording, reads return no rows.
     """
 
     _waves: list[Callable[[], Awaitable[object]]] | None = None
 
     def record(self) -> None:
-        """From now on statements are recorded instead of executed."""
+        """Starts recording: statements are no longer executed."""
         self._waves = self._waves or []
 
     async def get_all(self, urls: Sequence[str]) -> None:
-        """Asks for each of them by HTTP, or records it. Raises aiohttp.ClientError for an answer but 2xx."""
+        """Sends GET requests for all ``urls``, or records them. Raises aiohttp.ClientError for any status but 2xx."""
         if self._waves is not None:
             self._waves.append(partial(self.get_all, urls))
             return
         await asyncio.gather(*map(self._get, urls))
 
     async def replay(self, in_flight: int) -> None:
-        """Executes all that was recorded, so many waves at a time, and records no longer."""
+        """Stops recording and executes everything that was recorded, with ``in_flight`` waves at a time."""
         waves, self._waves = iter(self._waves or ()), None
 
-        async def take_turns() -> None:
+        async def run_waves() -> None:
             for wave in waves:
                 await wave()
 
         async with aiohttp.ClientSession(raise_for_status=True) as self._http:
-            await asyncio.gather(*(take_turns() for _ in range(in_flight)))
+            await asyncio.gather(*(run_waves() for _ in range(in_flight)))
 
     async def read(self, statement: Statement, parameters: Sequence[Sequence[Any]]) -> list[list[Row]]:
-        """As a job calls it, or records it and returns no row."""
+        """Executes the reads like the base class, or records them and returns no rows."""
         if self._waves is None:
             return await super().read(statement, parameters)
         self._waves.append(partial(super().read, statement, parameters))
         return [[] for _ in parameters]
 
     async def write(self, partitions: Iterable[Sequence[Write]]) -> None:
-        """As a job calls it, or records it."""
+        """Executes the writes like the base class, or records them."""
         if self._waves is None:
             await super().write(partitions)
         else:
@@ -79,38 +81,42 @@ class Load(ABC):
     """The load of one job."""
 
     module: str
+    """The Python module of the job."""
     input_topic: str
-    """Without the environment."""
+    """The name of the topic without the environment."""
     output_topic: str
-    """Of the messages by which progress is measured."""
+    """The topic, without the environment, whose messages show the progress of the job."""
     messages_per_event: float
-    """Of :attr:`output_topic`."""
+    """The number of messages in :attr:`output_topic` per event."""
 
     def events_done(self, messages: int) -> int:
-        """How many events of seed 1 have been applied where so many messages have been sent."""
+        """The number of events of seed 1 that have been applied when ``messages`` messages have been sent."""
         return int(messages / self.messages_per_event)
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Of the submitted job, once prepared; laid over what names the servers."""
+        """Additional environment variables for the job. Only valid after :meth:`prepare`."""
         return {}
 
     @property
     def processes(self) -> Processes:
-        """What else spends CPU while the job runs, once prepared."""
+        """Further processes to measure while the job runs. Only valid after :meth:`prepare`."""
         return {}
 
     @abstractmethod
     def prepare(self, world: World) -> None:
-        """Fills Redis and the tables with what the events refer to."""
+        """Fills Redis and the tables with the data that the events refer to."""
 
     def close(self) -> None:  # noqa: B027 - most loads have nothing to close
-        """Ends what ``prepare`` has started."""
+        """Stops what :meth:`prepare` has started."""
 
     @abstractmethod
     def events(self, seed: int) -> Iterator[Event]:
-        """Events without end; the same for the same seed, and with no user of another seed."""
+        """The events of a seed. Equal seeds give equal events.
+
+        Seeds share no users, unless the job writes no rows.
+        """
 
     @abstractmethod
     def record(self, driver: PlainDriver, seed: int, batch_size: int) -> AsyncIterator[None]:
-        """With each step records what the job executes for the next batch of the events of ``seed``, without end."""
+        """In each step, records what the job executes for the next ``batch_size`` events of ``seed``."""

@@ -1,4 +1,4 @@
-"""CPU, memory and progress of a running job, sampled; and what follows from the samples. No job is named here."""
+"""Samples CPU, memory and progress of a running job, and computes figures from the samples."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,11 @@ SAMPLE_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Seconds since some start, events done, CPU seconds and resident bytes by group of processes."""
+    """One measurement.
+
+    ``at`` is in seconds of a monotonic clock, ``done`` is the number of events processed so far. ``cpu`` (seconds) and
+    ``memory`` (resident bytes) are by group of processes.
+    """
 
     at: float
     done: int
@@ -22,7 +26,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class SteadyState:
-    """What happened between two samples; CPU in ms per event, memory in bytes at its peak."""
+    """The figures between two samples: CPU in ms per event, and the peak of the memory in bytes."""
 
     events: int
     seconds: float
@@ -36,11 +40,11 @@ class SteadyState:
 
 
 Processes = Mapping[str, Callable[[], Sequence[psutil.Process]]]
-"""The processes of each group, looked up anew for each sample: Python workers come and go."""
+"""Functions that return the processes of each group. They are called for each sample, because Python workers change."""
 
 
 def sample(processes: Processes, done: int) -> Sample:
-    """One look at everything."""
+    """Measures the CPU and memory of all groups now."""
     cpu: dict[str, float] = {}
     memory: dict[str, int] = {}
     for group, find in processes.items():
@@ -51,19 +55,19 @@ def sample(processes: Processes, done: int) -> Sample:
 
 
 def watch(processes: Processes, done: Callable[[], int], until: int, timeout_seconds: float) -> list[Sample]:
-    """Samples until so many events are done. Raises TimeoutError where that takes too long."""
+    """Samples until ``until`` events are done. Raises TimeoutError if that takes too long."""
     samples = [sample(processes, done())]
     deadline = time.monotonic() + timeout_seconds
     while samples[-1].done < until:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{samples[-1].done} of {until} events are done after {timeout_seconds:g} s")
+            raise TimeoutError(f"only {samples[-1].done} of {until} events are done after {timeout_seconds:g} s")
         time.sleep(SAMPLE_SECONDS)
         samples.append(sample(processes, done()))
     return samples
 
 
 def steady_state(samples: Sequence[Sample], first: int) -> SteadyState:
-    """From the first sample with at least ``first`` events done to the last one."""
+    """The figures from the first sample with at least ``first`` events done to the last sample."""
     start = next(entry for entry in samples if entry.done >= first)
     end = samples[-1]
     events = end.done - start.done
@@ -76,7 +80,7 @@ def steady_state(samples: Sequence[Sample], first: int) -> SteadyState:
 
 
 def memory_by_quarter(samples: Sequence[Sample]) -> dict[str, list[int]]:
-    """Resident bytes of each group of processes when a quarter, a half, three quarters and all events were done."""
+    """The resident bytes of each group when a quarter, a half, three quarters and all of the events were done."""
     until = samples[-1].done
     ends = [next(entry for entry in samples if entry.done >= until * quarter / 4) for quarter in (1, 2, 3, 4)]
     return {group: [entry.memory[group] for entry in ends] for group in samples[-1].memory}

@@ -1,4 +1,7 @@
-"""The progress report of a batch of 100,000 learners with 5 assessments each, against the plain read of its rows."""
+"""The progress report of 100,000 learners against the plain read of its rows, and many batches against one.
+
+The learners have 5 assessments each.
+"""
 
 import asyncio
 import os
@@ -7,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -29,8 +32,10 @@ SERVERS = frozenset({CASSANDRA, REDIS})
 LEARNERS = (10_000, 100_000)
 """Of each batch, so that the memory of both can be compared."""
 ASSESSMENTS = 5
+BATCHES, LEARNERS_OF_A_BATCH = 8, 500
+"""Of a course that is reported batch by batch and as a whole."""
 PAGE_SIZE, SCAN_RANGES = 500, 64
-"""As reports/config.yaml has them, of the plain read."""
+"""Of the plain read, as in reports/config.yaml."""
 
 _FIRST_TIME_MS = 1_715_657_560_000
 
@@ -65,7 +70,7 @@ def run(world: World) -> None:
             course = generator.course(number, units=1, contents_per_unit=2 * ASSESSMENTS)
             asyncio.run(_prepare(world, course, learners))
             services.put("contents", {course.course_id: {"name": "A course", "status": "Live", "channel": "sunbird"}})
-            report = _report(world, services.base_url, course)
+            report = _report(world, services.base_url, "--batch", course.batch_id)
             if report.rows != learners:
                 raise RuntimeError(f"the report has {report.rows} learners, not {learners}")
             print(
@@ -76,13 +81,33 @@ def run(world: World) -> None:
             print(
                 f"    plain read of the same rows: {seconds:.1f} s   ratio {report.seconds / seconds:.2f}", flush=True
             )
+        _compare_scans(world, services)
     finally:
         services.stop()
 
 
-def _report(world: World, http_services_url: str, course: Course) -> _Run:
+def _compare_scans(world: World, services: HttpServices) -> None:
+    """Prints what a batch costs alone, and with the other batches of its course in one run."""
+    course = generator.course(len(LEARNERS), units=1, contents_per_unit=2 * ASSESSMENTS)
+    services.put("contents", {course.course_id: {"name": "A course", "status": "Live", "channel": "sunbird"}})
+    batches = [replace(course, batch_id=f"{course.batch_id}-{number}") for number in range(BATCHES)]
+    for batch in batches:
+        asyncio.run(_prepare(world, batch, LEARNERS_OF_A_BATCH))
+    alone = [_report(world, services.base_url, "--batch", batch.batch_id) for batch in batches]
+    together = _report(world, services.base_url, "--course", course.course_id)
+    if together.rows != BATCHES * LEARNERS_OF_A_BATCH or sum(run.rows for run in alone) != together.rows:
+        raise RuntimeError(f"the reports have {together.rows} and {sum(run.rows for run in alone)} learners")
+    seconds = sum(run.seconds for run in alone)
+    print(
+        f"  {BATCHES} batches of {LEARNERS_OF_A_BATCH} learners beside {sum(LEARNERS)} others: {seconds:.1f} s one by "
+        f"one, {together.seconds:.1f} s in one run   ratio {together.seconds / seconds:.2f}",
+        flush=True,
+    )
+
+
+def _report(world: World, http_services_url: str, *chosen: str) -> _Run:
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["progress", "--batch", course.batch_id, "--out", folder, "--csv"]
+        arguments = ["progress", *chosen, "--out", folder, "--csv"]
         started = time.perf_counter()
         measured = subprocess.run(
             [sys.executable, "-c", _MEASURED, "-m", "reports", *arguments],
@@ -96,9 +121,10 @@ def _report(world: World, http_services_url: str, course: Course) -> _Run:
         if measured.returncode:
             raise RuntimeError(f"the report has ended with exit code {measured.returncode}")
         cpu_seconds, peak_memory_kib = measured.stdout.split()[-2:]
-        (file,) = Path(folder).rglob("*.csv")
-        with file.open() as lines:
-            rows = sum(1 for _ in lines) - 1
+        rows = 0
+        for file in Path(folder).rglob("*.csv"):
+            with file.open() as lines:
+                rows += sum(1 for _ in lines) - 1
     return _Run(seconds, float(cpu_seconds), int(peak_memory_kib) * 1024, rows)
 
 

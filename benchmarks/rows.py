@@ -1,4 +1,4 @@
-"""Rows that a benchmark finds in the tables."""
+"""Writes the rows that a benchmark needs in the tables before it starts."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,7 +15,7 @@ _PARTITIONS_AT_A_TIME = 2_000
 
 @asynccontextmanager
 async def open_cassandra(world: World) -> AsyncIterator[Cassandra]:
-    """A session, closed at the end. Raises WorldFault."""
+    """A session that is closed at the end of the `with` block. Raises WorldFault."""
     cassandra = Cassandra(cassandra_config(world), Metrics())
     await cassandra.open()
     try:
@@ -25,12 +25,15 @@ async def open_cassandra(world: World) -> AsyncIterator[Cassandra]:
 
 
 def cassandra_config(world: World) -> CassandraConfig:
-    """Of the world's Cassandra, everything else as it is by default."""
+    """The address of the world's Cassandra, with defaults for everything else."""
     return CassandraConfig(contact_points=tuple(world.cassandra.contact_points), port=world.cassandra.port)
 
 
 def aggregates(completed: int, scores: Mapping[str, float]) -> dict[str, float]:
-    """The map of a learner who has completed so many contents, and attempted each content of ``scores`` once, of 10."""
+    """The column ``aggregates`` of a learner who has completed ``completed`` contents.
+
+    ``scores`` are the scores by content id, each from one attempt with a maximum of 10.
+    """
     entries = {COMPLETED_COUNT: float(completed)}
     for content_id, score in scores.items():
         entries[metric_key(SCORE, content_id)] = score
@@ -40,7 +43,7 @@ def aggregates(completed: int, scores: Mapping[str, float]) -> dict[str, float]:
 
 
 async def write_rows(cassandra: Cassandra, partitions: Iterable[Sequence[Write]]) -> None:
-    """The writes of one partition in one batch. Raises WorldFault and TaskFault."""
+    """Writes the rows of each partition as one batch. Raises WorldFault and TaskFault."""
     remaining = iter(partitions)
-    while some := list(islice(remaining, _PARTITIONS_AT_A_TIME)):
-        await cassandra.write(some)
+    while chunk := list(islice(remaining, _PARTITIONS_AT_A_TIME)):
+        await cassandra.write(chunk)

@@ -1,1 +1,1 @@
-"""Faults on a real cluster under load, and an oracle that says whether anything was lost or counted twice."""
+"""Injects faults into a real cluster under load. An oracle finds out whether anything was lost or counted twice."""

@@ -1,7 +1,8 @@
-"""``python -m chaos``: the jobs on a real cluster, faults at random moments, and whether all is right in the end.
+"""``python -m chaos``: runs the jobs on a real cluster, injects faults at random times, and checks the results.
 
-A world of its own is started and ended. Each seed is a course with learners of its own, a load that goes on while its
-faults happen, and a comparison with the oracle once everything is worked off. Exit code 1 if anything is wrong.
+It starts its own servers and stops them at the end. Each seed has its own course and learners. Their events arrive
+while faults are injected. When all events have been processed, the oracle checks every row and message. The exit code
+is 1 if anything is wrong.
 """
 
 import argparse
@@ -27,18 +28,36 @@ console = Console(width=None if sys.stdout.isatty() else 140)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0 if nothing is wrong."""
+    """Runs the seeds and returns the exit code: 0 if nothing is wrong, else 1."""
     parser = argparse.ArgumentParser(prog="python -m chaos", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="(default %(default)s)")
-    parser.add_argument("--faults-per-seed", type=int, default=3, metavar="NUMBER", help="(default %(default)s)")
     parser.add_argument(
-        "--faults", nargs="+", choices=FAULTS, default=list(FAULTS), metavar="NAME", help=", ".join(FAULTS)
+        "--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds of the random numbers (default %(default)s)"
     )
     parser.add_argument(
-        "--pause-seconds", type=float, default=20, help="of SIGSTOP and of HTTP services (default %(default)s)"
+        "--faults-per-seed",
+        type=int,
+        default=3,
+        metavar="NUMBER",
+        help="how many faults each seed injects (default %(default)s)",
     )
-    parser.add_argument("--folder", type=Path, help="for data and logs of all servers; it is kept")
-    parser.add_argument("--sabotage", choices=SABOTAGES, help="break the jobs and see the oracle notice")
+    parser.add_argument(
+        "--faults",
+        nargs="+",
+        choices=FAULTS,
+        default=list(FAULTS),
+        metavar="NAME",
+        help=f"the faults to choose from (default all): {', '.join(FAULTS)}",
+    )
+    parser.add_argument(
+        "--pause-seconds",
+        type=float,
+        default=20,
+        help="how long a SIGSTOP or a fault of the HTTP services lasts (default %(default)s)",
+    )
+    parser.add_argument("--folder", type=Path, help="keep the data and logs of all servers in this folder")
+    parser.add_argument(
+        "--sabotage", choices=SABOTAGES, help="break the jobs on purpose, to see whether the oracle notices"
+    )
     options = parser.parse_args(arguments)
     sabotage = SABOTAGES.get(options.sabotage, Sabotage())
     try:
@@ -47,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
             world = World(load_config(os.environ).isolated(folder), report=lambda text: _print(f"  {text}"))
             stack.enter_context(world)
             run = stack.enter_context(start_jobs(world, options.pause_seconds, sabotage, _print))
-            # Also where a later seed is interrupted.
+            # Also shown if a later seed is interrupted.
             stack.callback(_show, run.tolls)
             for seed in options.seeds:
                 if sabotage.faults:
@@ -58,11 +77,11 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"[red]{error}", soft_wrap=True)
         return 1
     if run.cluster.restarts:
-        _print(f"TaskManagers that ended by themselves: {run.cluster.restarts}")
+        _print(f"TaskManagers that ended by themselves and were restarted: {run.cluster.restarts}")
     if run.problems:
-        _print(f"[red]{len(run.problems)} values are wrong")
+        _print(f"[red]{len(run.problems)} wrong values")
         return 1
-    _print("[green]nothing lost, nothing counted twice, every certificate with its learner")
+    _print("[green]nothing lost, nothing counted twice, every certificate went to the right learner")
     return 0
 
 
@@ -71,7 +90,7 @@ def _print(line: str) -> None:
 
 
 def _show(tolls: Mapping[str, Toll]) -> None:
-    table = Table("fault", "times", "recovered after, median", "longest", "repeats emitted")
+    table = Table("fault", "times", "median recovery", "longest recovery", "repeated messages")
     for name, toll in sorted(tolls.items()):
         seconds = toll.recovery_seconds
         table.add_row(name, str(len(seconds)), f"{median(seconds):.1f} s", f"{max(seconds):.1f} s", str(toll.repeats))

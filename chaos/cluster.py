@@ -1,4 +1,4 @@
-"""The three jobs on a cluster whose servers fail: submitted, taken up from checkpoints and savepoints, waited for."""
+"""The three jobs on a cluster whose servers fail: submits them, restores them, and waits for their recovery."""
 
 import random
 import time
@@ -19,7 +19,7 @@ from local.world import World
 
 OPTIONS = {
     **FREQUENT_CHECKPOINTS,
-    # Faults come every few seconds here: as shipped, the delay would grow to a minute and most of a run be waiting.
+    # Faults are injected every few seconds. With the usual maximum of a minute, a run would mostly wait for restarts.
     "restart-strategy.exponential-delay.max-backoff": "3 s",
 }
 RECOVERY_TIMEOUT_SECONDS = 240.0
@@ -27,16 +27,27 @@ POLL_SECONDS = 0.2
 
 
 class Edit(NamedTuple):
-    """A change of the shipped code: ``old`` stands exactly once in ``file``; an empty one is its end."""
+    """Replaces ``old``, which must occur exactly once in ``file``, with ``new``. An empty ``old`` appends ``new``.
+
+    ``file`` is a path in the archive of the jobs, which is also its path in the repository.
+    """
 
     file: str
     old: str
     new: str
 
+    def apply(self, text: str) -> str:
+        """The changed content of ``file``. Raises ValueError if ``old`` does not occur exactly once in ``text``."""
+        if not self.old:
+            return text + self.new
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.file} contains this {text.count(self.old)} times instead of once:\n{self.old}")
+        return text.replace(self.old, self.new)
+
 
 @dataclass
 class Cluster:
-    """All servers, and which job runs under which id."""
+    """The servers and the ids of the running jobs."""
 
     world: World
     services: HttpServices
@@ -44,16 +55,16 @@ class Cluster:
     source: random.Random
     pause_seconds: float
     edits: Sequence[Edit] = ()
-    """Of the code of all jobs."""
+    """Changes to the code of all jobs."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """Flink configuration on top of what all runs have."""
+    """Flink configuration for all jobs, on top of OPTIONS."""
     jobs: dict[str, str] = field(default_factory=dict)
-    """Job id by name."""
+    """Job ids by the name of the job."""
     restarts: int = 0
-    """Of TaskManagers that have ended by themselves."""
+    """How often a TaskManager ended by itself and was restarted."""
 
     def submit(self, name: str, savepoint: str | None = None, parallelism: int = 1, edits: Sequence[Edit] = ()) -> None:
-        """`flink run` of one job, with its code changed by `edits`. Raises LocalWorldError."""
+        """Submits one job with `flink run`, with its code changed by `edits`. Raises LocalWorldError."""
         self.jobs[name] = self.world.flink.submit(
             JOBS[name],
             archive=self._archive(name, (*self.edits, *edits)),
@@ -62,45 +73,49 @@ class Cluster:
             savepoint=savepoint,
             options={**OPTIONS, **self.options},
             environment={
-                **self.world.job_environment(),
+                **self.world.job_environment(JOBS[name]),
                 "AGGREGATES__KAFKA__ENV": self.environment,
                 **job_settings(self.services.base_url).get(name, {}),
             },
         )
 
     def submit_all(self, savepoints: Mapping[str, str | None] | None = None) -> None:
-        """All jobs at the same time, each from its savepoint or checkpoint if it has one."""
+        """Submits all jobs at the same time, each from its path in `savepoints` if it has one."""
         with ThreadPoolExecutor() as executor:
             submissions = [executor.submit(self.submit, name, (savepoints or {}).get(name)) for name in JOBS]
         for submission in submissions:
             submission.result()
 
     def cancel_all(self) -> None:
-        """Ends the jobs and waits for it."""
-        for job in self.jobs.values():
-            self.world.flink.client.cancel(job)
+        """Cancels all jobs and waits until they are cancelled."""
+        for job_id in self.jobs.values():
+            self.world.flink.client.cancel(job_id)
 
     def stop_with_savepoint(self, name: str) -> str:
-        """Ends a job in order; where its savepoint is."""
+        """Stops a job with a savepoint and returns the path of the savepoint. Raises LocalWorldError."""
         return self.world.flink.client.stop_with_savepoint(self.jobs[name], RECOVERY_TIMEOUT_SECONDS)
 
     def last_checkpoint(self, name: str) -> str | None:
-        """Where the last one that was completed is; None if there is none yet."""
+        """The URI of the job's latest completed checkpoint; None if there is none yet."""
         files = (self.world.flink.checkpoint_folder / self.jobs[name]).glob("chk-*/_metadata")
         last = max(files, key=lambda file: int(file.parent.name.removeprefix("chk-")), default=None)
         return last.parent.as_uri() if last else None
 
     def wait_until_recovered(self, checkpoints: int = 2) -> None:
-        """Until every job runs and has completed so many more checkpoints, so that what came before is applied.
+        """Waits until every job runs and has completed `checkpoints` more checkpoints.
 
-        Two of them by default, because one may have been under way. Raises LocalWorldError.
+        Two are needed to be sure that all earlier events have been applied, because the first may already be in
+        progress. Restarts TaskManagers that have ended. Raises LocalWorldError.
         """
         with ThreadPoolExecutor() as executor:
             waits = [
                 executor.submit(
-                    self.world.flink.client.wait_until_running, job, RECOVERY_TIMEOUT_SECONDS, checkpoints=checkpoints
+                    self.world.flink.client.wait_until_running,
+                    job_id,
+                    RECOVERY_TIMEOUT_SECONDS,
+                    checkpoints=checkpoints,
                 )
-                for job in self.jobs.values()
+                for job_id in self.jobs.values()
             ]
             while not all(wait.done() for wait in waits):
                 self.restarts += len(start_ended(self.world.flink.task_managers))
@@ -118,14 +133,6 @@ class Cluster:
                 text = old.read(entry).decode()
                 for edit in edits:
                     if edit.file == entry.filename:
-                        text = _edited(text, edit)
+                        text = edit.apply(text)
                 new.writestr(entry, text)
         return changed
-
-
-def _edited(text: str, edit: Edit) -> str:
-    if not edit.old:
-        return text + edit.new
-    if text.count(edit.old) != 1:
-        raise ValueError(f"{edit.file} has {text.count(edit.old)} times what is to be replaced:\n{edit.old}")
-    return text.replace(edit.old, edit.new)

@@ -1,7 +1,7 @@
-"""What happens to a cluster: each fault does its harm and mends what an operator or Kubernetes would mend."""
+"""The faults. Each one does its damage and then repairs what an operator or Kubernetes would repair."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import psutil
 
@@ -11,7 +11,10 @@ from local.http_services import CONTENT, SEARCH, USER, Switch
 from local.process import Server
 
 Fault = Callable[[Cluster], None]
-"""Returns when the harm is done and everything that does not come back by itself has been started again."""
+"""Returns after the damage, once everything that does not recover by itself has been restarted."""
+
+CODE_CHANGE = Edit("common/flink/stage.py", "", "\nCHANGED = True\n")
+"""Changes the archive of a job, but not what the job does."""
 
 _ROUTES = (USER, CONTENT, SEARCH)
 
@@ -21,7 +24,7 @@ def _process(server: Server) -> psutil.Process:
 
 
 def _worker(cluster: Cluster) -> psutil.Process:
-    """Any of the Python workers of the jobs."""
+    """A random Python worker. Waits until there is one."""
     while not (workers := cluster.world.flink.task_managers[0].python_workers()):
         time.sleep(0.1)
     return cluster.source.choice(workers)
@@ -34,7 +37,7 @@ def _pause(cluster: Cluster, process: psutil.Process) -> None:
 
 
 def _fill_disk_of_kafka(cluster: Cluster) -> None:
-    """No topic takes a byte more, so that the broker ends itself; then there is room again."""
+    """Limits the size of the broker's files to 0, so that every write fails and the broker shuts down. Restarts it."""
     kafka = cluster.world.kafka
     _process(kafka).rlimit(psutil.RLIMIT_FSIZE, (0, 0))
     while kafka.is_running:
@@ -43,7 +46,7 @@ def _fill_disk_of_kafka(cluster: Cluster) -> None:
 
 
 def _kill_job_manager(cluster: Cluster) -> None:
-    """A cluster without high availability: its jobs are gone, their last checkpoints are kept."""
+    """Without high availability the jobs are gone, but their latest checkpoints remain: submits the jobs from these."""
     cluster.world.flink.job_manager.restart()
     cluster.submit_all({name: cluster.last_checkpoint(name) for name in JOBS})
 
@@ -71,8 +74,7 @@ def _rescale(cluster: Cluster) -> None:
 
 def _change_code(cluster: Cluster) -> None:
     name = cluster.source.choice(list(JOBS))
-    edits: Sequence[Edit] = [Edit("common/flink/stage.py", "", "\nCHANGED = True\n")]
-    cluster.submit(name, cluster.stop_with_savepoint(name), edits=edits)
+    cluster.submit(name, cluster.stop_with_savepoint(name), edits=[CODE_CHANGE])
 
 
 FAULTS: dict[str, Fault] = {
@@ -95,4 +97,4 @@ FAULTS: dict[str, Fault] = {
     "rescale to 2 and back": _rescale,
     "stop, start changed code": _change_code,
 }
-"""By name."""
+"""The faults by name."""

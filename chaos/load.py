@@ -1,6 +1,6 @@
-"""What learners do while servers fail, and what must come of it. Plain values, no I/O.
+"""The events that learners send while servers fail, and the expected results. Plain values, no I/O.
 
-The expectations are sets and sums over the events that were made, apart from the rules of the jobs.
+The expected results are sets and sums over the events, computed independently of the rules in the jobs.
 """
 
 import random
@@ -18,7 +18,7 @@ FAILED_TOPIC = {ATTEMPTS: topics.ASSESS_FAILED, COMPLETIONS: topics.ACTIVITY_AGG
 
 LEARNERS = 60
 QUESTIONS = 10
-"""Of an attempt, one point each."""
+"""The number of questions in an attempt, one point each."""
 PASS_PERCENT = 75
 
 _FIRST_TIME_MS = 1_715_657_560_000
@@ -27,7 +27,7 @@ _ACTION = "batch-enrolment-update"
 
 
 class Event(NamedTuple):
-    """One record of an input topic; ``user_id`` is its Kafka key, so that a learner's events stay in order."""
+    """One record of an input topic. Its Kafka key is ``user_id``, so that the events of a learner stay in order."""
 
     topic: str
     user_id: str
@@ -37,28 +37,29 @@ class Event(NamedTuple):
 
 @dataclass
 class Learner:
-    """Sums over the events of one learner."""
+    """One learner, with the sums over the events so far."""
 
     user_id: str
     ability: float
     attempts: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Score of each attempt, by content."""
+    """Scores by attempt id, by content id."""
     counted_at: dict[str, int] = field(default_factory=dict)
-    """Time in ms of the event that finished each content first."""
+    """The time in ms of the first event that completed each content, by content id."""
     completed_at: int | None = None
+    """The time in ms of the event that completed the course."""
 
     @property
     def gets_certificate(self) -> bool:
-        """Whether the course is done and one attempt was good enough."""
+        """Whether the learner has completed the course and has reached PASS_PERCENT in an attempt."""
         scores = [score for attempts in self.attempts.values() for score in attempts.values()]
         return self.completed_at is not None and max(scores, default=0) * 100 / QUESTIONS >= PASS_PERCENT
 
 
 class Load:
-    """Events without end, the same for the same seed; and the sums over those that were taken."""
+    """An endless sequence of events, and the sums over those generated so far. Equal seeds give equal events."""
 
     def __init__(self, seed: int) -> None:
-        """Two seeds have no course and no learner in common."""
+        """Different seeds share no courses and no learners."""
         self._source = random.Random(seed)
         self.course: Course = generator.course(seed)
         self.learners = [
@@ -66,14 +67,14 @@ class Load:
             for number in range(LEARNERS)
         ]
         self.produced = Counter[tuple[str, int]]()
-        """How often an event of a user and time was sent: as often its messages come without being repeats."""
+        """How often the event of a user and a time (ms) was generated. More messages than that are repeats."""
         self.failed: dict[str, set[bytes]] = {topic: set() for topic in FAILED_TOPIC.values()}
-        """What must be on each failed topic."""
+        """The events that must be on each failed topic."""
         self._recent: list[Event] = []
         self._number = 0
 
     def next_event(self) -> Event:
-        """The next one, already part of the sums."""
+        """Generates the next event and adds it to the sums."""
         self._number += 1
         kinds: list[Callable[[int], Event]] = [self._attempt, self._completion, self._repeat, self._bad]
         (kind,) = self._source.choices(kinds, (45, 42, 8, 5))

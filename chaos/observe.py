@@ -1,4 +1,4 @@
-"""Reads what the jobs have written: rows by their keys, messages as they arrive."""
+"""Reads the rows and messages that the jobs have written."""
 
 import time
 from collections import Counter
@@ -26,10 +26,10 @@ _BROKER_TIMEOUT_SECONDS = 60
 
 
 class Messages:
-    """The output topics from their beginning on."""
+    """Consumes the output topics from the beginning."""
 
     def __init__(self, bootstrap_servers: str, environment: str) -> None:
-        """Reads nothing yet."""
+        """Assigns all partitions, but reads nothing yet."""
         self._prefix = f"{environment}."
         self._settings = {"bootstrap.servers": bootstrap_servers, "group.id": "chaos", "log_level": 0}
         self._consumer = Consumer(self._settings)
@@ -45,8 +45,8 @@ class Messages:
         self._failed: dict[str, list[bytes]] = {topic: [] for topic in FAILED}
 
     def read(self) -> None:
-        """Takes in all that is there now. Raises LocalWorldError if the broker does not say how much that is."""
-        # By a client of its own: its questions do not wait behind fetches, and it knows nothing of before a fault.
+        """Reads all messages up to the current ends of the topics. Raises LocalWorldError if the ends are not known."""
+        # A new client: its requests do not queue behind fetches, and it has no metadata from before a fault.
         with closing(Consumer(self._settings)) as client:
             ends = {(partition.topic, partition.partition): _end(client, partition) for partition in self._partitions}
         while any(
@@ -55,10 +55,10 @@ class Messages:
         ):
             for message in self._consumer.consume(1_000, timeout=0.2):
                 if message.error() is None:
-                    self._take(message.topic().removeprefix(self._prefix), message.value())
+                    self._add(message.topic().removeprefix(self._prefix), message.value())
 
     def repeats(self, load: Load) -> int:
-        """AUDIT events and requests of a load that came more often than their events."""
+        """The number of AUDIT events and certificate requests that are repeats: more than their events account for."""
         return sum(
             max(0, count - load.produced[sent.user_id, self._times[sent.message_id]])
             for topic in (AUDITS, REQUESTS)
@@ -67,26 +67,26 @@ class Messages:
         )
 
     def of(self, load: Load) -> Observed:
-        """The messages of a load's learners and events; every message about somebody else is left out."""
-        mine = load.course.course_id
+        """The messages about the learners of a load. All other messages are left out."""
+        course_id = load.course.course_id
 
-        def of_learners(topic: str) -> set[Sent]:
-            return {sent for sent in self._sent[topic] if sent.user_id.startswith(mine)}
+        def messages_in(topic: str) -> set[Sent]:
+            return {sent for sent in self._sent[topic] if sent.user_id.startswith(course_id)}
 
         return Observed(
-            audits=of_learners(AUDITS),
-            requests=of_learners(REQUESTS),
-            certificates=of_learners(CERTIFICATES),
+            audits=messages_in(AUDITS),
+            requests=messages_in(REQUESTS),
+            certificates=messages_in(CERTIFICATES),
             failed={
-                topic: {value for value in values if mine.encode() in value} for topic, values in self._failed.items()
+                topic: {value for value in values if course_id.encode() in value}
+                for topic, values in self._failed.items()
             },
         )
 
     def close(self) -> None:
-        """Ends the connection."""
         self._consumer.close()
 
-    def _take(self, topic: str, value: bytes) -> None:
+    def _add(self, topic: str, value: bytes) -> None:
         if topic in self._failed:
             self._failed[topic].append(repaired(value))
             return
@@ -103,8 +103,9 @@ def _end(client: Consumer, partition: TopicPartition) -> int:
             return int(client.get_watermark_offsets(partition, timeout=_BROKER_TIMEOUT_SECONDS)[1])
         except KafkaException as error:
             if time.monotonic() > deadline:
-                raise LocalWorldError(f"Kafka does not say where {partition} ends: {error}") from error
-            # A broker that was stopped a moment ago may not have its partitions yet, and the client does not ask again.
+                raise LocalWorldError(f"Kafka did not return the end offset of {partition}: {error}") from error
+            # A broker that has just been resumed may not have its partitions yet, and the client does not refresh its
+            # metadata by itself.
             with suppress(KafkaException):
                 client.list_topics(partition.topic, timeout=_BROKER_TIMEOUT_SECONDS)
             time.sleep(POLL_SECONDS)
@@ -119,7 +120,7 @@ def _read(topic: str, message: Mapping[str, Any]) -> Sent:
 
 
 def read_rows(tables: Tables, load: Load, observed: Observed) -> None:
-    """Adds every number in the rows of a load's learners."""
+    """Reads the rows of a load's learners and adds every number in them to ``observed``."""
     course_id, batch_id = load.course.course_id, load.course.batch_id
     numbers = observed.numbers
     for learner in load.learners:

@@ -1,4 +1,4 @@
-"""Compares what is there with what must be there. Knows nothing of the jobs' code: sets and sums. Pure."""
+"""Compares the rows and messages with the expected ones. Pure, and independent of the code of the jobs."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Set
@@ -10,7 +10,7 @@ from chaos.load import QUESTIONS, Learner, Load
 
 
 class Kind(StrEnum):
-    """What may be wrong."""
+    """The kinds of problems."""
 
     LOST = "lost"
     TWICE = "counted twice"
@@ -19,14 +19,14 @@ class Kind(StrEnum):
 
 
 class Problem(NamedTuple):
-    """One value that is not as it must be."""
+    """One wrong value. ``what`` describes it."""
 
     kind: Kind
     what: str
 
 
 class Sent(NamedTuple):
-    """One message as far as it can be told from others: ``about`` is what it says, ``message_id`` its ``mid``."""
+    """One message. ``about`` is the part of its content that is compared, ``message_id`` is its ``mid``."""
 
     user_id: str
     about: tuple[Any, ...]
@@ -35,23 +35,23 @@ class Sent(NamedTuple):
 
 @dataclass(slots=True)
 class Observed:
-    """Rows and messages of one load. Unset columns are left out."""
+    """The rows and messages of one load. Unset columns are left out."""
 
     numbers: dict[tuple[str, ...], float] = field(default_factory=dict)
-    """Every number of every row: table, key columns, name of the column or of the key in a map."""
+    """Every number of every row. The key is the table, the key columns, and the name of the column or map entry."""
     audits: set[Sent] = field(default_factory=set)
     requests: set[Sent] = field(default_factory=set)
     certificates: set[Sent] = field(default_factory=set)
     failed: dict[str, set[bytes]] = field(default_factory=dict)
-    """The events on each failed topic, as they came."""
+    """The events on each failed topic, as the jobs received them."""
 
 
 def compare(load: Load, observed: Observed) -> list[Problem]:
-    """Everything that is wrong; none if nothing is."""
+    """All problems; an empty list if everything is right."""
     return [
         *_compare_numbers(_expected_numbers(load), observed.numbers),
         *_compare_sets("AUDIT", _expected_audits(load), {sent[:2] for sent in observed.audits}),
-        *_one_id_each(observed.audits),
+        *_check_message_ids(observed.audits),
         *_compare_numbers(_expected_requests(load), _count_requests(observed.requests)),
         *_compare_certificates(load, {sent.user_id for sent in observed.certificates}),
         *(
@@ -105,7 +105,7 @@ def _audits_of(learner: Learner) -> set[tuple[Any, ...]]:
 
 
 def _expected_requests(load: Load) -> dict[tuple[str, ...], float]:
-    """One for each attempt, one for the completed course."""
+    """One request for each attempt and one for the completed course, by learner."""
     return {
         ("certificate requests", learner.user_id): number
         for learner in load.learners
@@ -122,28 +122,28 @@ def _compare_numbers(
 ) -> list[Problem]:
     problems = []
     for key in sorted(expected.keys() | found.keys()):
-        should, has = expected.get(key), found.get(key)
-        if should == has:
+        right, actual = expected.get(key), found.get(key)
+        if right == actual:
             continue
-        is_lost = has is None or (should is not None and has < should)
+        is_lost = actual is None or (right is not None and actual < right)
         kind = Kind.LOST if is_lost else Kind.TWICE
-        problems.append(Problem(kind, f"{' '.join(key)} is {has}, not {should}"))
+        problems.append(Problem(kind, f"{' '.join(key)} is {actual}, expected {right}"))
     return problems
 
 
 def _compare_sets(what: str, expected: Set[Any], found: Set[Any]) -> list[Problem]:
     return [
-        *(Problem(Kind.LOST, f"{what} {each} is missing") for each in sorted(expected - found)),
-        *(Problem(Kind.TWICE, f"{what} {each} should not be there") for each in sorted(found - expected)),
+        *(Problem(Kind.LOST, f"{what} {value} is missing") for value in sorted(expected - found)),
+        *(Problem(Kind.TWICE, f"{what} {value} should not exist") for value in sorted(found - expected)),
     ]
 
 
-def _one_id_each(messages: Iterable[Sent]) -> list[Problem]:
-    """A consumer knows a repeat by its id, so what is the same must have the same one."""
+def _check_message_ids(messages: Iterable[Sent]) -> list[Problem]:
+    """Consumers recognize a repeat by its id, so messages with equal content must have equal ids."""
     ids = defaultdict[tuple[Any, ...], set[str]](set)
     for sent in messages:
         ids[sent[:2]].add(sent.message_id)
-    return [Problem(Kind.TWICE, f"{about} has the ids {found}") for about, found in ids.items() if len(found) > 1]
+    return [Problem(Kind.TWICE, f"{about} has several ids: {found}") for about, found in ids.items() if len(found) > 1]
 
 
 def _compare_certificates(load: Load, found: Set[str]) -> list[Problem]:

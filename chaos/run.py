@@ -1,4 +1,4 @@
-"""Seeds on a world that runs: each a course with its learners, a load, faults while it goes on, and the oracle."""
+"""Runs seeds. Each one produces the events of its own course, injects faults meanwhile, and checks the results."""
 
 import random
 import threading
@@ -30,13 +30,13 @@ INPUTS = {name: config_class(name).input_topic for name in JOBS}
 EVENTS_PER_SECOND = 60
 QUIET_EVERY_SECONDS, QUIET_SECONDS = 10, 3
 QUIET_EVENTS_PER_SECOND = 1.5
-"""Every now and then events come one at a time, each a bundle of its own."""
+"""In quiet phases events arrive one at a time, so that each forms its own bundle."""
 SHOWN_PROBLEMS = 10
 
 
 @dataclass
 class Toll:
-    """What came of one kind of fault."""
+    """The consequences of one kind of fault: recovery times, and the number of repeated messages."""
 
     recovery_seconds: list[float] = field(default_factory=list)
     repeats: int = 0
@@ -44,18 +44,21 @@ class Toll:
 
 @dataclass
 class Run:
-    """The jobs on their cluster, and what came of the seeds so far."""
+    """The cluster with the jobs, and the results of the seeds so far."""
 
     cluster: Cluster
     messages: Messages
     report: Callable[[str], None]
-    """Takes a line of text with rich's markup."""
+    """Prints a line of text, which may contain rich's markup."""
     tolls: dict[str, Toll] = field(default_factory=lambda: defaultdict(Toll))
-    """By fault."""
+    """Tolls by the name of the fault."""
     problems: list[Problem] = field(default_factory=list)
 
     def seed(self, seed: int, faults: Sequence[str], number: int) -> None:
-        """One load with so many of the faults, none twice before all were there. Raises LocalWorldError."""
+        """Runs one load and injects ``number`` of the faults. Raises LocalWorldError.
+
+        No fault is repeated before all of them have been used.
+        """
         self.cluster.source = random.Random(seed)
         load = Load(seed)
         _prepare(self.cluster, load)
@@ -72,14 +75,14 @@ class Run:
         certificates = len({sent.user_id for sent in observed.certificates})
         self.report(
             f"seed {seed}: {producing.events} events, {len(observed.numbers)} numbers, "
-            f"{len(observed.audits) + len(observed.requests)} messages, {certificates} learners with a certificate, "
-            + (f"[red]{len(problems)} wrong" if problems else "[green]all right")
+            f"{len(observed.audits) + len(observed.requests)} messages, {certificates} learners with a certificate: "
+            + (f"[red]{len(problems)} wrong" if problems else "[green]all correct")
         )
         for problem in problems[:SHOWN_PROBLEMS]:
             self.report(f"  [red]{problem.kind}: {problem.what}")
 
     def _inject(self, seed: int, name: str, load: Load) -> None:
-        # At a random moment, but with events in flight.
+        # At a random time, but with events in flight.
         time.sleep(self.cluster.source.uniform(1, 4))
         self.messages.read()
         repeats = self.messages.repeats(load)
@@ -95,7 +98,10 @@ class Run:
 
 @contextmanager
 def start_jobs(world: World, pause_seconds: float, sabotage: Sabotage, report: Callable[[str], None]) -> Iterator[Run]:
-    """Submits the jobs on topics and HTTP services of their own; `world` is left to itself at the end."""
+    """Submits the jobs with their own topics and HTTP services, and cancels them at the end of the `with` block.
+
+    `world` must be running, and is left running. `report` prints a line of text. Raises LocalWorldError.
+    """
     world.kafka.create_topics(f"{ENVIRONMENT}.{topic}" for topic in topics.ALL)
     with (
         HttpServices() as services,
@@ -113,7 +119,7 @@ def start_jobs(world: World, pause_seconds: float, sabotage: Sabotage, report: C
 
 
 def _choose(source: random.Random, names: Sequence[str], number: int) -> list[str]:
-    """As many as are wanted, none twice before all were there."""
+    """Chooses `number` names at random. No name is repeated before all of them have been used."""
     chosen: list[str] = []
     while len(chosen) < number:
         chosen += source.sample(list(names), min(len(names), number - len(chosen)))
@@ -121,10 +127,9 @@ def _choose(source: random.Random, names: Sequence[str], number: int) -> list[st
 
 
 class Producing:
-    """A thread that sends the events of a load until the `with` block ends; all of them are with the broker then."""
+    """Produces the events of a load in a thread until the end of the `with` block. By then all are acknowledged."""
 
     def __init__(self, world: World, load: Load) -> None:
-        """Sends nothing yet."""
         self.events = 0
         self._load = load
         self._producer = Producer(
@@ -140,17 +145,16 @@ class Producing:
         self._thread = threading.Thread(target=self._run, name="load")
 
     def __enter__(self) -> "Producing":
-        """Starts."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends. Raises LocalWorldError if the broker has not taken everything."""
+        """Stops the thread. Raises LocalWorldError if the broker has not acknowledged every event."""
         self._end.set()
         self._thread.join()
         left = self._producer.flush(RECOVERY_TIMEOUT_SECONDS)
         if left or self._refused:
-            raise LocalWorldError(f"Kafka has not taken all events: {left} left, refused: {self._refused[:3]}")
+            raise LocalWorldError(f"{left} events are still undelivered, and Kafka refused: {self._refused[:3]}")
 
     def _run(self) -> None:
         while not self._end.wait(1 / _events_per_second(time.monotonic())):
@@ -172,7 +176,7 @@ def _events_per_second(seconds: float) -> float:
 
 
 def _prepare(cluster: Cluster, load: Load) -> None:
-    """What other services would have written."""
+    """Fills the caches, tables and HTTP services with what other Sunbird services would have written."""
     cluster.world.publish_relations(load.course)
     with cluster.world.redis.client(db=redis_databases.CONTENTS) as contents:
         for content_id in load.course.contents:
@@ -197,7 +201,7 @@ def _prepare(cluster: Cluster, load: Load) -> None:
 
 
 def _wait_until_done(cluster: Cluster) -> None:
-    """Until checkpoints have completed behind all events. Raises LocalWorldError if that takes too long."""
+    """Waits until completed checkpoints cover all events. Raises LocalWorldError if the time runs out."""
     deadline = time.monotonic() + RECOVERY_TIMEOUT_SECONDS
     for name, topic in INPUTS.items():
         settings = {
@@ -206,14 +210,16 @@ def _wait_until_done(cluster: Cluster) -> None:
             "log_level": 0,
         }
         with closing(Consumer(settings)) as consumer:
-            while left := _lag(consumer, f"{ENVIRONMENT}.{topic}"):
+            while backlog := _lag(consumer, f"{ENVIRONMENT}.{topic}"):
                 if time.monotonic() > deadline:
-                    raise LocalWorldError(f"{name} has not done {left} events in {RECOVERY_TIMEOUT_SECONDS:g} s")
+                    raise LocalWorldError(
+                        f"{name} still has a backlog of {backlog} events after {RECOVERY_TIMEOUT_SECONDS:g} s"
+                    )
                 time.sleep(POLL_SECONDS)
 
 
 def _lag(consumer: Consumer, topic: str) -> int:
-    """Events of a topic that the group has not committed; at least 1 while the broker does not say."""
+    """The number of events that the consumer group has not committed yet; 1 if the broker does not answer."""
     try:
         partitions = [
             TopicPartition(topic, number) for number in consumer.list_topics(topic, timeout=30).topics[topic].partitions

@@ -1,4 +1,4 @@
-"""Ways to break the jobs on purpose, to see that the oracle notices: each changes the code that is shipped."""
+"""Ways to break the jobs on purpose, to check that the oracle notices. Each one edits the code before it is shipped."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from chaos.cluster import Edit
 
 
 class Sabotage(NamedTuple):
-    """Edits of the code, the faults under which it shows, and Flink configuration that makes it show soon."""
+    """Edits that break the code, the faults that reveal it, and Flink configuration that reveals it sooner."""
 
     edits: Sequence[Edit] = ()
     faults: Sequence[str] = ()
@@ -15,7 +15,7 @@ class Sabotage(NamedTuple):
 
 
 SABOTAGES = {
-    # Of one batch in five the aggregates are not written, though its attempts are.
+    # One batch in five writes its attempts, but not its aggregates.
     "skip-write": Sabotage(
         [
             Edit(
@@ -26,7 +26,7 @@ SABOTAGES = {
         ],
         ["kill -9 Python worker"],
     ),
-    # A completion that comes again is taken for a new one.
+    # A repeated completion is counted as a new one.
     "count-replay": Sabotage(
         [
             Edit(
@@ -37,9 +37,9 @@ SABOTAGES = {
         ],
         ["kill -9 Python worker", "kill -9 TaskManager"],
     ),
-    # The stage raises for an event that comes alone, every 6 seconds at most, in PyFlink's operator as it is. The end
-    # of its bundle begins a little later, as on a busy machine: it ends well, and so does a checkpoint before the next
-    # event.
+    # Removes our guard of PyFlink's operator, and makes the stage raise for an event that arrives alone, at most every
+    # 6 seconds. The bundle starts to finish a little later, as on a busy machine. It then finishes without an error,
+    # and so does the next checkpoint: the event is lost.
     "no-guard": Sabotage(
         [
             Edit(

@@ -1,12 +1,12 @@
-"""``python -m jobs.replay --job NAME``: sends what is on a job's failed topic to its input topic again.
+"""``python -m jobs.replay --job NAME``: sends the events on a job's failed topic to its input topic again.
 
-For events whose cause is mended: a course that was missing, a template that was wrong. Payloads are restored, our
-metadata is stripped, Kafka keys are kept. What fails again comes back to the failed topic with its new reason.
+Use it when the cause is mended: a course was missing, a template was wrong. Payloads are restored, our metadata is
+removed, Kafka keys are kept. An event that fails again comes back to the failed topic with its new reason.
 
-The command goes on where it ended last (consumer group ``<the job's consumer group>-replay``) and ends at what the
-topic holds when it starts. Its place is committed only after the broker has every event, so that one which is ended
-half-way sends some events twice and none never; the jobs make nothing of the second. With ``--reason`` it has a place
-for this reason (``...-replay-<reason>``): what it passes over is still there for the next reason, or for all.
+The command continues where it last ended (consumer group ``<the job's consumer group>-replay``) and stops at the last
+event that the topic has when it starts. Offsets are committed only after the broker has acknowledged every event. If
+the command is killed, some events are sent twice and none is lost; the second one changes nothing. ``--reason`` has a
+consumer group of its own (``...-replay-<reason>``), so events that it passes over are still there for another run.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from jobs import JOBS, config_class
 TIMEOUT_SECONDS = 30.0
 BATCH_SIZE = 500
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""As the jobs' own producers have it: what an input topic took once, it takes again."""
+"""As in the jobs' own producers: what an input topic accepted once, it accepts again."""
 
 
 class _Metadata(msgspec.Struct):
@@ -41,12 +41,12 @@ class _Failed(msgspec.Struct):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0 if all that was to be sent is with the broker, 1 if not, 2 for wrong arguments or configuration."""
+    """Exit code 0 if the broker has acknowledged every event, 1 if not, 2 for wrong arguments or configuration."""
     parser = argparse.ArgumentParser(prog="python -m jobs.replay", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--job", required=True, choices=JOBS)
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file instead of the job's own config.yaml")
-    parser.add_argument("--reason", default="", metavar="TEXT", help="only events whose reason holds this text")
-    parser.add_argument("--dry-run", action="store_true", help="count, send nothing, and stay where it is")
+    parser.add_argument("--reason", default="", metavar="TEXT", help="only events whose reason contains this text")
+    parser.add_argument("--dry-run", action="store_true", help="only count: send nothing and commit no offsets")
     options = parser.parse_args(arguments)
     try:
         config = load(config_class(options.job), options.config)
@@ -66,10 +66,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def replay(config: JobConfig, reason: str = "", *, dry_run: bool = False) -> Counter[str]:
-    """Sends the events whose reason holds ``reason``; the others, and what is no failed event, are passed over.
+    """Sends the events whose reason contains ``reason``. Others, and messages that are not failed events, are skipped.
 
     Returns how many were ``sent`` (or ``would be sent``), ``passed over`` and ``not of a failed topic``. Raises
-    KafkaException if the broker does not take an event; none is committed then that was not sent.
+    KafkaException if the broker does not accept an event; no offset of an unsent event is committed then.
     """
     failed_topic = config.kafka.topic(config.failed_topic)
     properties = client_properties(config.kafka)
@@ -94,7 +94,7 @@ def replay(config: JobConfig, reason: str = "", *, dry_run: bool = False) -> Cou
 
 
 def _partitions(consumer: Consumer, topic: str) -> list[tuple[TopicPartition, int]]:
-    """Each partition at the place to go on from, and where it ends now."""
+    """Each partition with the offset to continue from, and its current end."""
     metadata = consumer.list_topics(topic, TIMEOUT_SECONDS).topics[topic]
     if metadata.error is not None:
         raise KafkaException(metadata.error)
@@ -102,7 +102,7 @@ def _partitions(consumer: Consumer, topic: str) -> list[tuple[TopicPartition, in
     partitions = []
     for partition in committed:
         first, end = consumer.get_watermark_offsets(partition, TIMEOUT_SECONDS)
-        # Nothing committed is a negative offset; what is no longer kept is below the first.
+        # Without a committed offset it is negative. An offset below the first one is no longer retained.
         partitions.append((TopicPartition(topic, partition.partition, max(partition.offset, first)), end))
     return partitions
 
@@ -110,7 +110,7 @@ def _partitions(consumer: Consumer, topic: str) -> list[tuple[TopicPartition, in
 def _send(
     messages: Sequence[Message], producer: Producer, topic: str, reason: str, counts: Counter[str], dry_run: bool
 ) -> None:
-    """Returns when the broker has them all."""
+    """Returns when the broker has acknowledged all of them."""
     refused = []
     for message in messages:
         if message.error() is not None:

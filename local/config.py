@@ -67,6 +67,12 @@ class ServicesConfig(_Section):
     port: Port
 
 
+class HttpServicesConfig(_Section):
+    """The stand-in for Sunbird's own services, `python -m local.http_services`."""
+
+    port: Port
+
+
 class FlinkConfig(_Section):
     """The standalone cluster: one JobManager and its TaskManagers."""
 
@@ -91,6 +97,7 @@ class Config(_Section):
     redis: RedisConfig
     postgres: PostgresConfig
     services: ServicesConfig
+    http_services: HttpServicesConfig
     flink: FlinkConfig
 
     @model_validator(mode="after")

@@ -1,5 +1,5 @@
-"""What goes wrong in the local world in a way that its user can do something about."""
+"""The errors of the local world that its user can fix."""
 
 
 class LocalWorldError(Exception):
-    """Text for the user: what is wrong and what to do about it. The command line prints it without a stack."""
+    """The message tells the user what is wrong and how to fix it. The command line prints it without a stack trace."""

@@ -1,7 +1,7 @@
-"""A standalone Flink cluster out of the pip package: one JobManager, TaskManagers, and `flink run`.
+"""A standalone Flink cluster from the pip package: one JobManager, some TaskManagers, and `flink run`.
 
-Each is a real process of its own with real Python workers below it, as in production; only smaller. The configuration
-is `flink-conf/config.yaml` with ports, folders and sizes of `local/config.yaml`.
+Each is a separate process, and the Python workers are child processes of the TaskManagers: as in production, only
+smaller. The configuration is `flink-conf/config.yaml` with the ports, folders and sizes from `local/config.yaml`.
 """
 
 import importlib.util
@@ -27,17 +27,17 @@ from local.process import Launch, Server
 
 FLINK_CONF = REPOSITORY / "flink-conf"
 FREQUENT_CHECKPOINTS = {"execution.checkpointing.interval": "1 s", "execution.checkpointing.min-pause": "0 s"}
-"""Options of a job for whose checkpoints somebody waits."""
+"""Flink options for a job whose checkpoints a test or a chaos run waits for."""
 _SUBMISSION_TIMEOUT_SECONDS = 120.0
-# The name of Server.temporary_folder.
+# The last part of Server.temporary_folder.
 _TEMPORARY = "tmp"
 
 
 class _FlinkProcess(Server):
-    """JobManager or TaskManager: the shipped script in the foreground, which execs java."""
+    """A JobManager or TaskManager: runs Flink's own script in the foreground, which then execs java."""
 
     script: str
-    # Jobs end with a standalone cluster in any case, and an orderly end would only take 5 s longer.
+    # The jobs of a standalone cluster end with it in any case. A clean shutdown would only take 5 s longer.
     stop_signal = signal.SIGKILL
 
     def __init__(self, config: Config, java: Java, folder: str) -> None:
@@ -69,7 +69,7 @@ class JobManager(_FlinkProcess):
     script = "jobmanager.sh"
 
     def __init__(self, config: Config, java: Java, client: FlinkClient) -> None:
-        """`client` asks whether it is ready."""
+        """`client` is used to check whether the JobManager is ready."""
         super().__init__(config, java, "job-manager")
         self._client = client
 
@@ -81,33 +81,33 @@ class JobManager(_FlinkProcess):
         return self._launch(ports=ports)
 
     def is_ready(self) -> bool:
-        """The REST API answers."""
+        """Whether the REST API answers."""
         return self._client.task_managers() is not None
 
 
 class TaskManager(_FlinkProcess):
-    """Runs tasks, with the Python workers as its children."""
+    """Runs the tasks. The Python workers are its child processes."""
 
     script = "taskmanager.sh"
 
     def __init__(self, config: Config, java: Java, client: FlinkClient, index: int) -> None:
-        """`index` from 0 tells the TaskManagers of a cluster apart."""
+        """`index` counts the TaskManagers of a cluster from 0."""
         super().__init__(config, java, f"task-manager-{index}")
         self.name = f"Flink TaskManager {index}"
         self._client = client
         self._resource_id = ""
 
     def prepare(self) -> Launch:
-        """Gives the process an id of its own at every start, as a new pod would have."""
+        """Gives the process a new resource id at every start, as a new pod would have."""
         self._resource_id = f"{self.state_folder.name}-{time.time_ns()}"
         return self._launch("-D", f"taskmanager.resource-id={self._resource_id}", ports={})
 
     def is_ready(self) -> bool:
-        """The JobManager knows it, with its slots."""
+        """Whether it has registered with the JobManager."""
         return self._resource_id in (self._client.task_managers() or ())
 
     def python_workers(self) -> list[psutil.Process]:
-        """The Python processes that run the tasks' Python functions now."""
+        """The Python processes that currently run the Python functions of this TaskManager's tasks."""
         return [child for child in psutil.Process(self.pid).children(recursive=True) if "python" in child.name()]
 
 
@@ -115,7 +115,7 @@ class FlinkCluster:
     """One JobManager and the configured number of TaskManagers."""
 
     def __init__(self, config: Config, java: Java) -> None:
-        """Data in `flink/` of the state folder."""
+        """Keeps all data in `flink/` in the state folder."""
         self._config = config
         self._java = java
         self.web_url = f"http://127.0.0.1:{config.flink.rest_port}"
@@ -127,7 +127,7 @@ class FlinkCluster:
 
     @property
     def servers(self) -> list[Server]:
-        """All processes in the order in which they are launched."""
+        """All processes, in the order in which they are launched."""
         return [self.job_manager, *self.task_managers]
 
     def submit(
@@ -142,10 +142,11 @@ class FlinkCluster:
         options: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> str:
-        """`flink run`: starts the Python module of `archive` (a zip of packages) as a job and returns its id.
+        """Submits a job with `flink run` and returns its id.
 
-        `jar` holds the connectors, `options` are Flink configuration for this job alone, `environment` are variables of
-        the program that submits it. Raises LocalWorldError with what the client printed if the submission fails.
+        `module` is a Python module in `archive`, a zip of packages. `jar` holds the connectors. `options` are Flink
+        configuration for this job only. `environment` is set for the client that submits the job. Raises
+        LocalWorldError with the client's output if the submission fails.
         """
         client_folder = self._config.state_folder / "flink" / "client"
         (client_folder / _TEMPORARY).mkdir(parents=True, exist_ok=True)
@@ -160,7 +161,7 @@ class FlinkCluster:
             result = subprocess.run(
                 command,
                 env=os.environ | dict(environment or {}) | flink_environment(self._config, self._java, client_folder),
-                # `python -m` looks in its working folder first: the module has to come from the archive.
+                # `python -m` searches the working folder first, and the module must come from the archive.
                 cwd=client_folder,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -169,7 +170,9 @@ class FlinkCluster:
                 check=False,
             )
         except subprocess.TimeoutExpired as expired:
-            raise LocalWorldError(f"{module} was not submitted in {expired.timeout:g} s:\n{expired.output}") from None
+            raise LocalWorldError(
+                f"submitting {module} took longer than {expired.timeout:g} s:\n{expired.output}"
+            ) from None
         output = re.sub(r"^\t(at |\.\.\. ).*\n", "", result.stdout, flags=re.MULTILINE)
         match = re.search(r"Job has been submitted with JobID ([0-9a-f]{32})", result.stdout)
         if result.returncode != 0 or not match:
@@ -178,7 +181,7 @@ class FlinkCluster:
 
 
 def flink_home() -> Path:
-    """Flink as it lies in the pip package apache-flink."""
+    """The folder of Flink in the pip package apache-flink. Raises LocalWorldError if it is not installed."""
     specification = importlib.util.find_spec("pyflink")
     if specification is None or specification.origin is None:
         raise LocalWorldError("the package apache-flink is not installed: pip install -r requirements/dev.txt")
@@ -186,7 +189,7 @@ def flink_home() -> Path:
 
 
 def flink_environment(config: Config, java: Java, folder: Path) -> dict[str, str]:
-    """Variables of Flink's scripts, which are to be run in `folder`; logs and pids go there too."""
+    """The variables that Flink's scripts need. Run them in `folder`: it also receives their logs and pid files."""
     return {
         "JAVA_HOME": str(java.home),
         "FLINK_HOME": str(flink_home()),
@@ -194,15 +197,15 @@ def flink_environment(config: Config, java: Java, folder: Path) -> dict[str, str
         "FLINK_LOG_DIR": str(folder),
         "FLINK_PID_DIR": str(folder),
         "FLINK_IDENT_STRING": "local",
-        # Relative, because the scripts do not quote it.
+        # A relative path, because the scripts do not quote it and an absolute one may contain spaces.
         "JVM_ARGS": f"-Djava.io.tmpdir={_TEMPORARY}",
-        # The workers must live on what was shipped to them, as on a machine without this repository.
+        # The workers may import only what was shipped to them, as on a machine without this repository.
         "PYTHONPATH": "",
     }
 
 
 def render_configuration(config: Config) -> None:
-    """Writes `conf/` of the state folder: `flink-conf/` with the ports, folders and sizes of `config`."""
+    """Copies `flink-conf/` to `flink/conf/` in the state folder, with the ports, folders and sizes from `config`."""
     folder = config.state_folder / "flink"
     conf = folder / "conf"
     conf.mkdir(parents=True, exist_ok=True)
@@ -228,15 +231,15 @@ def render_configuration(config: Config) -> None:
         "execution.checkpointing.savepoint-dir": (folder / "savepoints").as_uri(),
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
-        # A killed TaskManager is noticed after two lost heartbeats.
+        # With short intervals a killed TaskManager is noticed soon: after two failed heartbeats.
         "heartbeat.interval": "2 s",
         "heartbeat.timeout": "30 s",
-        # Somebody watches: by default metrics are up to 10 s old and the states of subtasks 3 s.
+        # Tests poll these. By default metrics are up to 10 s old, and the states of subtasks up to 3 s.
         "metrics.fetcher.update-interval": "1 s",
         "web.refresh-interval": "200 ms",
-        # The console keeps what the end of server.log is read for: warnings and what java itself says.
+        # server.log receives the console output. Keep it short, so that its end shows warnings and errors of java.
         "env.java.opts.all": f"{options['env.java.opts.all']} -XX:+UseSerialGC -Dconsole.log.level=WARN",
-        # C1 alone halves the CPU time of a start, and C2 compiles for minutes, at the cost of all that share the cores.
+        # With C1 only, a start takes half the CPU time. C2 compiles for minutes and slows everything down.
         "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1",
         "env.java.opts.taskmanager": "-XX:TieredStopAtLevel=1",
         "env.java.opts.client": "-XX:TieredStopAtLevel=1",

@@ -1,6 +1,6 @@
-"""Believable events: courses of contents and questions, and the attempts and completions of their learners.
+"""Realistic test data: courses, and the events of learners who attempt their quizzes and complete their contents.
 
-Everything is a function of its arguments and the seed, so that a run can be repeated and its result foretold.
+All results depend only on the arguments (and the seed of the random source), so a run can be repeated.
 """
 
 import random
@@ -23,26 +23,26 @@ _QUESTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """A course with the contents of its units; ids are those that Sunbird gives, ``do_`` and digits."""
+    """A course, its units and their contents. Ids have the form that Sunbird uses: ``do_`` and digits."""
 
     course_id: str
     batch_id: str
     units: tuple[tuple[str, tuple[str, ...]], ...]
-    """Unit id and the ids of its contents."""
+    """Pairs of a unit id and the ids of the contents in the unit."""
 
     @property
     def contents(self) -> tuple[str, ...]:
-        """The ids of all leaf contents in the order of the course."""
+        """The ids of all leaf contents, in course order."""
         return tuple(content for _, contents in self.units for content in contents)
 
     @property
     def quizzes(self) -> tuple[str, ...]:
-        """The contents that are attempted for a score: the last one of each unit."""
+        """The ids of the contents that have a score: the last content of each unit."""
         return tuple(contents[-1] for _, contents in self.units)
 
 
 def course(number: int, units: int = 4, contents_per_unit: int = 5) -> Course:
-    """The course with a number; two numbers have no id in common."""
+    """Course number ``number``. Courses with different numbers share no ids."""
     identity = f"do_2130{number:07d}"
     return Course(
         course_id=identity,
@@ -57,18 +57,21 @@ def course(number: int, units: int = 4, contents_per_unit: int = 5) -> Course:
     )
 
 
-def relation_sets(of: Course) -> dict[str, Sequence[str]]:
-    """The sets of Redis's relation cache that describe a course, by key."""
-    sets: dict[str, Sequence[str]] = {f"{of.course_id}:{of.course_id}:leafnodes": of.contents}
-    for unit, contents in of.units:
-        sets[f"{of.course_id}:{unit}:leafnodes"] = contents
+def relation_sets(course: Course) -> dict[str, Sequence[str]]:
+    """The Redis sets that describe a course in the relation cache, by key."""
+    sets: dict[str, Sequence[str]] = {f"{course.course_id}:{course.course_id}:leafnodes": course.contents}
+    for unit, contents in course.units:
+        sets[f"{course.course_id}:{unit}:leafnodes"] = contents
         for content in contents:
-            sets[f"{of.course_id}:{content}:ancestors"] = (of.course_id, unit)
+            sets[f"{course.course_id}:{content}:ancestors"] = (course.course_id, unit)
     return sets
 
 
 def certificate_templates(percent: float) -> dict[str, dict[str, str]]:
-    """Of a batch: who completes the course with at least `percent` as the best score gets the certificate."""
+    """The column ``cert_templates`` of a batch with one template, for a best score of at least `percent`.
+
+    The learner must also have completed the course.
+    """
     texts: dict[str, object] = {
         "criteria": {"enrollment": {"status": 2}, "assessment": {"score": {">=": percent}}},
         "issuer": {"name": "Sunbird", "url": "https://sunbird.org"},
@@ -88,7 +91,7 @@ def certificate_templates(percent: float) -> dict[str, dict[str, str]]:
 
 
 def attempt_id(user_id: str, content_id: str, number: int) -> str:
-    """32 hexadecimal digits, as the players make them."""
+    """32 hexadecimal digits, like the attempt ids of the content players."""
     return uuid.uuid5(uuid.NAMESPACE_OID, f"{user_id}|{content_id}|{number}").hex
 
 
@@ -115,31 +118,31 @@ def _as_json(value: Any) -> str:
 
 
 def attempt(
-    of: Course,
+    course: Course,
     user_id: str,
     content_id: str,
     number: int,
     scores: Sequence[float],
     time_ms: int,
 ) -> dict[str, Any]:
-    """One assess event: attempt ``number`` at ``content_id``, one score of at most 1 per question."""
+    """The event of attempt ``number`` at ``content_id``. ``scores`` has one score from 0 to 1 per question."""
     identity = attempt_id(user_id, content_id, number)
     return {
         "assessmentTs": time_ms,
         "userId": user_id,
-        "batchId": of.batch_id,
-        "courseId": of.course_id,
+        "batchId": course.batch_id,
+        "courseId": course.course_id,
         "contentId": content_id,
         "attemptId": identity,
         "events": [
-            _assess(of, user_id, content_id, identity, index, score, time_ms - 1000 * (len(scores) - index))
+            _assess(course, user_id, content_id, identity, index, score, time_ms - 1000 * (len(scores) - index))
             for index, score in enumerate(scores)
         ],
     }
 
 
 def _assess(
-    of: Course, user_id: str, content_id: str, attempt: str, index: int, score: float, time_ms: int
+    course: Course, user_id: str, content_id: str, attempt: str, index: int, score: float, time_ms: int
 ) -> dict[str, Any]:
     item = _item(content_id, index)
     chosen = "1" if score else "2"
@@ -155,10 +158,10 @@ def _assess(
             "env": "contentplayer",
             "sid": uuid.uuid5(uuid.NAMESPACE_OID, user_id).hex,
             "did": uuid.uuid5(uuid.NAMESPACE_OID, f"device of {user_id}").hex,
-            "cdata": [{"id": attempt, "type": "AttemptId"}, {"id": of.course_id, "type": "course"}],
-            "rollup": {"l1": of.course_id, "l2": content_id},
+            "cdata": [{"id": attempt, "type": "AttemptId"}, {"id": course.course_id, "type": "course"}],
+            "rollup": {"l1": course.course_id, "l2": content_id},
         },
-        "object": {"id": content_id, "type": "Content", "ver": "1", "rollup": {"l1": of.course_id}},
+        "object": {"id": content_id, "type": "Content", "ver": "1", "rollup": {"l1": course.course_id}},
         "tags": [],
         "edata": {
             "index": index + 1,
@@ -172,24 +175,24 @@ def _assess(
 
 
 def random_scores(source: random.Random, questions: int = 10) -> list[float]:
-    """Scores with quarters of a point, as partial credit gives them."""
+    """One score per question, in quarters of a point, as with partial credit."""
     return [source.choice((0, 0.25, 0.5, 0.75, 1)) for _ in range(questions)]
 
 
-def completion(of: Course, user_id: str, content_ids: Sequence[str], time_ms: int) -> dict[str, Any]:
-    """The event of the Course Service for contents that a learner has finished."""
-    identity = uuid.uuid5(uuid.NAMESPACE_OID, f"{user_id}|{of.batch_id}|{time_ms}|{content_ids}")
+def completion(course: Course, user_id: str, content_ids: Sequence[str], time_ms: int) -> dict[str, Any]:
+    """The event that the Course Service sends when a learner has completed contents."""
+    identity = uuid.uuid5(uuid.NAMESPACE_OID, f"{user_id}|{course.batch_id}|{time_ms}|{content_ids}")
     return {
         "eid": "BE_JOB_REQUEST",
         "ets": time_ms,
         "mid": f"LP.{time_ms}.{identity}",
         "actor": {"id": "Course Batch Updater", "type": "System"},
         "context": {"pdata": {"id": "org.sunbird.platform", "ver": "1.0"}},
-        "object": {"id": f"{of.batch_id}_{user_id}", "type": "CourseBatchEnrolment"},
+        "object": {"id": f"{course.batch_id}_{user_id}", "type": "CourseBatchEnrolment"},
         "edata": {
             "userId": user_id,
-            "batchId": of.batch_id,
-            "courseId": of.course_id,
+            "batchId": course.batch_id,
+            "courseId": course.course_id,
             "contents": [{"contentId": content_id, "status": 2} for content_id in content_ids],
             "action": "batch-enrolment-update",
             "iteration": 1,
@@ -198,5 +201,5 @@ def completion(of: Course, user_id: str, content_ids: Sequence[str], time_ms: in
 
 
 def encode(event: dict[str, Any]) -> bytes:
-    """The Kafka value of an event."""
+    """The event as the value of a Kafka record."""
     return msgspec.json.encode(event)

@@ -1,18 +1,18 @@
-"""The Sunbird services that are asked over HTTP, small and real: user read, content read, search, group read.
+"""A real HTTP server in place of the Sunbird services: user read, content read, search and group read.
 
-For tests an object in the same process, for the demo and the benchmarks a server of its own (`python -m
-local.http_services --port 19180`). Both answer in Sunbird's envelope and can be told to misbehave, route by route.
-The server is written on plain sockets because no HTTP framework sends half an answer.
+Tests and the demo run it in their own process. The benchmarks run it as a separate one (`python -m local.http_services
+--port 19180`). Responses have Sunbird's envelope, and each route can be made to misbehave. The server uses plain
+sockets because no HTTP framework can send a truncated response.
 
     GET  /private/user/v1/read/<id>       a user with `status` 0 is blocked
     GET  /content/v3/read/<id>?fields=…   contents and courses
     POST /v3/search                       contents by objectType, identifier, status
     GET  /private/v1/group/read/<id>?fields=members
 
-    PUT  /admin/users, /admin/contents    JSON {id: {field: value}}, added to what is there
-    PUT  /admin/groups                    JSON {id: [member]}, added to what is there
+    PUT  /admin/users, /admin/contents    JSON {id: {field: value}}, added to the known ones
+    PUT  /admin/groups                    JSON {id: [member]}, added to the known ones
     PUT  /admin/switches                  JSON {route: fields of Switch}
-    PUT  /admin/refused                   JSON {"for_ms": 5000}: nothing listens for that time
+    PUT  /admin/refused                   JSON {"for_ms": 5000}: refuses connections for that time
     GET  /admin/requests                  JSON {route: number of requests since the start}
 """
 
@@ -37,16 +37,16 @@ USER, CONTENT, SEARCH, GROUP = ROUTES = ("user", "content", "search", "group")
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """How a route misbehaves, for the next `times` requests or, without that, until it is switched again."""
+    """How a route misbehaves: for the next `times` requests, or until the next switch if `times` is None."""
 
     delay_ms: int = 0
-    """Before it answers."""
+    """The delay before the response."""
     status: int | None = None
-    """Instead of the right one, with an error in the envelope."""
+    """Send an error with this status instead of the normal response."""
     is_half: bool = False
-    """The connection ends in the middle of the answer's body."""
+    """Close the connection in the middle of the response body."""
     is_not_json: bool = False
-    """A page of HTML with status 200."""
+    """Send an HTML page with status 200."""
     times: int | None = None
 
 
@@ -70,18 +70,18 @@ class _Response:
 
 
 class HttpServices:
-    """All services on one port, in a thread of their own; what they know may be changed at any time."""
+    """All services on one port, in a separate thread. Users, contents and groups may be changed at any time."""
 
     def __init__(self, port: int = 0) -> None:
-        """`port` 0 takes a free one, which stays the same until the object is gone."""
+        """`port` 0 stands for a free port, which stays the same for the life of the object."""
         self.users: dict[str, dict[str, Any]] = {}
         self.contents: dict[str, dict[str, Any]] = {}
         self.groups: dict[str, list[dict[str, Any]]] = {}
-        """Members by group."""
+        """The members by group id."""
         self.group_tokens: list[str | None] = []
         """The user token of each request for a group."""
         self.requests: Counter[str] = Counter()
-        """By route, whatever they were answered with."""
+        """The number of requests by route, whatever the response."""
         self._switches: dict[str, Switch] = {}
         self._port = port
         self._server: asyncio.Server | None = None
@@ -91,11 +91,11 @@ class HttpServices:
 
     @property
     def base_url(self) -> str:
-        """`http://127.0.0.1:<port>`; known once started."""
+        """`http://127.0.0.1:<port>`, with the real port only after the start."""
         return f"http://{HOST}:{self._port}"
 
     def __enter__(self) -> Self:
-        """Starts. Raises OSError if the port is taken."""
+        """Starts the server. Raises OSError if the port is in use."""
         self._thread.start()
         try:
             self.accept()
@@ -105,22 +105,22 @@ class HttpServices:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stops; calls under way see their connection end."""
+        """Stops the server. The connections of requests in flight are closed."""
         self.refuse()
         self._end_thread()
 
     def switch(self, route: str, switch: Switch) -> None:
-        """From the next request on."""
+        """Changes how a route behaves, from the next request on. Raises ValueError for an unknown route."""
         if route not in ROUTES:
-            raise ValueError(f"there is no route {route!r}, only {', '.join(ROUTES)}")
+            raise ValueError(f"unknown route {route!r}: choose from {', '.join(ROUTES)}")
         self._switches[route] = switch
 
     def refuse(self) -> None:
-        """Ends all connections and refuses new ones, until :meth:`accept`."""
+        """Closes all connections and refuses new ones until :meth:`accept` is called."""
         self._run(self._close())
 
     def accept(self) -> None:
-        """Listens, again on the same port."""
+        """Accepts connections again, on the same port. Raises OSError if the port is in use."""
         self._run(self._listen())
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -140,7 +140,7 @@ class HttpServices:
         if self._server is not None:
             self._server.close()
             self._server = None
-        # Not the one that serves this very request.
+        # Not the connection of the request that is being handled.
         connections = self._connections - {asyncio.current_task()}
         for connection in connections:
             connection.cancel()
@@ -163,9 +163,9 @@ class HttpServices:
                 if response.is_half:
                     return
         except (asyncio.IncompleteReadError, ConnectionError):
-            return  # the client has ended the connection
+            return  # the client has closed the connection
         except asyncio.CancelledError:
-            return  # we have; not raised, because asyncio's streams would log it as an error
+            return  # closed by _close; not re-raised, because asyncio's streams would log it as an error
         finally:
             self._connections.discard(task)
             writer.close()
@@ -184,7 +184,7 @@ class HttpServices:
                 self.group_tokens.append(request.headers.get("x-authenticated-user-token"))
                 return await self._misbehave(GROUP, lambda: self._read_group(unquote(group_id), request.query))
             case _:
-                return _error(404, "", "NOT_FOUND", f"{request.method} {request.path} is no route")
+                return _error(404, "", "NOT_FOUND", f"unknown route {request.method} {request.path}")
 
     async def _misbehave(self, route: str, answer: Callable[[], _Response]) -> _Response:
         self.requests[route] += 1
@@ -193,11 +193,11 @@ class HttpServices:
             switch = Switch()
         elif switch.times is not None:
             self._switches[route] = replace(switch, times=switch.times - 1)
-        # Not sleep(0): it would let other requests pass in between even where nothing is to be delayed.
+        # No sleep(0) without a delay: it would let other requests overtake this one.
         if switch.delay_ms:
             await asyncio.sleep(switch.delay_ms / 1000)
         if switch.status is not None:
-            return _error(switch.status, route, "SERVER_ERROR", "told to misbehave")
+            return _error(switch.status, route, "SERVER_ERROR", "switched to misbehave")
         if switch.is_not_json:
             return _Response(200, b"<html><body>Service temporarily unavailable</body></html>")
         return replace(answer(), is_half=switch.is_half)
@@ -235,7 +235,7 @@ class HttpServices:
             node = {"identifier": content_id, "objectType": "Content", **content}
             if all(node.get(name) in allowed for name, allowed in filters.items()):
                 found.append({name: node[name] for name in ("identifier", "objectType", *fields) if name in node})
-        # The service leaves the list out where it is empty.
+        # The real service omits the list if it is empty.
         return _success("api.v1.search", {"count": len(found), **({"content": found} if found else {})})
 
     async def _administer(self, what: str, request: _Request) -> _Response:
@@ -254,7 +254,7 @@ class HttpServices:
                 await self._close()
                 self._loop.call_later(request.json()["for_ms"] / 1000, lambda: self._loop.create_task(self._listen()))
             case _:
-                return _error(404, "", "NOT_FOUND", f"{request.method} {request.path} is no route")
+                return _error(404, "", "NOT_FOUND", f"unknown route {request.method} {request.path}")
         return _Response(200, b"{}")
 
 
@@ -265,7 +265,21 @@ async def _read_request(reader: asyncio.StreamReader) -> _Request:
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
     url = urlsplit(target)
-    return _Request(method, url.path, parse_qs(url.query), headers, body)
+    return _Request(method, _without_dot_segments(url.path), parse_qs(url.query), headers, body)
+
+
+def _without_dot_segments(path: str) -> str:
+    """The path as a proxy passes it on (RFC 3986, 5.2.4): `/a/b/../c` and `/a/b/%2E%2E/c` are `/a/c`."""
+    segments: list[str] = []
+    for segment in path.split("/")[1:]:
+        match segment.upper().replace("%2E", "."):
+            case ".":
+                pass
+            case "..":
+                del segments[-1:]
+            case _:
+                segments.append(segment)
+    return "/" + "/".join(segments)
 
 
 def _success(api: str, result: Mapping[str, Any]) -> _Response:
@@ -288,21 +302,28 @@ def _envelope(
 
 
 def job_settings(base_url: str) -> dict[str, dict[str, str]]:
-    """The variables that tell each job where these services are, by the job's package in `jobs/`."""
+    """The variables of each job that no default fits, by its name in `jobs.JOBS`: where these services are, and the
+    addresses in certificates.
+    """
     return {
         "assessment_aggregator": {"AGGREGATES__CONTENT_READ_API": f"{base_url}/content/v3/read/"},
         "activity_aggregate_updater": {"AGGREGATES__SEARCH_API": f"{base_url}/v3/search"},
         "collection_cert_pre_processor": {
             "AGGREGATES__LEARNER_BASE_URL": base_url,
             "AGGREGATES__CONTENT_BASE_URL": base_url,
+            "AGGREGATES__CLOUD_STORAGE_BASE_URL": "https://storage.example.org",
+            "AGGREGATES__CONTENT_CLOUD_STORAGE_CONTAINER": "sunbird-content-dev",
+            "AGGREGATES__CERT_DOMAIN_URL": "https://certificates.example.org",
         },
     }
 
 
 def main(arguments: list[str]) -> None:
-    """Serves until SIGTERM or Ctrl-C."""
+    """Prints the base URL and serves until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m local.http_services", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
+    parser.add_argument(
+        "--port", type=int, default=0, help="the port to listen on; 0, the default, stands for a free one"
+    )
     options = parser.parse_args(arguments)
     ends = {signal.SIGINT, signal.SIGTERM}
     # Before the thread starts, so that it inherits the mask and the signals wait for sigwait.

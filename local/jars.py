@@ -1,7 +1,7 @@
-"""Jars of Kafka, Cassandra and Flink's connector: fetched with Maven once, found again afterwards.
+"""The jars of Kafka, Cassandra and Flink's Kafka connector, which Maven downloads or builds once.
 
-A folder of jars counts as complete only if its stamp, written after Maven has succeeded, holds the hash of what it was
-made from. So an interrupted download does not count, and a changed pom or source fetches again.
+A folder of jars is complete if its stamp file holds the hash of the pom and the sources. The stamp is written after
+Maven has succeeded, so an interrupted download is repeated, and so is one whose pom or sources have changed.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ _STAMP = ".complete"
 
 @dataclass(frozen=True, slots=True)
 class MavenModule:
-    """A folder with a pom, the goal that makes its jars and the folder inside it where they then are."""
+    """A folder with a pom, the Maven goal that makes the jars, and the subfolder that they are written to."""
 
     name: str
     folder: Path
@@ -31,16 +31,15 @@ class MavenModule:
 
     @property
     def output_folder(self) -> Path:
-        """Where the jars are."""
         return self.folder / self.output
 
     @property
     def classpath(self) -> str:
-        """All jars, as java takes them."""
+        """All jars, as a value of java's option -cp."""
         return str(self.output_folder / "*")
 
     def is_complete(self) -> bool:
-        """Whether the jars are there and made from the pom and sources as they are now."""
+        """Whether the jars exist and match the current pom and sources."""
         stamp = self.output_folder / _STAMP
         return stamp.exists() and stamp.read_text() == self._hash()
 
@@ -52,16 +51,16 @@ class MavenModule:
         return digest.hexdigest()
 
     def ensure(self, java: Java, report: Callable[[str], None]) -> None:
-        """Runs Maven unless the jars are complete; several processes may call it at once.
+        """Runs Maven unless the jars are complete. Several processes may call this at once: they take turns.
 
-        `report` is told when a download starts. Raises LocalWorldError with the end of Maven's output if it fails.
+        `report` receives a line when Maven starts. Raises LocalWorldError with the end of Maven's output if it fails.
         """
         with (self.folder / "pom.xml").open() as pom:
             fcntl.flock(pom, fcntl.LOCK_EX)
             if self.is_complete():
                 return
             maven = find_maven()
-            report(f"fetching {self.name} with Maven (once) ...")
+            report(f"fetching {self.name} with Maven (only the first time) ...")
             shutil.rmtree(self.output_folder, ignore_errors=True)
             command = [str(maven), "-q", "-B", "-ntp", "-f", pom.name, self.goal]
             result = subprocess.run(

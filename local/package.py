@@ -1,7 +1,7 @@
-"""Packs what a job needs on the cluster into one archive: `python -m local package` or `build_archive`.
+"""Packs the code of the jobs into one archive for `flink run --pyFiles`: `python -m local package`.
 
-The archive is what `flink run --pyFiles` ships. It holds the packages `common` and `jobs` with their YAML files, which
-code reads by `importlib.resources`, and is the same, byte for byte, whenever the files are.
+The archive holds the packages `common` and `jobs` with their YAML files, which the code reads with
+`importlib.resources`. The same files always give the same bytes.
 """
 
 import tempfile
@@ -13,12 +13,12 @@ from local.config import REPOSITORY
 ARCHIVE_NAME = "learner-aggregates.zip"
 _PACKAGES = ("common", "jobs")
 _SUFFIXES = frozenset({".py", ".yaml"})
-# The earliest time a zip can hold: the files' own times would make every checkout's archive another.
+# The earliest time that a zip can hold. With the files' own times every checkout would give different bytes.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def build_archive(folder: Path, repository: Path = REPOSITORY) -> Path:
-    """Writes the archive into `folder` (made if need be) and returns its path."""
+    """Writes the archive to `folder`, which is created if it is missing, and returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / ARCHIVE_NAME
     files = sorted(
@@ -28,7 +28,7 @@ def build_archive(folder: Path, repository: Path = REPOSITORY) -> Path:
         if file.suffix in _SUFFIXES and file.is_file()
     )
     with (
-        # One of its own for each caller: several jobs may be submitted at once.
+        # Each caller writes its own temporary file, because several jobs may be submitted at once.
         tempfile.NamedTemporaryFile(dir=folder, suffix=".partial", delete=False) as partial,
         zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as target,
     ):
@@ -37,6 +37,6 @@ def build_archive(folder: Path, repository: Path = REPOSITORY) -> Path:
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
             target.writestr(entry, file.read_bytes())
-    # A job that is being submitted never sees half an archive.
+    # Renamed at the end, so that a job that is being submitted never reads a half-written archive.
     Path(partial.name).replace(archive)
     return archive

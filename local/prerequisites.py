@@ -1,4 +1,4 @@
-"""What the machine must have: Python 3.11, JDK 17 and, until the jars are fetched, Maven."""
+"""Checks for what must be installed: Python 3.11 or 3.12, JDK 17 and, until the jars have been fetched, Maven."""
 
 import os
 import re
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from local.errors import LocalWorldError
 
-PYTHON_VERSION = (3, 11)
-# Cassandra 5.0 dies on newer ones ("Setting a system-wide Policy object is not supported"), Kafka 4 needs at least 17.
+PYTHON_VERSIONS = ((3, 11), (3, 12))
+# Kafka 4 needs at least 17. Cassandra 5.0 fails on newer ones: "Setting a system-wide Policy object is not supported".
 JAVA_VERSION = 17
 
-# Where package managers, SDKMAN and IDEs put a JDK.
+# Where package managers, SDKMAN and IDEs install JDKs.
 USUAL_JDK_FOLDERS = ("/usr/lib/jvm", "/usr/java", "/opt", "~/.sdkman/candidates/java", "~/.jdks")
 
 _INSTALL_JDK = """\
@@ -31,29 +31,28 @@ SDKMAN:            sdk install maven"""
 
 @dataclass(frozen=True, slots=True)
 class Java:
-    """A JDK 17 by its home folder."""
+    """An installed JDK 17. `home` is the folder that JAVA_HOME would name."""
 
     home: Path
 
     @property
     def executable(self) -> Path:
-        """Its `java`."""
         return self.home / "bin" / "java"
 
 
 def check_python(version: tuple[int, int] = sys.version_info[:2]) -> None:
-    """Raises LocalWorldError unless `version` is Python 3.11, the only one for which all dependencies are pinned."""
-    if version != PYTHON_VERSION:
+    """Raises LocalWorldError unless `version` is 3.11 or 3.12, for which all dependencies have wheels."""
+    if version not in PYTHON_VERSIONS:
         raise LocalWorldError(
-            f"Python 3.11 is needed and this is {version[0]}.{version[1]} ({sys.executable}): "
-            "make the virtual environment with python3.11"
+            f"Python 3.11 or 3.12 is required, but this is {version[0]}.{version[1]} ({sys.executable}): "
+            "create the virtual environment with python3.11 or python3.12"
         )
 
 
 def find_java(environment: Mapping[str, str] = os.environ, folders: Sequence[str] = USUAL_JDK_FOLDERS) -> Java:
-    """The first JDK 17 of JAVA_HOME, the `java` on the PATH and the usual folders.
+    """The first JDK 17 found in JAVA_HOME, then through the `java` on the PATH, then in `folders`.
 
-    Raises LocalWorldError that lists what was found instead and how to install one.
+    Raises LocalWorldError if there is none. The message lists the other versions found and says how to install one.
     """
     seen: list[str] = []
     for source, home in _java_homes(environment, folders):
@@ -63,13 +62,13 @@ def find_java(environment: Mapping[str, str] = os.environ, folders: Sequence[str
         if version is not None:
             seen.append(f"  {source}: {home} is Java {version}{'' if version != JAVA_VERSION else ' without javac'}")
         elif source == "JAVA_HOME":
-            seen.append(f"  JAVA_HOME: {home} holds no Java")
+            seen.append(f"  JAVA_HOME: {home} contains no Java")
     found = "Found instead:\n" + "\n".join(dict.fromkeys(seen)) if seen else "No Java was found at all."
     raise LocalWorldError(f"JDK 17 is missing. {found}\nInstall it:\n{_INSTALL_JDK}")
 
 
 def find_maven(environment: Mapping[str, str] = os.environ) -> Path:
-    """The `mvn` on the PATH or in MAVEN_HOME; LocalWorldError says how to install it."""
+    """The `mvn` in MAVEN_HOME or on the PATH. Raises LocalWorldError, with how to install it, if there is none."""
     path = environment.get("PATH", "")
     if home := environment.get("MAVEN_HOME"):
         path = os.pathsep.join([str(Path(home, "bin")), path])
@@ -77,7 +76,7 @@ def find_maven(environment: Mapping[str, str] = os.environ) -> Path:
         return Path(found)
     raise LocalWorldError(
         "Maven is missing: `mvn` is neither on the PATH nor in MAVEN_HOME. "
-        f"It fetches Kafka, Cassandra and Flink's Kafka connector once.\nInstall it:\n{_INSTALL_MAVEN}"
+        f"It is needed once, to fetch Kafka, Cassandra and Flink's Kafka connector.\nInstall it:\n{_INSTALL_MAVEN}"
     )
 
 
@@ -92,7 +91,7 @@ def _java_homes(environment: Mapping[str, str], folders: Sequence[str]) -> Itera
 
 
 def _java_version(home: Path) -> int | None:
-    """The major version out of the `release` file, which every JDK since 9 has (1.8 counts as 1)."""
+    """The major version in the `release` file, which every JDK since 9 has. Java 8 calls itself 1.8, so it gives 1."""
     release = home / "release"
     if not (home / "bin" / "java").exists() or not release.exists():
         return None

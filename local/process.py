@@ -1,4 +1,4 @@
-"""A server as a child process: started, waited for, stopped, killed, and never left behind."""
+"""Runs a server as a child process, which is never left behind when this process ends."""
 
 import contextlib
 import ctypes
@@ -26,9 +26,9 @@ POLL_SECONDS = 0.05
 
 
 def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
-    """The kernel sends `signal_number` to this process when the thread that started it ends (0: no longer).
+    """Asks the kernel to send this process `signal_number` when the thread that started it ends; 0 cancels that.
 
-    Survives exec, so a shell script that execs java is covered too. Linux only.
+    The setting survives exec, so it also covers a shell script that execs java. Linux only. Raises OSError.
     """
     if _libc.prctl(_PR_SET_PDEATHSIG, signal_number) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
@@ -36,7 +36,10 @@ def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How a server is started: command, variables on top of our own, the ports it will listen on by config key."""
+    """How to start a server.
+
+    `environment` is added to our own. `ports` are those that the server will listen on, by key in the configuration.
+    """
 
     command: list[str]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -44,67 +47,69 @@ class Launch:
 
 
 class Server(ABC):
-    """One server process with a state folder; everything it prints is in `server.log` there.
+    """One server process. Its state folder holds its data and `server.log`, which receives its output.
 
-    Start it from the main thread: the kernel kills the process when the *thread* that forked it ends.
+    Start it from the main thread, because the kernel kills the process when the *thread* that forked it ends.
     """
 
     name: str
     start_timeout_seconds: float
     stop_timeout_seconds: float
-    # SIGTERM where a clean end saves anything, SIGKILL where the data is safe anyway and the end faster.
+    # SIGKILL for servers whose data is safe without a clean shutdown: it is faster.
     stop_signal: signal.Signals = signal.SIGTERM
 
     def __init__(self, state_folder: Path) -> None:
-        """`state_folder` is made when the server starts."""
+        """`state_folder` is created when the server starts."""
         self.state_folder = state_folder
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
 
     @abstractmethod
     def prepare(self) -> Launch:
-        """Writes the server's configuration and says how to start it; may run a one-off command first."""
+        """Writes the server's configuration and returns how to start it. May run a one-off command first."""
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Whether the server does its work now, not only whether its port is open. Called again and again."""
+        """Whether the server can do its work: an open port is not enough. Called repeatedly until it is true."""
 
     @property
     def log_file(self) -> Path:
-        """Standard output and error of all starts, appended."""
+        """Standard output and error of all starts. Each start appends to it."""
         return self.state_folder / "server.log"
 
     @property
     def temporary_folder(self) -> Path:
-        """For files that mean nothing to the next start; emptied before it."""
+        """For files that the next start does not need. It is emptied at each start."""
         return self.state_folder / "tmp"
 
     @property
     def pid(self) -> int:
-        """Of the process that was started last."""
+        """The pid of the latest process. Raises RuntimeError if there was none."""
         if self._process is None:
             raise RuntimeError(f"{self.name} was not started by this process")
         return self._process.pid
 
     @property
     def is_running(self) -> bool:
-        """Whether the process that was started last is alive."""
+        """Whether the latest process is alive."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Launches and waits until ready."""
+        """Launches the server and waits until it is ready. Raises LocalWorldError."""
         self.launch()
         self.wait_until_ready()
 
     def launch(self) -> None:
         """Starts the process and returns at once, so that several servers can start at the same time.
 
-        Raises LocalWorldError if a port is taken.
+        Raises LocalWorldError if a port is in use.
         """
         if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("servers are started from the main thread, or they die with the thread")
+            raise RuntimeError(
+                "servers must be started from the main thread: they are killed when the thread that started them ends"
+            )
         if self.is_running:
-            raise RuntimeError(f"{self.name} is running already (pid {self.pid})")
+            raise RuntimeError(f"{self.name} is already running (pid {self.pid})")
         shutil.rmtree(self.temporary_folder, ignore_errors=True)
         self.temporary_folder.mkdir(parents=True)
         self._started_at = time.monotonic()
@@ -112,14 +117,14 @@ class Server(ABC):
         for key, port in launch.ports.items():
             if not is_free(port):
                 raise LocalWorldError(
-                    f"port {port} of {self.name} is taken by another program: stop that, "
-                    f"or choose another port with {key} in local/config.yaml or {environment_name(key)}"
+                    f"port {port} for {self.name} is used by another program: stop that program, "
+                    f"or set another port with {key} in local/config.yaml or {environment_name(key)}"
                 )
         parent = os.getpid()
 
         def bind_to_parent() -> None:
             die_with_parent()
-            # The parent may have died before the line above: then no signal will come any more.
+            # If the parent died before the line above, the signal never comes.
             if os.getppid() != parent:
                 os._exit(1)
 
@@ -131,42 +136,45 @@ class Server(ABC):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.state_folder,
-                # Ctrl-C at the terminal is for the parent alone, which stops its servers in order.
+                # Ctrl-C at the terminal reaches only the parent, which then stops its servers in order.
                 start_new_session=True,
                 preexec_fn=bind_to_parent,  # noqa: PLW1509 - only async-signal-safe calls between fork and exec
             )
 
     def wait_until_ready(self) -> float:
-        """Returns the seconds since launch; LocalWorldError with the log's end if it dies or takes too long."""
+        """Waits until the server is ready and returns the seconds since its launch.
+
+        Raises LocalWorldError with the end of the log if the process ends or the time runs out.
+        """
         deadline = self._started_at + self.start_timeout_seconds
         while not self.is_ready():
             if not self.is_running:
-                raise self._failure("ended while it started")
+                raise self._failure("ended during its start")
             if time.monotonic() > deadline:
                 raise self._failure(f"was not ready after {self.start_timeout_seconds:g} s")
             time.sleep(POLL_SECONDS)
         return time.monotonic() - self._started_at
 
     def stop(self) -> None:
-        """Ends the process in order, by SIGKILL if that takes too long; nothing if it was not started."""
+        """Stops the process, with SIGKILL if `stop_signal` takes too long. Does nothing if it was never started."""
         if self._process is None:
             return
         self._process.send_signal(self.stop_signal)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(self.stop_timeout_seconds)
         self.kill()
-        # A launch script that was interrupted leaves its helpers, a Flink TaskManager may leave Python workers.
+        # An interrupted launch script leaves its helper processes, and a Flink TaskManager may leave Python workers.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def kill(self) -> None:
-        """kill -9 of this one process, as a crash would be; returns when it is gone. Its children are on their own."""
+        """Kills this process with SIGKILL, like a crash, and waits until it is gone. Its children are not killed."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def restart(self) -> None:
-        """Kills the process if it runs and starts it again on the same data and ports."""
+        """Kills the process if it is running, and starts it again with the same data and ports."""
         self.kill()
         self.start()
 
@@ -176,7 +184,10 @@ class Server(ABC):
 
 
 def start_ended(servers: Iterable[Server]) -> list[Server]:
-    """Starts again those that have ended by themselves, as Kubernetes does; returns them. Raises LocalWorldError."""
+    """Restarts the servers that have ended by themselves, as Kubernetes would, and returns them.
+
+    Raises LocalWorldError.
+    """
     ended = [server for server in servers if not server.is_running]
     for server in ended:
         server.start()
@@ -184,7 +195,7 @@ def start_ended(servers: Iterable[Server]) -> list[Server]:
 
 
 def is_same_process(pid: int, created: float) -> bool:
-    """Whether `pid` is still the process that was created at `created`, and no later one that was given its number."""
+    """Whether `pid` is still the process created at `created` (s since 1970), not a later one with the same pid."""
     try:
         process = psutil.Process(pid)
         return bool(process.create_time() == created) and process.status() != psutil.STATUS_ZOMBIE

@@ -1,4 +1,4 @@
-"""Readers of what the jobs have written, for the demo: the APIs as a process of their own, the report as a command."""
+"""Runs the readers of the jobs' results: the APIs as a server process, the progress report as a command."""
 
 import csv
 import io
@@ -25,16 +25,16 @@ HIERARCHY_TABLES = (
     "WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
     f"CREATE TABLE IF NOT EXISTS {HIERARCHY_KEYSPACE}.content_hierarchy (identifier text PRIMARY KEY, hierarchy text)",
 )
-"""Of the content service: what the progress report reads of a course's tree."""
+"""The content service's table, with the columns that the progress report reads: the tree of a course."""
 
 
 class Readers(Server):
-    """`python -m services`, with a client that asks it for the best score of a learner."""
+    """`python -m services` as a process, and a client that reads the best score of a learner through each API."""
 
     name = "the read APIs"
 
     def __init__(self, config: Config, world: World, http_services_url: str, environment: str) -> None:
-        """Reads what the jobs of `environment` have written."""
+        """`environment` is the one that the jobs run with: the first part of their topics' names."""
         super().__init__(config.state_folder / "services")
         self._port = config.services.port
         self._issuer = TokenIssuer(config.state_folder / "token-keys")
@@ -45,22 +45,19 @@ class Readers(Server):
         self.stop_timeout_seconds = config.stop_timeout_seconds
 
     def prepare(self) -> Launch:
-        """Names the servers of the local world and the folder of keys."""
         return Launch(
             command=[sys.executable, "-m", "services"],
             environment={
-                **self.world.job_environment(),
+                **services_environment(self.world, self._issuer, self._http_services_url),
                 "PYTHONPATH": str(REPOSITORY),
                 "AGGREGATES__KAFKA__ENV": self._environment,
                 "AGGREGATES__SERVER__PORT": str(self._port),
-                "AGGREGATES__TOKENS__PUBLIC_KEYS_FOLDER": str(self._issuer.public_keys_folder),
-                "AGGREGATES__GROUP_SERVICE__BASE_URL": self._http_services_url,
             },
             ports={"services.port": self._port},
         )
 
     def is_ready(self) -> bool:
-        """Whether it reaches all servers that it needs."""
+        """Whether the readiness check passes: all servers that the APIs need are reachable."""
         try:
             return httpx.get(f"{self.url}/health/ready").status_code == httpx.codes.OK
         except httpx.TransportError:
@@ -68,17 +65,20 @@ class Readers(Server):
 
     @property
     def url(self) -> str:
-        """Of all routes."""
+        """The base URL of all routes."""
         return f"http://127.0.0.1:{self._port}"
 
     def token(self, user_id: str) -> str:
-        """A token of a user for ``x-authenticated-user-token``."""
+        """A user's token for the header ``x-authenticated-user-token``."""
         return self._issuer.token(user_id)
 
     def best_scores(
         self, user_id: str, course_id: str, batch_id: str, content_id: str, group_id: str
     ) -> dict[str, float | None]:
-        """The best score of one content by each API; None where it is not there."""
+        """A learner's best score for one content, by name of the API; None where the API returns none.
+
+        Raises LocalWorldError if an API answers with anything but 200.
+        """
         course = {"courseId": course_id, "batchId": batch_id}
         collection = {"collectionId": course_id, "contextId": batch_id}
         group = {"groupId": group_id, "activityId": course_id, "activityType": "Course"}
@@ -100,22 +100,35 @@ class Readers(Server):
         token = {"x-authenticated-user-token": self.token(user_id)}
         response = httpx.post(f"{self.url}{path}", json={"request": request}, headers=token, timeout=30)
         if response.status_code != httpx.codes.OK:
-            raise LocalWorldError(f"{path} answers {response.status_code}: {response.text}")
+            raise LocalWorldError(f"{path} returned {response.status_code}: {response.text}")
         return response.json()["result"]
 
 
+def services_environment(world: World, issuer: TokenIssuer, http_services_url: str) -> dict[str, str]:
+    """The variables that `python -m services` needs to use these servers and to accept the tokens of `issuer`."""
+    return {
+        **world.job_environment(),
+        "AGGREGATES__TOKENS__PUBLIC_KEYS_FOLDER": str(issuer.public_keys_folder),
+        "AGGREGATES__GROUP_SERVICE__BASE_URL": http_services_url,
+    }
+
+
 def report_environment(world: World, http_services_url: str) -> dict[str, str]:
-    """The variables that point `python -m reports` at these servers."""
+    """The environment variables that point `python -m reports` to these servers. `requests` also needs PostgreSQL's."""
     servers = {
         name: value
         for name, value in world.job_environment().items()
-        if not name.startswith("AGGREGATES__KAFKA__")  # the reports know no Kafka, and say so
+        if not name.startswith("AGGREGATES__KAFKA__")  # the reports refuse them, because they do not use Kafka
     }
-    return {**servers, "AGGREGATES__CONTENT_BASE_URL": http_services_url}
+    return {
+        **servers,
+        "AGGREGATES__CONTENT_BASE_URL": http_services_url,
+        "AGGREGATES__HIERARCHY_KEYSPACE": HIERARCHY_KEYSPACE,
+    }
 
 
 def progress_report(world: World, http_services_url: str, batch_id: str) -> dict[str, dict[str, str]]:
-    """The rows of `python -m reports progress` by user id. Raises LocalWorldError if it fails."""
+    """Runs `python -m reports progress` and returns its rows by user id. Raises LocalWorldError if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         result = subprocess.run(
             [sys.executable, "-m", "reports", "progress", "--batch", batch_id, "--out", folder, "--csv"],
@@ -127,6 +140,6 @@ def progress_report(world: World, http_services_url: str, batch_id: str) -> dict
             check=False,
         )
         if result.returncode != 0:
-            raise LocalWorldError(f"the progress report has failed:\n{result.stdout}")
+            raise LocalWorldError(f"the progress report failed:\n{result.stdout}")
         (file,) = Path(folder).rglob("*.csv")
         return {row["User UUID"]: row for row in csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")))}

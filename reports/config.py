@@ -1,24 +1,11 @@
 """The configuration of the reports; what each key means is in ``config.yaml``."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from common.config.model import (
-    BaseUrl,
-    CassandraConfig,
-    HttpConfig,
-    Port,
-    Positive,
-    RedisConfig,
-    RedisDatabase,
-    Secret,
-    Section,
-    Text,
-    Texts,
-    TimeZone,
-    Word,
-)
+from common.config.model import CassandraConfig, HttpConfig, RedisConfig, Section, conflict
+from common.config.values import BaseUrl, Port, Positive, RedisDatabase, Secret, Text, Texts, TimeZone, Word
 from reports import progress, response
 
 Identifier = Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_]{0,47}$")]
@@ -42,30 +29,75 @@ def _known(columns: dict[str, str], order: dict[str, str], known: frozenset[str]
 
 
 class ReportsRedisConfig(RedisConfig):
-    """The server, with the database of the learners."""
+    """The server, with the database that has the learners."""
 
     user_database: RedisDatabase = 12
 
 
 class PostgresConfig(Section):
-    """The database with the table of job requests."""
+    """The database with the table of job requests. Only the commands ``requests`` and ``status`` connect."""
 
-    host: Word
-    port: Port
-    database: Text
-    table: Identifier
-    username: Text
+    host: Word | None = None
+    port: Port = 5432
+    database: Text | None = None
+    table: Identifier | None = None
+    username: Text | None = None
     password: Secret = None
     password_file: Text | None = None
     ssl_mode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
     ssl_ca_file: Text | None = None
     connect_timeout_seconds: Positive = 10
+    patience_seconds: Positive = 60
+    lease_seconds: Annotated[int, Field(ge=3)] = 60
+
+    @model_validator(mode="after")
+    def _authority_to_verify_with(self) -> Self:
+        if self.ssl_mode.startswith("verify") and self.ssl_ca_file is None:
+            raise conflict(f"ssl_mode: {self.ssl_mode} needs ssl_ca_file", "ssl_mode", "ssl_ca_file")
+        return self
+
+
+class CsvConfig(Section):
+    """How cells are written."""
+
+    escape_formulas: bool = True
+    byte_order_mark: bool = False
+
+
+class ObjectStorageConfig(Section):
+    """Where reports are uploaded to; without ``url`` they stay in ``output_folder``."""
+
+    url: Annotated[str, Field(pattern=r"^(s3|az|gs)://[^/?#\s]+(/[^?#\s]*)?$")] | None = None
+    endpoint: BaseUrl | None = None
+    region: Text | None = None
+    access_key: Text | None = None
+    secret_key: Secret = None
+    secret_key_file: Text | None = None
+    service_account_file: Text | None = None
+    download_urls: Literal["url", "signed_url", "path"] = "url"
+    signed_url_seconds: Annotated[int, Field(gt=0, le=604_800)] = 604_800
+    timeout_seconds: Positive = 120
+
+
+class EncryptionConfig(Section):
+    """What the services encrypt ``encryption_key`` with."""
+
+    sunbird_encryption_key: Secret = None
+    sunbird_encryption_key_file: Text | None = None
+    aes_key: Annotated[str, Field(pattern=r"^[ -~]{16}$")] = "ThisAsISerceKtey"
+
+
+class UserOrgConfig(Section):
+    """The user and org service, which knows the security policy of each organisation."""
+
+    base_url: BaseUrl | None = None
 
 
 class RequestsConfig(Section):
     """Which job requests are run, and how much of them in one run."""
 
     max_iterations: Positive = 3
+    requests_per_round: Positive = 50
     batch_number: int | None = None
     batches_limit_per_request: Positive = 100
     batches_limit_per_channel: Positive = 100
@@ -78,14 +110,19 @@ class ReportsConfig(Section):
     cassandra: CassandraConfig
     redis: ReportsRedisConfig
     http: HttpConfig = HttpConfig()
-    postgres: PostgresConfig
+    postgres: PostgresConfig = PostgresConfig()
     requests: RequestsConfig = RequestsConfig()
+    csv: CsvConfig = CsvConfig()
+    object_storage: ObjectStorageConfig = ObjectStorageConfig()
+    encryption: EncryptionConfig = EncryptionConfig()
+    user_org: UserOrgConfig = UserOrgConfig()
     content_base_url: BaseUrl
-    output_folder: Text
+    output_folder: Text | None = None
     hierarchy_keyspace: Identifier
     enrolments_table: Literal["user_enrolments", "report_user_enrolments"] = "user_enrolments"
     scan_ranges: Annotated[int, Field(ge=1, le=65536)] = 64
     page_size: Positive = 500
+    reports_per_scan: Positive = 200
     assessment_content_types: Texts = ("SelfAssess",)
     assessment_object_types: Texts = ("QuestionSet",)
     assessment_primary_categories: Texts = ("Practice Question Set",)
@@ -97,8 +134,17 @@ class ReportsConfig(Section):
         response.COLUMNS
     )
 
-    @model_validator(mode="after")
-    def _authority_to_verify_with(self) -> "ReportsConfig":
-        if self.postgres.ssl_mode.startswith("verify") and self.postgres.ssl_ca_file is None:
-            raise ValueError(f"postgres.ssl_mode: {self.postgres.ssl_mode} needs postgres.ssl_ca_file")
-        return self
+
+class RequestsPostgresConfig(PostgresConfig):
+    """The database, with what is required to connect."""
+
+    host: Word
+    database: Text
+    table: Identifier
+    username: Text
+
+
+class RequestsReportsConfig(ReportsConfig):
+    """The reports that job requests in PostgreSQL ask for."""
+
+    postgres: RequestsPostgresConfig

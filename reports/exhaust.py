@@ -1,150 +1,118 @@
-"""One batch, one file: reads a batch page by page and writes its report."""
+"""Makes reports: one scan of the enrolments feeds the files of many batches."""
 
 import logging
-import tempfile
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from typing import TypeVar
 
-from reports import output, progress, response
+from common.domain.faults import TaskFault, WorldFault
+from common.servers.concurrency import gather_all
 from reports.config import ReportsConfig
-from reports.hierarchy import AssessmentTypes, read_course
-from reports.model import Batch, Collection, Enrolment, Learner, ReportError, is_visible
-from reports.progress import ProgressRows
-from reports.response import ResponseRows
+from reports.model import EnrolmentRow, ReportError
+from reports.scratch import scratch_folder
 from reports.store import Store, chunks
+from reports.writers import WRITERS, Enrolled, File, Report, ReportWriter
 
 _logger = logging.getLogger(__name__)
 
-JOB_IDS = (progress.JOB_ID, response.JOB_ID)
-
-_LEARNERS_WITH_ATTEMPTS = 32
-"""Whose attempts are in memory at a time: some kilobytes a question, and no bound on a learner's attempts."""
+Result = TypeVar("Result")
 
 Observe = Callable[[int], None]
-"""Told how many more learners have been read."""
+"""Told how many more enrolments have been read."""
+
+_BatchKey = tuple[str, str]
+"""Ids of course and batch."""
 
 
-class Enrolled(NamedTuple):
-    """An enrolled learner of whom the requester may know."""
-
-    enrolment: Enrolment
-    learner: Learner
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """Where a report goes and for whom it is."""
-
-    folder: Path
-    """The path of the file is taken from here."""
-    now: datetime
-    request_id: str | None = None
-    channel: str | None = None
-    """The requester's organisation; None for an operator, who sees all learners."""
-    password: str | None = field(default=None, repr=False)
-    is_zipped: bool = True
-
-
-class File(NamedTuple):
-    """A file that was written."""
-
-    path: Path
-    """Relative to the folder of its delivery."""
-    size_in_bytes: int
+def _always(_: Report) -> bool:
+    return True
 
 
 class Exhaust:
-    """The reports of one kind."""
+    """Makes the files of reports."""
 
-    def __init__(self, job_id: str, config: ReportsConfig, store: Store) -> None:
-        """``job_id`` is one of :data:`JOB_IDS`."""
-        self._job_id = job_id
+    def __init__(self, config: ReportsConfig, store: Store, folder: Path) -> None:
+        """``folder`` is where unfinished files are."""
         self._config = config
         self._store = store
-        self._zone = ZoneInfo(config.time_zone)
-        self._types = AssessmentTypes(
-            config.assessment_content_types, config.assessment_object_types, config.assessment_primary_categories
+        self._folder = folder
+
+    async def make(
+        self, reports: Sequence[Report], observe: Observe, is_wanted: Callable[[Report], bool] = _always
+    ) -> AsyncIterator[tuple[Report, File | Exception]]:
+        """Each report with its file, or with what went wrong; the file is to be moved before the next one is asked for.
+
+        An error concerns this report alone: ReportError, WorldFault, TaskFault, OSError, or one that nobody expects,
+        which is logged. ``is_wanted`` is asked before a file is written; a report that is not wanted any more is left
+        out. Raises the WorldFault or TaskFault of the scan itself, and OSError.
+        """
+        for some in chunks(reports, self._config.reports_per_scan):
+            with scratch_folder(self._folder) as folder, ExitStack() as stack:
+                writers = [
+                    WRITERS[report.job_id](report, self._config, self._store, folder / str(number))
+                    for number, report in enumerate(some)
+                ]
+                for writer in writers:
+                    stack.callback(writer.close)
+                errors = await self._scan(writers, observe)
+                for writer in writers:
+                    if error := errors.get(writer):
+                        yield writer.report, error
+                    elif is_wanted(writer.report):
+                        yield writer.report, await _result(writer.finish())
+                    writer.close()
+
+    async def _scan(self, writers: Sequence[ReportWriter], observe: Observe) -> dict[ReportWriter, Exception]:
+        """Feeds the writers; the errors of those that have failed."""
+        errors: dict[ReportWriter, Exception] = {}
+        writers_by_batch: defaultdict[_BatchKey, list[ReportWriter]] = defaultdict(list)
+        for writer in writers:
+            opened = await _result(writer.open())
+            if isinstance(opened, Exception):
+                errors[writer] = opened
+            else:
+                batch = writer.report.batch
+                writers_by_batch[batch.course_id, batch.batch_id].append(writer)
+        if batches := [same_batch[0].report.batch for same_batch in writers_by_batch.values()]:
+            async for page in self._store.enrolments(batches):
+                await self._add(page, writers_by_batch, errors)
+                observe(len(page))
+        return errors
+
+    async def _add(
+        self,
+        page: Sequence[EnrolmentRow],
+        writers_by_batch: Mapping[_BatchKey, Sequence[ReportWriter]],
+        errors: dict[ReportWriter, Exception],
+    ) -> None:
+        enrolments = [enrolment for enrolment in page if enrolment.is_reported]
+        learners = await self._store.learners(list(dict.fromkeys(enrolment.user_id for enrolment in enrolments)))
+        enrolled_by_batch: defaultdict[_BatchKey, list[Enrolled]] = defaultdict(list)
+        for enrolment in enrolments:
+            if learner := learners.get(enrolment.user_id):
+                enrolled_by_batch[enrolment.course_id, enrolment.batch_id].append(Enrolled(enrolment, learner))
+
+        async def add(writer: ReportWriter, enrolled: Sequence[Enrolled]) -> None:
+            added = await _result(writer.add(enrolled))
+            if isinstance(added, Exception):
+                errors[writer] = added
+
+        await gather_all(
+            add(writer, enrolled)
+            for key, enrolled in enrolled_by_batch.items()
+            for writer in writers_by_batch[key]
+            if writer not in errors
         )
 
-    async def write(self, batch: Batch, collection: Collection, delivery: Delivery, observe: Observe) -> File:
-        """Writes the report of a batch. Raises ReportError, and the store's and the file system's errors."""
-        label, columns, add_rows = {
-            progress.JOB_ID: (progress.FILE_LABEL, self._config.progress_columns, self._add_progress),
-            response.JOB_ID: (response.FILE_LABEL, self._config.response_columns, self._add_responses),
-        }[self._job_id]
-        now = delivery.now.astimezone(self._zone)
-        path = output.relative_path(self._job_id, delivery.request_id, batch.batch_id, label, now)
-        learners = self._learners(batch, collection, delivery.channel, observe)
-        delivery.folder.mkdir(parents=True, exist_ok=True)
-        # Nobody else can read what lies here, and nothing of it stays.
-        with tempfile.TemporaryDirectory(prefix=".exhaust-", dir=delivery.folder) as scratch:
-            file = Path(scratch, path.name)
-            with tempfile.TemporaryFile(dir=scratch) as rows:
-                spool = output.Spool(rows, columns)
-                await add_rows(spool, batch, collection, learners)
-                spool.write(file)
-            if delivery.is_zipped:
-                file = _zip(file, delivery.password)
-            size = file.stat().st_size
-            target = delivery.folder / path.with_name(file.name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(target)
-        return File(path.with_name(file.name), size)
 
-    async def _learners(
-        self, batch: Batch, collection: Collection, channel: str | None, observe: Observe
-    ) -> AsyncIterator[list[Enrolled]]:
-        async for page in self._store.enrolments(batch):
-            enrolments = [enrolment for enrolment in page if enrolment.is_reported]
-            learners = await self._store.learners([enrolment.user_id for enrolment in enrolments])
-            yield [
-                Enrolled(enrolment, learner)
-                for enrolment in enrolments
-                if (learner := learners.get(enrolment.user_id)) and is_visible(learner, collection, channel)
-            ]
-            observe(len(enrolments))
-
-    async def _add_progress(
-        self, spool: output.Spool, batch: Batch, collection: Collection, pages: AsyncIterator[list[Enrolled]]
-    ) -> None:
-        course = read_course(await self._store.hierarchy(batch.course_id), self._types)
-        optional = await self._store.optional_contents(batch.course_id)
-        rows = ProgressRows(collection, batch, course, optional, self._zone)
-        async for page in pages:
-            aggregates = await self._store.aggregates(batch, [enrolled.enrolment.user_id for enrolled in page])
-            for enrolled, merged in zip(page, aggregates, strict=True):
-                spool.add(*rows.row(enrolled.enrolment, enrolled.learner, merged))
-
-    async def _add_responses(
-        self, spool: output.Spool, batch: Batch, collection: Collection, pages: AsyncIterator[list[Enrolled]]
-    ) -> None:
-        rows = ResponseRows(collection, batch, self._zone)
-        titles: dict[str, str] = {}
-        async for page in pages:
-            for some in chunks([enrolled.enrolment.user_id for enrolled in page], _LEARNERS_WITH_ATTEMPTS):
-                found = await self._store.attempts(batch, some)
-                contents = {attempt.content_id for attempts in found for attempt in attempts}
-                if new := contents - titles.keys():
-                    titles |= dict.fromkeys(new, "") | await self._store.titles(new)
-                for user_id, attempts in zip(some, found, strict=True):
-                    for attempt in attempts:
-                        for cells in rows.rows(user_id, attempt, titles):
-                            spool.add(cells)
-
-
-def _zip(csv_file: Path, password: str | None) -> Path:
-    """The zip beside ``csv_file``; ``csv_file`` itself if it could not be made and nobody has asked for a password."""
-    target = csv_file.with_suffix(".zip")
+async def _result(work: Awaitable[Result]) -> Result | Exception:
+    """What ``work`` returns or raises."""
     try:
-        output.write_zip(csv_file, target, password)
-    except OSError as error:
-        # What is to be encrypted must not go out in plain text.
-        if password:
-            raise ReportError("Zip, encrypt and upload failed") from error
-        _logger.warning("the report stays a CSV, because it cannot be zipped: %s", error)
-        return csv_file
-    return target
+        return await work
+    except (ReportError, WorldFault, TaskFault, OSError) as error:
+        return error
+    except Exception as error:
+        _logger.error("a report has failed", exc_info=error)
+        return error

@@ -23,12 +23,12 @@ class Course:
     """What the progress report needs to know of a course."""
 
     leaf_nodes_count: int
-    """0 if the hierarchy has none."""
+    """0 if the hierarchy does not say."""
     assessments: frozenset[str]
 
 
 class _Node(msgspec.Struct, rename="camel"):
-    # Any: one node of a kind that nobody expects must not cost a batch its report.
+    # Any: an unexpected value in one node must not fail the whole report.
     identifier: Any = None
     content_type: Any = None
     object_type: Any = None
@@ -41,7 +41,7 @@ _decoder = msgspec.json.Decoder(_Node)
 
 
 def read_course(hierarchy: str, types: AssessmentTypes) -> Course:
-    """Walks the tree in the column ``hierarchy``, the course itself included. Raises ReportError if it is no tree."""
+    """Reads the column ``hierarchy``. The course itself may be an assessment, too. Raises ReportError."""
     try:
         root = _decoder.decode(hierarchy)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -53,8 +53,16 @@ def read_course(hierarchy: str, types: AssessmentTypes) -> Course:
         if isinstance(node.identifier, str) and _is_assessment(node, types):
             assessments.add(node.identifier)
         nodes.extend(node.children or ())
-    count = root.leaf_nodes_count
-    return Course(count if isinstance(count, int) else 0, frozenset(assessments))
+    return Course(_whole_number(root.leaf_nodes_count), frozenset(assessments))
+
+
+def _whole_number(value: Any) -> int:
+    """7 of ``7``, ``7.0`` and ``"7"``, all of which content services have written; 0 of anything else."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else 0.0
+    except (ValueError, OverflowError):
+        return 0
+    return int(number) if number.is_integer() and number > 0 else 0
 
 
 def _is_assessment(node: _Node, types: AssessmentTypes) -> bool:

@@ -12,7 +12,7 @@ _LEGACY_TIME = "%Y-%m-%d %H:%M:%S:%f%z"
 
 
 class ReportError(Exception):
-    """A batch or a request cannot be reported; the text is what the requester reads."""
+    """A report cannot be made because of its data; the text is shown to the requester."""
 
 
 class Batch(NamedTuple):
@@ -31,10 +31,12 @@ class Collection(NamedTuple):
     channel: str
 
 
-class Enrolment(NamedTuple):
+class EnrolmentRow(NamedTuple):
     """A row of ``user_enrolments``. Any column but the key may be unset: see :attr:`is_reported`."""
 
     user_id: str
+    course_id: str
+    batch_id: str
     active: bool | None
     enrolled_date: datetime | None
     enrolleddate: str | None
@@ -47,14 +49,14 @@ class Enrolment(NamedTuple):
     def is_reported(self) -> bool:
         """Whether the learner is enrolled.
 
-        Not so where the enrolment was ended, nor where the row was made by a content state update for a user who was
-        never enrolled: it has neither ``active`` nor a date.
+        An ended enrolment has ``active`` false. A row without ``active`` or without a date was written by a content
+        state update for somebody who never enrolled.
         """
         return self.active is True and (self.enrolled_date is not None or self.enrolleddate is not None)
 
     @property
     def enrolled_on(self) -> datetime | None:
-        """``enrolled_date``, else the time in its legacy twin; None if that is no time."""
+        """``enrolled_date``, or the older text column ``enrolleddate``; None if neither holds a time."""
         if self.enrolled_date is not None or self.enrolleddate is None:
             return self.enrolled_date
         try:
@@ -64,14 +66,14 @@ class Enrolment(NamedTuple):
 
     @property
     def has_certificate(self) -> bool:
-        """Whether one was issued."""
+        """Whether a certificate was issued."""
         return bool(self.certificates) or bool(self.issued_certificates)
 
 
 def common_cells(collection: Collection, batch: Batch, user_id: str) -> dict[str, str]:
-    """The cells that every row of both reports begins with, by column.
+    """The first cells of every row, by column.
 
-    The batch id has a prefix, because spreadsheets would turn the number into an exponent.
+    The batch id gets a prefix because spreadsheets show a long number as an exponent.
     """
     return {
         "courseid": collection.course_id,
@@ -85,12 +87,12 @@ def common_cells(collection: Collection, batch: Batch, user_id: str) -> dict[str
 def is_visible(learner: Learner, collection: Collection, channel: str | None) -> bool:
     """Whether the requester may see this learner.
 
-    ``channel`` is the requester's organisation, None for an operator who sees all. Who does not own the collection
-    sees the learners of the own organisation.
+    ``channel`` is the requester's organisation, or None for an operator, who sees everybody. The organisation that
+    owns the collection sees all its learners; any other sees only its own.
     """
     return channel is None or channel == collection.channel or learner.get("rootorgid") == channel
 
 
 def local_time(moment: datetime, zone: tzinfo) -> datetime:
-    """``moment`` in ``zone``; one without a zone is UTC."""
+    """``moment`` in ``zone``. A moment without a zone is taken as UTC."""
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(zone)

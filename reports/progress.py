@@ -1,8 +1,8 @@
 """The rows of the progress report V2. Pure.
 
-A score column shows the best score of a content in percent, rounded up. The two formulas divide and multiply in
-different orders on purpose, because those who compare reports compare digits: of 7 points of 100 the content's cell
-says ``7%``, and the total ``8%``, since ``7 / 100 * 100`` is 7.000000000000001 in binary.
+A score column shows the best score of a content in percent, rounded up. The content's cell multiplies before it
+divides, the total divides first. Both are as in Sunbird's report, so that old and new reports have the same digits: 7
+points of 100 give ``7%`` in the content's cell and ``8%`` in the total, since ``7 / 100 * 100`` is 7.000000000000001.
 """
 
 import math
@@ -15,7 +15,7 @@ import msgspec
 from common.domain.aggregates import MAX_SCORE, SCORE, contents_of
 from reports import model
 from reports.hierarchy import Course
-from reports.model import Batch, Enrolment, Learner
+from reports.model import Batch, EnrolmentRow, Learner
 
 JOB_ID = "progress-exhaust"
 FILE_LABEL = "progress"
@@ -45,7 +45,7 @@ COLUMNS = {
 """The titles of the default report by column, in its order. The columns of the contents follow."""
 
 KNOWN_COLUMNS = frozenset({*COLUMNS, "status"})
-"""What a configuration may choose from; ``status`` is the learner's, shown since release 7."""
+"""The columns that a configuration may choose; ``status`` is the learner's, in Sunbird's reports since release 7."""
 
 _COMPLETED = 2
 _LEARNER_COLUMNS = (
@@ -63,7 +63,7 @@ _LEARNER_COLUMNS = (
 
 
 class Scores(NamedTuple):
-    """The cells of one learner's scores; a content without a cell has none of its column either."""
+    """The score cells of one learner; ``contents`` are by content id."""
 
     total: str
     contents: Mapping[str, str]
@@ -75,7 +75,7 @@ def score_column(content_id: str) -> str:
 
 
 def score_cells(aggregates: Mapping[str, float], assessments: Collection[str]) -> Scores:
-    """The scores out of merged aggregates, of those contents alone that are assessments of the course."""
+    """The scores in merged aggregates of the contents that are assessments of the course."""
     scores = _of(contents_of(SCORE, aggregates), assessments)
     maxima = _of(contents_of(MAX_SCORE, aggregates), scores)
     total_max = sum(maxima.values())
@@ -88,8 +88,8 @@ def score_cells(aggregates: Mapping[str, float], assessments: Collection[str]) -
     return Scores(_percent(sum(scores.values()) / total_max * 100), contents)
 
 
-def completion_percentage(enrolment: Enrolment, leaf_nodes_count: int, optional: Collection[str]) -> int:
-    """The cell ``Progress``: whole percents, a half rounded up."""
+def completion_percentage(enrolment: EnrolmentRow, leaf_nodes_count: int, optional: Collection[str]) -> int:
+    """The cell ``Progress``: whole percents, a half rounded up; 100 for a course without leaf nodes."""
     if enrolment.completedon is not None:
         return 100
     if enrolment.contentstatus is None:
@@ -99,19 +99,19 @@ def completion_percentage(enrolment: Enrolment, leaf_nodes_count: int, optional:
     )
     if done >= leaf_nodes_count:
         return 100
-    # floor(100 * done / count + 1/2) in whole numbers, so that a half is one.
+    # floor(100 * done / count + 1/2) in whole numbers: a half must not get lost in binary.
     return (200 * done + leaf_nodes_count) // (2 * leaf_nodes_count)
 
 
 class Row(NamedTuple):
-    """The cells of all known columns by column, and of the learner's contents by title."""
+    """``cells`` by column, ``contents`` by title."""
 
     cells: Mapping[str, str]
     contents: Mapping[str, str]
 
 
 class ProgressRows(NamedTuple):
-    """What the rows of one batch have in common."""
+    """Makes the rows of one batch."""
 
     collection: model.Collection
     batch: Batch
@@ -119,11 +119,8 @@ class ProgressRows(NamedTuple):
     optional_contents: Collection[str]
     zone: tzinfo
 
-    def row(self, enrolment: Enrolment, learner: Learner, aggregates: Mapping[str, float]) -> Row:
-        """The row of one learner.
-
-        ``aggregates`` are merged, empty for a learner without a row.
-        """
+    def row(self, enrolment: EnrolmentRow, learner: Learner, aggregates: Mapping[str, float]) -> Row:
+        """The row of one learner, whose merged ``aggregates`` are empty if there is no row of them."""
         total, contents = score_cells(aggregates, self.course.assessments)
         cells = {
             **model.common_cells(self.collection, self.batch, enrolment.user_id),
@@ -148,12 +145,12 @@ def _of(values: Mapping[str, float], contents: Container[str]) -> dict[str, floa
 
 
 def _percent(value: float) -> str:
-    """Rounded up; empty for what is no number, which a division of stored infinities gives."""
+    """Rounded up; empty for infinities and for what their division gives."""
     return f"{math.ceil(value)}%" if math.isfinite(value) else ""
 
 
 def _first_board(boards: str) -> str:
-    """The first of a JSON array of texts; empty if there is none."""
+    """The first element of a JSON array of texts; empty if there is none."""
     try:
         first = msgspec.json.decode(boards, type=list[str])[:1]
     except (msgspec.DecodeError, RecursionError):

@@ -38,17 +38,20 @@ COLUMNS = {
 
 KNOWN_COLUMNS = frozenset(COLUMNS)
 
-# A line break as it is, or as an escape in JSON, which JSON inside of JSON escapes again; and all other backslashes.
-_REMOVED = re.compile(r"\\+[nr]|[\r\n\\]")
 
-
-class Attempt(NamedTuple):
-    """A row of ``assessment_aggregator``; ``questions`` is its list of questions as JSON, ``null`` if it is unset."""
+class AttemptRow(NamedTuple):
+    """A row of ``assessment_aggregator``; ``questions`` is its column ``question`` as JSON text."""
 
     content_id: str
     attempt_id: str
     last_attempted_on: datetime | None
+    total_score: float | None
     questions: str | None
+
+    @property
+    def is_submitted(self) -> bool:
+        """Whether the learner has submitted the attempt: a saved draft has no total score."""
+        return self.total_score is not None
 
 
 class _Question(msgspec.Struct):
@@ -66,18 +69,24 @@ class _Question(msgspec.Struct):
 _decoder = msgspec.json.Decoder(list[_Question] | None)
 _NO_QUESTION = _Question()
 
+_JSON_STARTS = ("{", "[", '"')
+# Several in a row, because half a surrogate pair has no meaning.
+_ESCAPES = re.compile(r"(?:\\(?:u[0-9a-fA-F]{4}|[^u]))+")
+_PLAIN = dict.fromkeys(range(0x20), " ") | dict.fromkeys(map(ord, "\r\n\\"), "")
+"""Other control characters become a space: JSON would escape them, and without its backslash a tab would be a t."""
+
 
 class ResponseRows(NamedTuple):
-    """What the rows of one batch have in common."""
+    """Makes the rows of one batch."""
 
     collection: model.Collection
     batch: Batch
     zone: tzinfo
 
-    def rows(self, user_id: str, attempt: Attempt, titles: Mapping[str, str]) -> Iterator[dict[str, str]]:
-        """One row for each question, one with empty question cells for an attempt without any.
+    def rows(self, user_id: str, attempt: AttemptRow, titles: Mapping[str, str]) -> Iterator[dict[str, str]]:
+        """One row for each question; one row with empty question cells for an attempt without questions.
 
-        ``titles`` are the names of contents by their ids. Raises ReportError if the questions cannot be read.
+        ``titles`` are the names of contents by id. Raises ReportError if the questions cannot be read.
         """
         common = {
             **model.common_cells(self.collection, self.batch, user_id),
@@ -88,7 +97,7 @@ class ResponseRows(NamedTuple):
         }
         try:
             questions = _decoder.decode(attempt.questions or "null")
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise ReportError(f"The questions of attempt {attempt.attempt_id} cannot be read: {error}") from error
         for question in questions or [_NO_QUESTION]:
             yield common | _question_cells(question)
@@ -117,7 +126,31 @@ def _whole(duration: Decimal) -> str:
 
 
 def _plain_json(values: list[dict[str, str | None] | None] | None) -> str:
-    """JSON text without line breaks and backslashes, double quotes as single ones; empty if unset."""
+    """JSON text without line breaks and backslashes, and with single instead of double quotes; empty if unset.
+
+    The reports have always looked so. The values are texts which are often JSON themselves. Their escapes are resolved
+    before backslashes are removed: otherwise the formula ``\\neq`` would lose its n together with its backslash.
+    """
     if values is None:
         return ""
-    return _REMOVED.sub("", msgspec.json.encode(values).decode()).replace('"', "'")
+    plain = [value and {_plain(key): text and _plain(text) for key, text in value.items()} for value in values]
+    # What is left to escape are double quotes.
+    return msgspec.json.encode(plain).decode().replace('\\"', "'").replace('"', "'")
+
+
+def _plain(text: str) -> str:
+    if text[:1] in _JSON_STARTS and _is_json(text):
+        text = _ESCAPES.sub(_resolve, text)
+    return text.translate(_PLAIN)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _resolve(escapes: re.Match[str]) -> str:
+    return str(msgspec.json.decode(f'"{escapes[0]}"'))

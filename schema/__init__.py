@@ -1,1 +1,1 @@
-"""Tables of the keyspace sunbird_courses, and the command that applies them to any cluster."""
+"""The tables of the keyspace sunbird_courses, and a command that creates them on any cluster."""

@@ -1,6 +1,6 @@
-"""`python -m schema apply`: brings a Cassandra cluster to the schema that the jobs need. Run it as often as you like.
+"""`python -m schema apply`: brings a Cassandra cluster to the schema that the jobs need. It may be run repeatedly.
 
-Exit codes: 0 the schema is as it should be, 1 it is not (the text says why), 2 wrong arguments.
+Exit codes: 0 the schema is complete, 1 it is not (the message says why), 2 wrong arguments.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from common.domain.faults import TaskFault, WorldFault
 from common.servers.cassandra import StatementError
 from schema.apply import SchemaError, apply_schema
 
-# The same variables as the jobs'.
+# The jobs use the same variables.
 _USERNAME = variable(("cassandra", "username"))
 _PASSWORD = variable(("cassandra", "password"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parses the arguments, applies the schema and returns the exit code."""
+    """Runs the command (default: the arguments of this process) and returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
         asyncio.run(apply_schema(_config(options), print, options.replication))
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _replication(text: str) -> str:
-    """The JSON of the command line as the map of CQL, whose texts stand in single quotes."""
+    """Converts a JSON object to a CQL map, whose strings have single quotes."""
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:

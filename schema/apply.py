@@ -1,7 +1,7 @@
-"""Applies the tables and the migration to `aggregates`; a second time changes nothing.
+"""Creates the tables and adds the column `aggregates`. A second run changes nothing.
 
-Works on an empty cluster, on one that has the tables, and on one whose `user_activity_agg` is from before the
-migration. Rows are never touched: the migration adds one column, which old rows read as absent.
+It works on an empty cluster, on one that has the tables, and on one whose `user_activity_agg` does not have the new
+column yet. Rows are never changed: the column is null in existing rows.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ _AGREEMENT_POLL_SECONDS = 0.2
 
 
 class SchemaError(Exception):
-    """The schema is not as it should be and this command will not repair it; the text says what to do."""
+    """The schema is wrong and this command cannot repair it. The message says what to do."""
 
 
 async def apply_schema(config: CassandraConfig, report: Callable[[str], None], replication: str | None = None) -> None:
-    """Creates what is missing and adds the column `aggregates`, telling `report` what was done.
+    """Creates what is missing and adds the column `aggregates`. `report` receives a line about each step.
 
-    `replication` is the CQL map of a keyspace that does not exist yet, such as
-    `{'class': 'NetworkTopologyStrategy', 'dc1': 3}`; an existing keyspace keeps its own. Raises SchemaError if
-    the column has another type or the nodes do not agree on the schema in time, StatementError if the cluster refuses
-    a statement, WorldFault if no node answers, TaskFault if they refuse this user.
+    `replication` is a CQL map such as `{'class': 'NetworkTopologyStrategy', 'dc1': 3}`. It is only used if the keyspace
+    does not exist yet. Raises SchemaError if the column has another type, or if the nodes do not agree on the schema
+    in time. Raises StatementError if the cluster rejects a statement, WorldFault if no node
+    answers, TaskFault if they refuse this user.
     """
     cassandra = Cassandra(config, Metrics())
     try:
@@ -45,7 +45,7 @@ async def apply_schema(config: CassandraConfig, report: Callable[[str], None], r
 
 
 def statements(cql: str) -> list[str]:
-    """The statements of a CQL file whose comments stand on their own lines and hold no semicolons."""
+    """Splits CQL into its statements. Comments must be on their own lines."""
     code = "\n".join(line for line in cql.splitlines() if not line.lstrip().startswith("--"))
     return [statement.strip() for statement in code.split(";") if statement.strip()]
 
@@ -55,10 +55,10 @@ async def _create(cassandra: Cassandra, replication: str | None, report: Callabl
     if replication is not None:
         create_keyspace = f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {replication}"
     before = await _objects(cassandra)
-    # Who may use a keyspace is often not allowed to create one, not even IF NOT EXISTS.
+    # A user of the keyspace often lacks the permission to create keyspaces, which IF NOT EXISTS also requires.
     for statement in create_rest if f"keyspace {KEYSPACE}" in before else (create_keyspace, *create_rest):
         await _execute(cassandra, statement)
-        # Every node must know a keyspace or type before the next statement may arrive at it and use that.
+        # The next statement may reach any node, so all nodes must know the new keyspace or type first.
         await _wait_for_agreement(cassandra)
     created = sorted(await _objects(cassandra) - before)
     report(f"created {', '.join(created)}" if created else "keyspace, type and tables are there")
@@ -72,7 +72,7 @@ async def _migrate(cassandra: Cassandra, report: Callable[[str], None]) -> None:
     try:
         await _execute(cassandra, add_column)
     except StatementError:
-        # Another run may have added it since: there is no ADD IF NOT EXISTS that all versions of Cassandra know.
+        # Another run may have added it meanwhile. Not all versions of Cassandra support ADD IF NOT EXISTS.
         if not await _has_column(cassandra):
             raise
         report(f"{_TABLE} has the column {_COLUMN}, which another run has just added")

@@ -1,7 +1,8 @@
--- Requests for reports, on PostgreSQL: what the reports in this repository read and write of the table.
+-- Requests for reports, in PostgreSQL: the columns that the reports in this repository read and write.
 --
--- Deployments have it already, with the environment before its name and with more columns: the report service in front
--- of it makes it. This file is for a machine without one. It can be run again.
+-- In a deployment the report service has already created this table, with more columns and with the environment as the
+-- prefix of its name. Put that name into this file and apply it once: it adds the two columns of the lease. It may be run
+-- repeatedly.
 
 CREATE TABLE IF NOT EXISTS dev_job_request (
     tag text NOT NULL,
@@ -23,3 +24,7 @@ CREATE TABLE IF NOT EXISTS dev_job_request (
     processed_batches json,
     PRIMARY KEY (tag, request_id)
 );
+
+-- The run that processes the request, and until when it has promised to renew its claim.
+ALTER TABLE dev_job_request ADD COLUMN IF NOT EXISTS lease_owner text;
+ALTER TABLE dev_job_request ADD COLUMN IF NOT EXISTS lease_expires timestamptz;

@@ -4,19 +4,8 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from common.config.model import (
-    BaseUrl,
-    CassandraConfig,
-    KafkaConfig,
-    Port,
-    Positive,
-    RedisConfig,
-    RedisDatabase,
-    Section,
-    Text,
-    TimeZone,
-    Word,
-)
+from common.config.model import CassandraConfig, KafkaConfig, RedisConfig, Section, conflict
+from common.config.values import BaseUrl, Port, Positive, RedisDatabase, Text, TimeZone, Word
 
 MESSAGE_OVERHEAD_IN_BYTES = 200_000
 """By which an event may exceed the body that it came in: ids of up to 64 KB each are there twice."""
@@ -36,7 +25,11 @@ class ServerConfig(Section):
     @model_validator(mode="after")
     def _requests_end_before_the_server(self) -> Self:
         if self.request_timeout_ms >= self.shutdown_timeout_seconds * 1000:
-            raise ValueError("request_timeout_ms must be less than shutdown_timeout_seconds")
+            raise conflict(
+                "request_timeout_ms must be less than shutdown_timeout_seconds",
+                "request_timeout_ms",
+                "shutdown_timeout_seconds",
+            )
         return self
 
 
@@ -54,16 +47,6 @@ class GroupServiceConfig(Section):
     base_url: BaseUrl
     request_timeout_ms: Positive = 5_000
     max_connections: Positive = 100
-
-
-class ServicesKafkaConfig(KafkaConfig):
-    """Kafka, without the keys that only a job has."""
-
-    @model_validator(mode="after")
-    def _no_keys_of_jobs(self) -> Self:
-        if self.group_id or self.consumer_properties or self.producer_properties:
-            raise ValueError("group_id, consumer_properties and producer_properties have no effect here")
-        return self
 
 
 class ServicesRedisConfig(RedisConfig):
@@ -84,7 +67,7 @@ class ServicesConfig(Section):
     tokens: TokenConfig
     cassandra: CassandraConfig
     redis: ServicesRedisConfig
-    kafka: ServicesKafkaConfig
+    kafka: KafkaConfig
     publish_timeout_ms: Positive = 10_000
     group_service: GroupServiceConfig
     group_activity_agg_cache_enable: bool = False

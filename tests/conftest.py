@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
@@ -21,6 +22,11 @@ from local.process import start_ended
 from local.world import CASSANDRA, FLINK, KAFKA, REDIS, World
 from tests.support.assessment import Learner, Tables
 from tests.support.waiting import wait_until
+
+# Both checks measure the wall clock: they fail on a busy machine, and without a `.hypothesis` folder, where the first
+# text drawn builds the table of Unicode. pytest's timeout bounds each test instead.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 TESTS = Path(__file__).parent
 LAYERS = ("integration", "faults")

@@ -1,9 +1,20 @@
-"""Reads a configuration: a YAML file, environment variables over it, secrets from files. Names all problems at once."""
+"""Reads a configuration: the shipped YAML, a file of the user's, environment variables, and files with secrets.
+
+* Each layer overrides the one before, key by key: the ``config.yaml`` of each package around the configuration, from
+  the outside in (``jobs/config.yaml``, then ``jobs/assessment_aggregator/config.yaml``), the file given with
+  ``--config``, the environment. A list, or a map such as ``consumer_properties``, is one value and is replaced whole.
+* The variable of a key is ``AGGREGATES__`` and the key's path in capitals, joined by two underscores:
+  ``AGGREGATES__KAFKA__BOOTSTRAP_SERVERS`` for ``kafka.bootstrap_servers``. Lists and maps are written as in YAML:
+  ``[10.0.0.1, 10.0.0.2]``. A blank variable unsets a key that may be null.
+* Secrets come from a variable or from a file named by ``<key>_file``, never from YAML, and are never printed.
+* All problems are reported at once. ``docs/decisions/configuration.md`` says why this is not pydantic-settings.
+"""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -13,7 +24,11 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from common.config.model import PREFIX, Secret, Section
+from common.config.model import PREFIX, Section
+from common.config.values import Secret
+from common.config.yaml_file import ConfigError, read_yaml
+
+__all__ = ["ConfigError", "load", "package_of", "parse_arguments", "print_config", "variable"]
 
 HIDDEN = "**********"
 _LONGEST_VALUE = 100
@@ -24,31 +39,19 @@ Location = tuple[str, ...]
 Config = TypeVar("Config", bound=Section)
 
 
-class ConfigError(ValueError):
-    """The configuration cannot be used; ``problems`` has one line for each key at fault. Holds no secret."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        """``problems`` name the file or variable, the key, its value and what is allowed."""
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
-
-
 def load(config_class: type[Config], path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
-    """Reads ``path``, or without one the ``config.yaml`` beside ``config_class``, and lays the environment over it.
-
-    Raises ConfigError that names every problem at once.
-    """
-    file = resources.files(package_of(config_class)) / "config.yaml" if path is None else path
-    reader = _Reader(config_class, str(file), _read_yaml(file))
-    reader.refuse_secrets_in_file()
-    reader.lay_over(environ)
-    reader.read_secret_files()
+    """Reads the shipped files, ``path`` over them, and ``environ`` over both. Raises ConfigError with all problems."""
+    layers = _Layers(config_class)
+    for file in (*_shipped_files(config_class), *([path] if path else [])):
+        layers.add_map(read_yaml(file), str(file))
+    layers.add_environment(environ)
+    layers.read_secret_files()
     try:
-        config = config_class.model_validate(reader.values)
+        config = config_class.model_validate(layers.nested())
     except ValidationError as error:
-        reader.problems += map(reader.explain, error.errors())
-    if reader.problems:
-        raise ConfigError(reader.problems)
+        layers.problems += map(layers.explain, error.errors())
+    if layers.problems:
+        raise ConfigError(layers.problems)
     return config
 
 
@@ -58,27 +61,25 @@ def package_of(config_class: type[Section]) -> str:
 
 
 def print_config(config: Section) -> str:
-    """The configuration as YAML with secrets as ``**********``."""
+    """The configuration as YAML, which ``--config`` takes again. Secrets are shown as ``**********``."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def parse_arguments(
     config_class: type[Config], arguments: Sequence[str], environ: Mapping[str, str] = os.environ
 ) -> Config:
-    """The configuration that a job's command line asks for.
+    """The configuration that the command line of a program asks for.
 
-    Ends the program with code 0 after ``--print-config`` and ``--help``, with code 2 and the problems on stderr where
+    Ends the program with code 0 after ``--print-config`` and ``--help``, and with code 2 and the problems on stderr if
     the arguments or the configuration cannot be used.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {package_of(config_class)}",
         description=config_class.__doc__,
-        epilog=f"Every key can be overridden by a variable, such as {PREFIX}KAFKA__ENV for kafka.env.",
+        epilog=f"Every key can be overridden by a variable, such as {PREFIX}CASSANDRA__PORT for cassandra.port.",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file instead of the job's own config.yaml")
-    parser.add_argument(
-        "--print-config", action="store_true", help="print what would be used, without secrets, and end"
-    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file whose keys override the shipped ones")
+    parser.add_argument("--print-config", action="store_true", help="print the result, without secrets, and exit")
     options = parser.parse_args(arguments)
     try:
         config = load(config_class, options.config, environ)
@@ -91,50 +92,163 @@ def parse_arguments(
 
 
 def variable(location: Sequence[str]) -> str:
-    """The environment variable of a key: ``AGGREGATES__KAFKA__ENV`` of ``("kafka", "env")``."""
+    """The environment variable of a key: ``AGGREGATES__KAFKA__ENV`` for ``("kafka", "env")``."""
     return PREFIX + "__".join(location).upper()
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that is there twice, of which YAML's loader would silently take the last."""
+def fields(section: type[Section], above: Location = ()) -> Iterator[tuple[Location, FieldInfo]]:
+    """Every section and every key below ``section``, with its path. A section comes before its keys."""
+    for name, field in section.model_fields.items():
+        yield (*above, name), field
+        if inner := section_of(field):
+            yield from fields(inner, (*above, name))
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                continue
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key {key_node.value} is there twice", problem_mark=key_node.start_mark
+
+def section_of(field: FieldInfo) -> type[Section] | None:
+    """The class of a field that is a section; None for a key."""
+    annotation = field.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether the value must not be shown or stored."""
+    return field.annotation == Secret
+
+
+def _shipped_files(config_class: type[Section]) -> list[Traversable]:
+    own = package_of(config_class)
+    names = own.split(".")
+    outer = [".".join(names[:end]) for end in range(1, len(names))]
+    files = [resources.files(package) / "config.yaml" for package in outer]
+    return [file for file in files if file.is_file()] + [resources.files(own) / "config.yaml"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value, the source it came from (a file or the environment), and what the key is called there."""
+
+    value: Any
+    source: str
+    name: str
+    text: str | None = None
+    """Of a variable, before it was parsed."""
+
+    @property
+    def place(self) -> str:
+        return f"{self.source}: {self.name}"
+
+
+class _Layers:
+    """Collects what the sources give, the later ones over the earlier ones, and what is wrong with it."""
+
+    def __init__(self, config_class: type[Section]) -> None:
+        self.problems: list[str] = []
+        self._fields = dict(fields(config_class))
+        self._given: dict[Location, _Given] = {}
+
+    def add_map(self, values: Mapping[Any, Any], file: str, above: Location = ()) -> None:
+        """The keys of a YAML file below ``above``."""
+        for key, value in values.items():
+            location = (*above, str(key))
+            field = self._fields.get(location)
+            given = _Given(value, file, _dotted(location))
+            if field is None:
+                # Without its value, which may be that of a misspelt secret.
+                self.problems.append(f"{given.place} is unknown; allowed: {self._allowed(location, _dotted)}")
+            elif section_of(field):
+                if isinstance(value, dict):
+                    self.add_map(value, file, location)
+                else:
+                    self.problems.append(f"{given.place} = {HIDDEN}: must be a map of keys")
+            elif not is_secret(field):
+                self._given[location] = given
+            elif value is not None:
+                self.problems.append(
+                    f"{given.place} = {HIDDEN}: secrets are not allowed in the file; set the variable "
+                    f"{variable(location)}, or name a file that holds the secret with {_dotted(_file_key(location))}"
                 )
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
+
+    def add_environment(self, environ: Mapping[str, str]) -> None:
+        for name, text in sorted(environ.items()):
+            if not name.startswith(PREFIX):
+                continue
+            location = tuple(name.removeprefix(PREFIX).lower().split("__"))
+            field = self._fields.get(location)
+            if field is None or section_of(field) or name != variable(location):
+                allowed = self._allowed(location, variable)
+                self.problems.append(f"environment: {name} is unknown; allowed: {allowed}")
+            else:
+                self._given[location] = _Given(_parse(field, text), "environment", name, text)
+
+    def read_secret_files(self) -> None:
+        for location, field in self._fields.items():
+            file = self._given.get(_file_key(location)) if is_secret(field) else None
+            if file is None or not isinstance(file.value, str) or not file.value.strip():
+                continue  # not set, or a value that the key itself is reported for
+            secret = self._given.get(location)
+            try:
+                if secret is not None and secret.value is not None:
+                    raise ValueError(f"only one of this and the variable {variable(location)} may be set")
+                self._given[location] = _Given(_read_secret(Path(file.value)), file.source, file.name)
+            except ValueError as error:
+                self.problems.append(f"{file.place} = {_show(file.value)}: {error}")
+
+    def nested(self) -> dict[str, Any]:
+        """The values as the model takes them. Every section is there, so that a missing key is reported by its path."""
+        values: dict[str, Any] = {}
+        for location, field in self._fields.items():
+            if section_of(field) or location in self._given:
+                section = values
+                for part in location[:-1]:
+                    section = section[part]
+                section[location[-1]] = {} if section_of(field) else self._given[location].value
+        return values
+
+    def explain(self, problem: Any) -> str:
+        """One line for an error of pydantic's."""
+        location = tuple(str(part) for part in problem["loc"] if part != "[key]")
+        if problem["type"] == "missing":
+            return f"{_dotted(location)} is missing; set the variable {variable(location)}, or the key in --config FILE"
+        if problem["type"] == "conflict":
+            values = "; ".join(self._describe(key, (*location, *key.split("."))) for key in problem["ctx"]["keys"])
+            return f"{_dotted(location)}: {problem['msg']} ({values})".removeprefix(": ")
+        at = next((location[:end] for end in range(len(location), 0, -1) if location[:end] in self._given), None)
+        if at is None:  # a check of a section as a whole
+            return f"{_dotted(location)}: {_said(problem)}".removeprefix(": ")
+        given = self._given[at]
+        shown = _show(given.text if at == location and given.text is not None else problem["input"])
+        if problem["type"] in ("dict_type", "password_in_url") or is_secret(self._fields[at]):
+            shown = HIDDEN  # a secret may be somewhere in the text
+        name = _dotted(location) if given.text is None else given.name
+        return f"{given.source}: {name} = {shown}: {_said(problem)}"
+
+    def _describe(self, key: str, location: Location) -> str:
+        given = self._given.get(location)
+        if given is None or given.value is None:
+            return f"{key} is not set"
+        shown = HIDDEN if is_secret(self._fields[location]) else _show(given.value)
+        return f"{key} = {shown} from {given.place if given.text is not None else given.source}"
+
+    def _allowed(self, location: Location, name: Callable[[Location], str]) -> str:
+        """The keys of the section that ``location`` leads to, as far as it is known."""
+        section = location[:-1]
+        while section and not (section in self._fields and section_of(self._fields[section])):
+            section = section[:-1]
+        return ", ".join(
+            name((*key, "…") if section_of(field) else key)
+            for key, field in self._fields.items()
+            if key[:-1] == section
+        )
 
 
-def _read_yaml(file: Traversable) -> dict[str, Any]:
-    try:
-        values = yaml.load(file.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from None
-    except yaml.MarkedYAMLError as error:
-        # Not the whole text of the error: it quotes the lines around, and one may hold a secret.
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConfigError([f"{file}, line {line}: not YAML: {error.problem}"]) from None
-    except yaml.YAMLError:
-        raise ConfigError([f"{file}: not YAML: it holds characters that are not allowed"]) from None
-    if not isinstance(values, dict):
-        raise ConfigError([f"{file}: must hold a map of keys"])
-    return values
+def _parse(field: FieldInfo, text: str) -> Any:
+    """The value of a variable: the text itself if the key takes texts, else what it means in YAML.
 
-
-def _parse(key: FieldInfo, text: str) -> Any:
-    """The value of a variable: the text itself where the key takes texts, else what YAML reads in it.
-
-    A text that the key does not take is left as it is: the check of the whole configuration says why.
+    A text that the key does not take is returned as it is: the validation of the whole configuration reports it.
     """
     if not text.strip():
-        return text if _errors(key, None) else None
-    errors = _errors(key, text)
+        return text if _errors(field, None) else None
+    errors = _errors(field, text)
     if errors and all(error["type"].endswith("_type") for error in errors):
         try:
             return yaml.safe_load(text)
@@ -143,82 +257,12 @@ def _parse(key: FieldInfo, text: str) -> Any:
     return text
 
 
-def _errors(key: FieldInfo, value: Any) -> Sequence[Any]:
+def _errors(field: FieldInfo, value: Any) -> Sequence[Any]:
     try:
-        TypeAdapter[Any](key.rebuild_annotation(), config=ConfigDict(strict=True)).validate_python(value)
+        TypeAdapter[Any](field.rebuild_annotation(), config=ConfigDict(strict=True)).validate_python(value)
     except ValidationError as error:
         return error.errors()
     return ()
-
-
-class _Reader:
-    """Gathers the values of a configuration in ``values``, and what is wrong with them in ``problems``."""
-
-    def __init__(self, config_class: type[Section], file: str, values: dict[str, Any]) -> None:
-        self.values = values
-        self.problems: list[str] = []
-        self._config_class = config_class
-        self._file = file
-        self._keys = dict(_keys(config_class))
-        self._given: dict[Location, str] = {}
-        """The texts of the variables."""
-
-    def refuse_secrets_in_file(self) -> None:
-        for location, key in self._keys.items():
-            if _is_secret(key) and _take(self.values, location) is not None:
-                self.problems.append(
-                    f"{self._place(location)} = {HIDDEN}: a secret must not be in the file; give it as the variable "
-                    f"{variable(location)} or name a file that holds it with {_dotted(_file_key(location))}"
-                )
-
-    def lay_over(self, environ: Mapping[str, str]) -> None:
-        for name, text in sorted(environ.items()):
-            if not name.startswith(PREFIX):
-                continue
-            location = tuple(name.removeprefix(PREFIX).lower().split("__"))
-            if location in self._keys and name == variable(location):
-                self._given[location] = text
-                _put(self.values, location, _parse(self._keys[location], text))
-            else:
-                allowed = _allowed(self._config_class, location, variable)
-                self.problems.append(f"environment: {name} is unknown; allowed: {allowed}")
-
-    def read_secret_files(self) -> None:
-        for location, key in self._keys.items():
-            file_location = _file_key(location)
-            name = _get(self.values, file_location) if _is_secret(key) else None
-            if not isinstance(name, str) or not name.strip():
-                continue  # not given, or a value that the key itself will be charged with
-            try:
-                if _get(self.values, location) is not None:
-                    raise ValueError(f"only one of it and the variable {variable(location)} must be set")
-                _put(self.values, location, _read_secret(Path(name)))
-            except ValueError as error:
-                self.problems.append(f"{self._place(file_location)} = {_show(name)}: {error}")
-
-    def explain(self, problem: Any) -> str:
-        """One line for one of pydantic's errors."""
-        location = tuple(str(part) for part in problem["loc"] if part != "[key]")
-        place = self._place(location)
-        match problem["type"]:
-            case "missing":
-                return f"{place} is missing; set it there or as the variable {variable(location)}"
-            case "extra_forbidden":
-                # Without its value: it may be that of a misspelt secret.
-                return f"{place} is unknown; allowed: {_allowed(self._config_class, location, _dotted)}"
-            case "value_error" if isinstance(problem["input"], dict):
-                return f"{place}: {_said(problem)}"  # of keys that do not go together
-            case "dict_type" | "password_in_url":
-                return f"{place} = {HIDDEN}: {_said(problem)}"  # a text that may have a secret somewhere
-            case _:
-                return f"{place} = {_show(self._given.get(location, problem['input']))}: {_said(problem)}"
-
-    def _place(self, location: Location) -> str:
-        """Where the value at ``location`` comes from."""
-        for end in range(len(location), 0, -1):
-            if location[:end] in self._given:
-                return f"environment: {variable(location[:end])}"
-        return f"{self._file}: {_dotted(location)}"
 
 
 def _file_key(location: Location) -> Location:
@@ -226,7 +270,7 @@ def _file_key(location: Location) -> Location:
 
 
 def _read_secret(file: Path) -> str:
-    """Without the newline at its end. Raises ValueError that says what is wrong."""
+    """Without the newline at its end. Raises ValueError."""
     try:
         secret = file.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
@@ -239,7 +283,7 @@ def _read_secret(file: Path) -> str:
 
 
 def _said(problem: Any) -> str:
-    """Pydantic's message in the words of this file: a key must be something, and YAML has lists, maps and texts."""
+    """Pydantic's message in the words of YAML, which has lists, maps and texts."""
     said: str = problem["msg"]
     for theirs, ours in (
         ("Value error, ", ""),
@@ -262,57 +306,5 @@ def _show(value: Any) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
 
 
-def _allowed(config_class: type[Section], location: Location, name: Callable[[Location], str]) -> str:
-    """The keys of the section that ``location`` leads to as far as it is known."""
-    section = config_class
-    known: Location = ()
-    for part in location[:-1]:
-        inner = _section(section.model_fields.get(part))
-        if inner is None:
-            break
-        section, known = inner, (*known, part)
-    return ", ".join(
-        name((*known, key, "…") if _section(field) else (*known, key)) for key, field in section.model_fields.items()
-    )
-
-
-def _keys(section: type[Section], above: Location = ()) -> Iterator[tuple[Location, FieldInfo]]:
-    """Every key that is no section, with its path."""
-    for name, field in section.model_fields.items():
-        if inner := _section(field):
-            yield from _keys(inner, (*above, name))
-        else:
-            yield (*above, name), field
-
-
-def _section(field: FieldInfo | None) -> type[Section] | None:
-    annotation = field.annotation if field else None
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
-
-
-def _is_secret(key: FieldInfo) -> bool:
-    return key.annotation == Secret
-
-
 def _dotted(location: Location) -> str:
     return ".".join(location)
-
-
-def _get(values: Any, location: Location) -> Any:
-    for part in location:
-        values = values.get(part) if isinstance(values, dict) else None
-    return values
-
-
-def _put(values: dict[str, Any], location: Location, value: Any) -> None:
-    """Sets a value; where a section on its path is no map, nothing: the section will be charged with that."""
-    for part in location[:-1]:
-        values = values.setdefault(part, {})
-        if not isinstance(values, dict):
-            return
-    values[location[-1]] = value
-
-
-def _take(values: dict[str, Any], location: Location) -> Any:
-    section = _get(values, location[:-1])
-    return section.pop(location[-1], None) if isinstance(section, dict) else None

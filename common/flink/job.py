@@ -1,5 +1,6 @@
 """What one job differs in from another. Every job is one :class:`Job`."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
@@ -7,6 +8,7 @@ from typing import ClassVar, Generic, TypeVar
 from common.config.model import JobConfig
 from common.domain import messages
 from common.domain.events import Refused, Skip
+from common.domain.faults import WorldFault
 from common.domain.messages import Message
 from common.metrics import Metrics
 
@@ -55,6 +57,17 @@ class Job(ABC, Generic[Event, Group]):
     @abstractmethod
     async def close(self) -> None:
         """Releases what :meth:`open` took. It is also called if ``open`` failed half-way."""
+
+    def require_fresh(self, read_at: float) -> None:
+        """To be called before rows are written that were decided from rows read at ``read_at`` (``time.monotonic()``).
+
+        A worker may be frozen between the two, for longer than Flink waits for it. Then a successor has applied the
+        same events, and later ones, and the stale rows would cover them with a newer write time. Raises WorldFault if
+        the rows are older than ``retry.max_decision_age_ms``: the batch is read and decided again.
+        """
+        age_ms = (time.monotonic() - read_at) * 1000
+        if age_ms > self.retry.max_decision_age_ms:
+            raise WorldFault(f"rows were read {age_ms:.0f} ms ago, which is too long to decide what to write")
 
     def failed_message(self, value: bytes, refused: Refused, user_id: str | None) -> Message:
         """The failed-topic message of an event, or of the part of it that ``refused`` is about.

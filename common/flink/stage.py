@@ -22,6 +22,7 @@ from common.domain.events import BadEvent, Refused, Skip
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.messages import Message
 from common.flink import worker_watch
+from common.flink.byte_budget import ByteBudget
 from common.flink.group_commit import GroupCommit, Observer
 from common.flink.job import Job
 from common.flink.patches import async_guard, bundle_waits
@@ -63,12 +64,13 @@ class Stage(AsyncFunction):
         """Runs in the worker with the first bundle, before the event loop exists. PyFlink opens nothing earlier."""
         async_guard.install()
         bundle_waits.remove()
-        worker_watch.end_with_task_manager()
+        worker_watch.end_with_task()
         self._metrics = Metrics()
         self._metric_group = runtime_context.get_metrics_group()
         self._commit = GroupCommit(
             self._apply, self._refuse, self._job.batch, self._job.retry, Observer(self._batch_applied, self._retried)
         )
+        self._room = ByteBudget(self._job.batch.max_buffered_in_bytes)
         self._opening = asyncio.Lock()
         # A wrong password or a missing table must fail the task before an event is decoded.
         asyncio.run(self._verify_access())
@@ -85,9 +87,18 @@ class Stage(AsyncFunction):
         finally:
             await self._job.close()
 
+    def wait_for_room(self, received: Row) -> None:
+        """Called in the bundle's thread before :meth:`async_invoke`. Blocks while the stage holds too many bytes."""
+        self._room.take(len(received[2]))
+
     async def async_invoke(self, received: Row) -> list[Row]:
         """Row of :data:`RECEIVED` in, Rows of :data:`TO_SEND` out."""
-        key, timestamp_ms, value = received
+        try:
+            return self._to_rows(await self._process(*received))
+        finally:
+            self._room.give_back(len(received[2]))
+
+    async def _process(self, key: str, timestamp_ms: int, value: bytes) -> Sequence[Message]:
         counts = self._metrics.counts
         counts["events_in"] += 1
         try:
@@ -95,11 +106,11 @@ class Stage(AsyncFunction):
         except Exception as error:
             if not isinstance(error, BadEvent):
                 logger.exception("an event could not be decoded")
-            return self._to_rows([self._failed(key, value, _to_refused(error))])
+            return [self._failed(key, value, _to_refused(error))]
         if isinstance(event, Skip):
             counts["skipped", "reason", event.kind] += 1
             return []
-        return self._to_rows(await self._commit.submit(key, Received(event, value, key), len(value)))
+        return await self._commit.submit(key, Received(event, value, key), len(value))
 
     async def _apply(self, batch: Sequence[Received[Any]]) -> Sequence[Sequence[Message]]:
         async with self._opening:

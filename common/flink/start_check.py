@@ -9,6 +9,9 @@ import copy
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pyflink.datastream import StreamExecutionEnvironment
+
+from common.config.loader import variable
 from common.config.model import JobConfig
 from common.domain.faults import TaskFault
 from common.metrics import Metrics
@@ -29,6 +32,25 @@ def check(config: JobConfig, job: "Job[Any, Any]") -> None:
         asyncio.run(_check(config, job))
     except TaskFault as fault:
         sys.exit(f"{job.name} cannot start: {fault}")
+
+
+def check_patience(config: JobConfig, job_name: str, environment: StreamExecutionEnvironment) -> None:
+    """Ends the program with code 1 and a line on stderr if a checkpoint could time out before the patience is over.
+
+    A checkpoint waits for the events in flight, thus for a batch that is being retried. If it times out first, Flink
+    fails the job for that (``execution.checkpointing.tolerable-failed-checkpoints`` is 0 by default), and the log does
+    not name the server that is down. Without checkpoints there is nothing to compare with.
+    """
+    checkpoints = environment.get_checkpoint_config()
+    timeout_ms = checkpoints.get_checkpoint_timeout()
+    longest_ms = config.retry.patience_ms + config.http.call_timeout_ms
+    if checkpoints.is_checkpointing_enabled() and longest_ms >= timeout_ms:
+        sys.exit(
+            f"{job_name} cannot start: retry.patience_ms ({config.retry.patience_ms}) plus http.call_timeout_ms "
+            f"({config.http.call_timeout_ms}) must be less than Flink's execution.checkpointing.timeout "
+            f"({timeout_ms} ms). Lower {variable(('retry', 'patience_ms'))}, or raise Flink's timeout in its "
+            "configuration or with -D"
+        )
 
 
 async def _check(config: JobConfig, job: "Job[Any, Any]") -> None:

@@ -1,10 +1,14 @@
-"""Ends a Python worker whose TaskManager is gone.
+"""Ends a Python worker whose TaskManager, or whose task, is gone.
 
-A TaskManager that is killed cannot end its workers. They notice that their connections are gone and try to exit. But
-Beam's log handler waits for a thread that in turn waits for the log handler (seen in every second worker), and Python
-waits for the threads of every executor. Meanwhile the worker's other threads go on: they write what their batch has
-decided, while their successor already works on the same users. `tests/faults/test_worker_watch.py` has workers that
-stay without the watch and end with it.
+**The TaskManager.** A TaskManager that is killed cannot end its workers. They notice that their connections are gone
+and try to exit. But Beam's log handler waits for a thread that in turn waits for the log handler (seen in every second
+worker), and Python waits for the threads of every executor.
+
+**The task.** When a task fails, Beam ends the shell script that it started for the worker, but not the Python processes
+below it.
+
+In both cases the worker's other threads go on: they write what their batch has decided, while their successor already
+works on the same users. ``tests/faults/test_worker_watch.py`` has workers that stay without the watch and end with it.
 """
 
 import functools
@@ -19,33 +23,37 @@ logger = logging.getLogger(__name__)
 
 
 @functools.cache
-def end_with_task_manager() -> None:
-    """Kills this process as soon as the TaskManager that started it has ended. To be called when the worker runs.
+def end_with_task() -> None:
+    """Kills this process as soon as one of the processes that started it has ended. To be called when the worker runs.
 
-    The TaskManager is the nearest ancestor that is a `java` process. If there is none, for instance because the
-    functions run in the client, nothing is watched. A second call changes nothing. Linux only.
+    These are all ancestors up to the TaskManager, the nearest ``java`` process. If there is none, for instance because
+    the functions run in the client, nothing is watched. A second call changes nothing. Linux only.
     """
     if sys.platform != "linux":
         return
-    task_manager = _nearest_java(os.getppid())
-    if task_manager is None:
+    ancestors = _ancestors_up_to_java(os.getppid())
+    if not ancestors:
         logger.info("no TaskManager above this process: nothing to watch")
         return
-    descriptor = os.pidfd_open(task_manager)
-    threading.Thread(target=_watch, args=(descriptor,), name="watch of the TaskManager", daemon=True).start()
+    descriptors = [os.pidfd_open(pid) for pid in ancestors]
+    threading.Thread(target=_watch, args=(descriptors,), name="watch of the task", daemon=True).start()
 
 
-def _nearest_java(pid: int) -> int | None:
-    while pid > 1:
+def _ancestors_up_to_java(pid: int) -> list[int]:
+    """``pid`` and its ancestors, up to the nearest ``java`` process; empty if there is no such process."""
+    ancestors = []
+    # In a container the TaskManager may be process 1, whose parent is 0.
+    while pid > 0:
+        ancestors.append(pid)
         # "<pid> (<name>) <state> <parent pid> ...". The name may contain blanks and parentheses.
         name, _, rest = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").partition("(")[2].rpartition(")")
         if name == "java":
-            return pid
+            return ancestors
         pid = int(rest.split()[1])
-    return None
+    return []
 
 
-def _watch(descriptor: int) -> None:
-    # Readable once the process has ended. Not sys.exit: no thread of this process may do anything any more.
-    select.select([descriptor], [], [])
+def _watch(descriptors: list[int]) -> None:
+    # One is readable once its process has ended. Not sys.exit: no thread of this process may do anything any more.
+    select.select(descriptors, [], [])
     os._exit(1)

@@ -6,11 +6,13 @@ It belongs to one event loop and never awaits between a lookup and a change, so 
 import asyncio
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
+
+from cachetools import TLRUCache
+from objsize import get_deep_size
 
 from common.config.model import CacheConfig
 from common.domain.events import Refused
@@ -21,19 +23,25 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
+_ENTRY_BYTES = 400
+"""What an entry takes besides its key and its value."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[Value]):
     value: Value
     loaded_ms: float
-    ttl_ms: float
+    expires_ms: float
+    size: int
 
 
 class TimedCache(Generic[Key, Value]):
     """A cache with a time to live. Concurrent requests for a key share one load.
 
-    At most ``max_entries`` are kept; the least recently used one is evicted. The age of a value counts from the start
-    of its load. An empty value (None, no members, Refused) is kept only for ``empty_ttl_ms``. A failed load is not
-    kept.
+    Keys and values take at most ``max_size_in_bytes``: the least recently used entry is evicted, and a value that is
+    larger is not kept. The age of a value counts from the start of its load. An empty value (None, no members, Refused)
+    is kept only for ``empty_ttl_ms``, and a failed load is not kept. Expired entries are removed even if nobody asks
+    for them.
     """
 
     def __init__(
@@ -49,11 +57,14 @@ class TimedCache(Generic[Key, Value]):
         self._hits = ("cache_hits", "cache", name)
         self._misses = ("cache_misses", "cache", name)
         self._clock_ms = clock_ms
-        self._entries: OrderedDict[Key, _Entry[Value]] = OrderedDict()
+        self._entries = TLRUCache[Key, _Entry[Value]](
+            config.max_size_in_bytes, lambda _, entry, __: entry.expires_ms, clock_ms, lambda entry: entry.size
+        )
+        self._expiry: asyncio.TimerHandle | None = None
         self._loading: dict[Key, asyncio.Task[Mapping[Key, Value]]] = {}
 
     def __len__(self) -> int:
-        """The number of entries, including expired ones."""
+        """The number of entries that have not expired."""
         return len(self._entries)
 
     async def get_many(
@@ -79,8 +90,7 @@ class TimedCache(Generic[Key, Value]):
         max_age_ms = self._config.empty_ttl_ms if recent else math.inf
         for key in dict.fromkeys(keys):
             entry = self._entries.get(key)
-            if entry is not None and now_ms - entry.loaded_ms < min(entry.ttl_ms, max_age_ms):
-                self._entries.move_to_end(key)
+            if entry is not None and now_ms - entry.loaded_ms < max_age_ms:
                 found[key] = entry.value
             elif key in self._loading:
                 awaited[key] = self._loading[key]
@@ -119,7 +129,18 @@ class TimedCache(Generic[Key, Value]):
         for key, value in task.result().items():
             is_empty = isinstance(value, Refused) or not value
             ttl_ms = self._config.empty_ttl_ms if is_empty else self._config.ttl_ms
-            self._entries[key] = _Entry(value, started_ms, ttl_ms)
-            self._entries.move_to_end(key)
-        while len(self._entries) > self._config.max_entries:
-            self._entries.popitem(last=False)
+            size = get_deep_size(key) + get_deep_size(value) + _ENTRY_BYTES
+            # In this order: an entry that is replaced must not be evicted to make room for its successor's bytes.
+            self._entries.pop(key, None)
+            if size <= self._config.max_size_in_bytes:
+                self._entries[key] = _Entry(value, started_ms, started_ms + ttl_ms, size)
+        self._schedule_expiry()
+
+    def _schedule_expiry(self) -> None:
+        if self._expiry is None and self._entries:
+            self._expiry = asyncio.get_running_loop().call_later(self._config.ttl_ms / 1000, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        self._entries.expire()
+        self._schedule_expiry()

@@ -118,6 +118,17 @@ class Cassandra:
             if state is None:
                 return
 
+    async def scan(
+        self, statement: Statement, parameters: Sequence[Any], ranges: int, page_size: int
+    ) -> AsyncIterator[list[Row]]:
+        """The pages of a whole table, token range by token range, so that no query reads too much at once.
+
+        The last two parameters of the statement are the bounds: ``token(key) > ? AND token(key) <= ?``.
+        """
+        for bounds in token_ranges(ranges):
+            async for rows in self.pages(statement, (*parameters, *bounds), page_size):
+                yield rows
+
     async def write(self, partitions: Iterable[Sequence[Write]]) -> None:
         """Executes all; the writes of one partition in one unlogged batch, which a replica applies as a whole.
 

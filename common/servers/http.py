@@ -29,7 +29,11 @@ from common.domain.faults import WorldFault
 from common.metrics import Metrics
 
 _NOT_NOW = (408, 429)
+_NOT_FOUND = 404
 _URI_TOO_LONG = 414
+# As ids these would be segments of the path that proxies resolve, escaped or not (RFC 3986, 6.2.2): the request would
+# reach another resource. No id is one of them.
+_DOT_SEGMENTS = (".", "..")
 # RFC 9110, 4.1 recommends that every server supports at least this. Many servers close the connection when a URL is
 # longer, which would look like a fault of the world, for ever.
 _LONGEST_URL = 8_000
@@ -84,6 +88,8 @@ class ApiClient:
 
         Raises WorldFault after ``call_timeout_ms``.
         """
+        if identifier in _DOT_SEGMENTS:
+            return Answer(_NOT_FOUND, {})
         return await self._call("GET", self._url + quote(identifier, safe="") + query, None)
 
     async def post(self, body: Mapping[str, Any]) -> Answer:

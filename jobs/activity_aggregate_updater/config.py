@@ -2,12 +2,13 @@
 
 from typing import ClassVar
 
-from common.config.model import BaseUrl, CacheConfig, JobConfig, Positive
+from common.config.model import CacheConfig, JobConfig
+from common.config.values import BaseUrl, Positive
 from common.domain import topics
 
 
 class SearchCacheConfig(CacheConfig):
-    """The status of a course changes seldom, and only courses without leaf nodes are asked for."""
+    """The status of a course rarely changes, and is only needed for courses without leaf nodes."""
 
     ttl_ms: Positive = 3_600_000
 

@@ -84,6 +84,7 @@ class ActivityAggregateUpdater(Job[ContentsCompleted, EnrolmentKey]):
                 decisions[enrolment] = course
             else:
                 leaf_nodes[enrolment] = course
+        read_at = time.monotonic()
         stored = await self._store.read(list(leaf_nodes))
         contents = {
             enrolment: rules.contents_to_locate(stored[enrolment], events_by_enrolment[enrolment], self._settings)
@@ -97,6 +98,7 @@ class ActivityAggregateUpdater(Job[ContentsCompleted, EnrolmentKey]):
                 decisions[enrolment] = rules.decide(
                     enrolment, events_by_enrolment[enrolment], stored[enrolment], found, self._settings
                 )
+        self.require_fresh(read_at)
         return decisions
 
     def _outcomes(self, events: Sequence[ContentsCompleted], decision: Decision | Refused) -> Sequence[Outcome]:

@@ -1,4 +1,4 @@
-"""What the activity aggregate updater knows about courses: from Redis, from the search API, from its own memory."""
+"""What the activity aggregate updater knows about courses, from Redis, the search API and its own memory."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ from jobs.activity_aggregate_updater.relations import (
 
 
 class Node(NamedTuple):
-    """A content or a collection in a course; the course is a collection of itself."""
+    """A content or a collection in a course. The course is a collection of itself."""
 
     course_id: str
     node_id: str
@@ -40,7 +40,6 @@ class RelationCache:
     def __init__(
         self, redis: RedisClient, search_api: ApiClient, config: ActivityAggregateUpdaterConfig, metrics: Metrics
     ) -> None:
-        """Asks nobody yet."""
         self._redis = redis
         self._search_api = search_api
         self._leaf_nodes = TimedCache[Node, LeafNodes | Refused | None]("leaf_nodes", config.relation_cache, metrics)
@@ -48,7 +47,7 @@ class RelationCache:
         self._statuses = TimedCache[str, CourseStatus | Refused]("course_status", config.search_cache, metrics)
 
     async def courses(self, events: Iterable[ContentsCompleted]) -> dict[str, LeafNodes | Refused]:
-        """The leaf nodes of each event's course, or why the events of that course fail."""
+        """Rule U2: the leaf nodes of each event's course, or why the events of that course are refused."""
         contents = defaultdict[Node, set[str]](set)
         for event in events:
             course_id = event.enrolment.course_id
@@ -64,9 +63,9 @@ class RelationCache:
     async def relations(
         self, contents: Mapping[EnrolmentKey, Collection[str]], courses: Mapping[EnrolmentKey, LeafNodes]
     ) -> dict[EnrolmentKey, Relations | Refused]:
-        """The relations of each enrolment in ``contents``, or why its events fail.
+        """The relations of each enrolment in ``contents``, or why its events are refused.
 
-        ``contents`` are those whose units are wanted; ``courses`` are the leaf nodes of the enrolments' courses.
+        ``contents`` are the contents whose units are needed; ``courses`` are the leaf nodes of the enrolments' courses.
         """
         located = (Node(enrolment.course_id, content_id) for enrolment, ids in contents.items() for content_id in ids)
         ancestors = await self._ancestors.get_many(located, self._load_ancestors)
@@ -88,7 +87,7 @@ class RelationCache:
     ) -> dict[Node, LeafNodes | Refused | None]:
         """The leaf nodes of collections in which learners have completed these contents.
 
-        A collection that lacks one of them is looked up anew: it may have got it after it was cached.
+        A cached collection that lacks one of the contents is loaded again, because it may have been added since.
         """
         found = await self._leaf_nodes.get_many(contents, self._load_leaf_nodes)
         outdated = [

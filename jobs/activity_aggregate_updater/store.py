@@ -1,4 +1,5 @@
-"""The tables of the activity aggregate updater: what is read of a batch of enrolments, how decisions are written."""
+"""The tables of the activity aggregate updater: what is read for a batch of enrolments, and how decisions are
+written."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,28 +22,28 @@ from jobs.activity_aggregate_updater.rules import (
 )
 
 MAX_BATCH_STATEMENTS = 1_000
-"""Of one unlogged batch: some 100 KB, where the protocol has room for 65,535 statements and Cassandra takes 16 MiB.
+"""In one unlogged batch: about 100 KB. The protocol allows 65,535 statements, and Cassandra accepts 16 MiB.
 
-Cassandra's limits of 5 and 50 KiB are for batches of several partitions (CASSANDRA-10876), and these have one.
+Cassandra's limits of 5 and 50 KiB apply to batches of several partitions (CASSANDRA-10876); these have one.
 """
 
 MAX_KNOWN_ENROLMENTS = 50_000
-"""Remembered by one subtask, the latest of those it has seen; some 400 bytes each."""
+"""The most recent enrolments, remembered by one subtask; about 400 bytes each."""
 
 Batch = list[Write]
 """Writes to one partition."""
 
 
 class Store:
-    """Statements prepared for one session. Works with both primary keys that ``user_activity_agg`` has in the wild."""
+    """The statements, prepared for one session. They work with both primary keys that ``user_activity_agg`` has."""
 
     def __init__(self, cassandra: Cassandra, keyspace: str, metrics: Metrics) -> None:
         """``cassandra`` is open."""
         self._cassandra = cassandra
         self._keyspace = keyspace
         self._counts = metrics.counts
-        # What is known stays known: nobody removes a completedCount. So a process that has seen it once, or has had its
-        # own write acknowledged, need not look again; one that has not, as after a restart, looks.
+        # Nobody removes a completedCount. So a process that has seen one, or whose own write was acknowledged, need not
+        # read it again.
         self._known: OrderedDict[EnrolmentKey, None] = OrderedDict()
 
     async def prepare(self) -> None:
@@ -114,7 +115,7 @@ class Store:
         }
 
     async def write(self, decisions: Mapping[EnrolmentKey, Decision], now: datetime) -> None:
-        """Writes in the order that the decisions demand; ``now`` is for ``datetime`` and ``agg_last_updated``."""
+        """Rule U8: writes in the order of each decision. ``now`` becomes ``datetime`` and ``agg_last_updated``."""
         stages = (self._stages(enrolment, decision, now) for enrolment, decision in decisions.items())
         for batches in zip_longest(*stages, fillvalue=()):
             await self._cassandra.write(chain.from_iterable(batches))
@@ -124,7 +125,7 @@ class Store:
         for stage in decision.aggregates:
             yield [[self._completed_count(enrolment, count, now)] for count in stage]
         rows = (self._learner_row(enrolment, write, now) for write in decision.learner)
-        # One after the other: where there are several, what is in a later one must not be there first.
+        # One after the other: nothing of a later batch may be written before an earlier one.
         yield from ([batch] for batch in _batches(rows))
 
     def _completed_count(self, enrolment: EnrolmentKey, count: CompletedCount, now: datetime) -> Write:

@@ -1,8 +1,9 @@
-"""The configuration of the assessment aggregator; what each key means is in ``config.yaml``."""
+"""The configuration of the assessment aggregator. ``config.yaml`` says what each key means."""
 
 from typing import ClassVar
 
-from common.config.model import CacheConfig, JobConfig, TimeZone, UrlPrefix
+from common.config.model import CacheConfig, JobConfig
+from common.config.values import TimeZone, UrlPrefix
 from common.domain import topics
 
 

@@ -72,9 +72,11 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
     ) -> Mapping[EnrolmentKey, Sequence[Outcome]]:
         """Checks the events, decides per enrolment, writes the attempts and then the aggregates."""
         checked = await self._check(events_by_enrolment)
-        now_ms = time.time_ns() // 1_000_000
+        now_ms, read_at = time.time_ns() // 1_000_000, time.monotonic()
         decisions = await self._decide(checked, now_ms)
+        self.require_fresh(read_at)
         await self._store.write_attempts({enrolment: decision.attempts for enrolment, decision in decisions.items()})
+        self.require_fresh(read_at)
         await self._store.write_aggregates(
             {enrolment: decision.aggregates for enrolment, decision in decisions.items() if decision.aggregates},
             to_datetime(now_ms),

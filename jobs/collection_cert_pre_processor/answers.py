@@ -1,7 +1,7 @@
-"""What the caches and the services answer about a user, a content or a course. Pure.
+"""What caches and APIs say about a user, a content or a course. Pure.
 
-An answer is of status 2xx or 4xx; what is the world's fault (5xx, refused, timed out, cut off) does not get here. An
-entry of a cache may be anything: a cache is a copy, so one that cannot be used is as good as none.
+An answer has a status of 2xx or 4xx; faults of the world (rule G4) do not get here. A cache is a copy, so an entry that
+cannot be used counts as none.
 """
 
 import re
@@ -19,13 +19,13 @@ User = Mapping[str, Any]
 """The fields of a user."""
 
 BLOCKED = b"UOS_USRRED0006"
-"""The code of a blocked account; services give it in ``params.err`` or in ``params.status``, so any place counts."""
+"""The code of a blocked account. APIs put it into ``params.err`` or ``params.status``, so any place counts."""
 
 UNKNOWN_CONTENT = (400, 404)
 
 
 class ContentMetadata(msgspec.Struct):
-    """What is known about a content or a course: the members that this job reads, and anything may stand there."""
+    """The members of a content or a course that this job reads. They may be anything."""
 
     name: Any = None
     content_type_camel: Any = msgspec.field(default=None, name="contentType")
@@ -36,7 +36,8 @@ CONTENT_METADATA = msgspec.json.Decoder(ContentMetadata)
 
 
 def user(user_id: str, answer: "Answer") -> User | Skip:
-    """The user in an answer of the user read API, or the skip ``blocked_user``. Raises BadEvent ``user_api``."""
+    """Rule C5: the user in an answer of the user read API, or the skip ``blocked_user``. Raises BadEvent
+    ``user_api``."""
     if answer.status == 400 and BLOCKED in msgspec.json.encode(answer.body):
         return Skip("blocked_user")
     if not answer.is_success:
@@ -48,12 +49,12 @@ def user(user_id: str, answer: "Answer") -> User | Skip:
 
 
 def cached_course_name(cached: object) -> str | None:
-    """The name of a course in the collection cache, ready for a message; None where the API has to be asked."""
+    """Rule C6: the name of a course in the collection cache, ready for a message; None if the API has to be asked."""
     return _name(cached) if isinstance(cached, ContentMetadata) else None
 
 
 def course_name(course_id: str, answer: "Answer") -> str:
-    """The course's name in an answer of the content read API, ready for a message. Raises BadEvent ``content_api``."""
+    """Rule C6: the name in an answer of the content read API, ready for a message. Raises BadEvent ``content_api``."""
     course = _content(course_id, answer)
     if course is None:
         raise BadEvent("content_api", f"content read API does not know course {course_id}: it answered {answer.status}")
@@ -64,14 +65,14 @@ def course_name(course_id: str, answer: "Answer") -> str:
 
 
 def cached_content_type(cached: object) -> str | None:
-    """The type of a content in the content cache; None where the API has to be asked."""
+    """The type of a content in the content cache; None if the API has to be asked."""
     return (_content_type(cached) or None) if isinstance(cached, ContentMetadata) else None
 
 
 def content_type(content_id: str, answer: "Answer") -> str | None:
     """The type of a content in an answer of the content read API: ``""`` if it has none, None if it is not known.
 
-    Raises BadEvent ``content_api`` if the API does not tell.
+    Raises BadEvent ``content_api`` if the API refuses to answer.
     """
     content = _content(content_id, answer)
     return None if content is None else _content_type(content)
@@ -89,7 +90,7 @@ def _content_type(content: ContentMetadata) -> str:
 
 
 def _content(content_id: str, answer: "Answer") -> ContentMetadata | None:
-    # A refusal (401, 403) says nothing about the content: taken for "not known", it would cost a learner the
+    # A refusal (401, 403) says nothing about the content. If it counted as "not known", a learner would lose the
     # certificate without a trace.
     if answer.status in UNKNOWN_CONTENT:
         return None
@@ -109,10 +110,10 @@ _SIMPLE_ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r"}
 
 
 def resolve_escapes(text: str) -> str:
-    r"""A text with the escapes of a Scala or Java literal resolved, then without control characters.
+    r"""Rule C6: the text with the escapes of a Scala or Java literal resolved, and then without control characters.
 
-    Known are ``\b \t \n \f \r \" \' \\``, octal ``\0`` to ``\377`` and Unicode ``\u00e9``. Anything else behind a
-    backslash, and a backslash at the end, stays as it is. Half a surrogate pair becomes U+FFFD.
+    Escapes are ``\b \t \n \f \r \" \' \\``, octal ``\0`` to ``\377`` and Unicode ``\u00e9``. Any other character after
+    a backslash, and a backslash at the end, stays as it is. Half a surrogate pair becomes U+FFFD.
     """
     if "\\" in text:
         text = _ESCAPE.sub(_resolved, text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")

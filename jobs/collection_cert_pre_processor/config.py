@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from common.config.model import BaseUrl, CacheConfig, JobConfig, Text, Texts, TimeZone
+from common.config.model import CacheConfig, JobConfig
+from common.config.values import BaseUrl, Text, Texts, TimeZone
 from common.domain import topics
 
 

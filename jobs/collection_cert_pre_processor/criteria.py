@@ -1,4 +1,4 @@
-"""The criteria of a certificate template: their JSON text, and whether a score or a user fulfils them. Pure."""
+"""The criteria of a certificate template: their JSON text, and whether a score or a user meets them. Pure."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from common.domain.events import BadEvent, shown, to_number
 Value = TypeVar("Value")
 
 COMPLETED = 2
-"""The enrolment ``status`` that a template demands if its criteria name none."""
+"""The enrolment ``status`` that a template requires if its criteria do not name one."""
 
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "EQ": operator.eq,
@@ -29,10 +29,10 @@ OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What a template demands.
+    """What a template requires.
 
-    ``enrolment_status`` is None without enrolment criteria. ``score`` holds pairs of operator and percent, ``user``
-    pairs of field and canonical JSON; all of them must hold, and an empty tuple demands nothing.
+    ``enrolment_status`` is None without enrolment criteria. ``score`` has pairs of operator and percent, ``user`` pairs
+    of field and canonical JSON. All of them must hold; an empty tuple requires nothing.
     """
 
     enrolment_status: float | None
@@ -40,11 +40,11 @@ class Criteria:
     user: tuple[tuple[str, bytes], ...]
 
     def met_by_score(self, percent: float) -> bool:
-        """Whether the best score of the course, in percent, is enough."""
+        """Rule C4: whether the best score of the course, in percent, is enough."""
         return all(OPERATORS[name](percent, limit) for name, limit in self.score)
 
     def met_by_user(self, fields: Mapping[str, Any]) -> bool:
-        """Whether every criterion equals the user's field as a JSON value: 2 and 2.0 are equal, 1 and true are not.
+        """Rule C5: whether every criterion equals the user's field as a JSON value: 2 equals 2.0, 1 differs from true.
 
         A missing field is null.
         """
@@ -65,11 +65,11 @@ _SCORE = msgspec.json.Decoder(float | str | dict[str, float | str] | None)
 
 
 def parse(text: str) -> Criteria:
-    """The criteria of a template from their JSON text. Raises BadEvent ``bad_template``.
+    """Rule C2: the criteria of a template from their JSON text. Raises BadEvent ``bad_template``.
 
-    Null is the same as missing. An empty ``enrollment`` demands the default status; an empty ``assessment`` or
-    ``user`` demands nothing. Criteria that demand nothing at all are refused, or everybody would be certified.
-    Of several operators every one must hold. ``user`` and ``users`` mean the same and may both be there.
+    Null is the same as missing. An empty ``enrollment`` requires the default status; an empty ``assessment`` or
+    ``user`` requires nothing. Criteria that require nothing at all are refused, because everybody would get a
+    certificate. Several operators must all hold. ``user`` and ``users`` mean the same, and a template may have both.
     """
     found = read_json(_CRITERIA, text, "criteria")
     criteria = Criteria(
@@ -103,7 +103,7 @@ def _score(assessment: Mapping[str, msgspec.Raw]) -> tuple[tuple[str, float], ..
 def _number(value: float | str, criterion: str) -> float:
     number = to_number(value)
     if number is None:
-        raise BadEvent("bad_template", f"criterion {criterion} is no number: {shown(value)}")
+        raise BadEvent("bad_template", f"criterion {criterion} is not a number: {shown(value)}")
     return number
 
 
@@ -118,7 +118,7 @@ def read_json(decoder: msgspec.json.Decoder[Value], text: str | msgspec.Raw, wha
 def canonical(value: Any) -> bytes:
     """A JSON value, decoded or not (``msgspec.Raw``), in a form that is equal for equal values.
 
-    Raises BadEvent ``wrong_type`` for one not decoded that cannot be read.
+    Raises BadEvent ``wrong_type`` for a ``msgspec.Raw`` that cannot be decoded.
     """
     try:
         return msgspec.json.encode(_CANONICAL.decode(msgspec.json.encode(value)), order="deterministic")

@@ -13,7 +13,8 @@ ACTION = "issue-certificate"
 
 @dataclass(frozen=True, slots=True)
 class CertificateRequest:
-    """One valid request. ``user_ids`` holds at least one id, none blank and none twice; ``time_ms`` is the ``ets``."""
+    """A valid request. ``user_ids`` has at least one id, no blank ones and no duplicates; ``time_ms`` is the
+    ``ets``."""
 
     user_ids: tuple[str, ...]
     course_id: str
@@ -48,11 +49,11 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def decode(value: bytes, timestamp_ms: int) -> CertificateRequest | Skip:
-    """Decodes one Kafka value; ``timestamp_ms`` is its Kafka timestamp, which stands in for a missing ``ets``.
+    """Rule C1: decodes one Kafka value. ``timestamp_ms`` is its Kafka timestamp, used if ``ets`` is missing.
 
-    Skips what is no valid request, as other services use the topic: ``other_action``, ``no_batch``, ``no_course``,
-    ``no_user``. Raises BadEvent for what is no JSON object, and for a field of the wrong type in a request; the
-    fields of another action's event are not looked at.
+    Skips events that are not valid requests, because other services use the topic too: ``other_action``, ``no_batch``,
+    ``no_course``, ``no_user``. Raises BadEvent for a value that is not a JSON object, and for a field of the wrong type
+    in a request. The fields of other actions are not checked.
     """
     action = events.decode(_ANY_EVENT, value).edata
     if action is None or (action.action or "").lower() != ACTION:
@@ -76,10 +77,10 @@ def decode(value: bytes, timestamp_ms: int) -> CertificateRequest | Skip:
 
 
 def narrowed(value: bytes, user_id: str) -> bytes:
-    """The event ``value``, which :func:`decode` accepted, for one of its users alone; all else is kept as it came.
+    """Rule C1: the event ``value``, which :func:`decode` accepted, reduced to one of its users.
 
-    What failed for one user goes to the failed topic in this form: its replay repeats no other user's certificate.
-    A repeat is not always harmless there, since the generator re-issues whenever it is asked to.
+    This form goes to the failed topic, so that a replay repeats no other user's certificate: the generator issues again
+    whenever it is asked to.
     """
     event = dict(_MEMBERS.decode(value))
     edata = dict(_MEMBERS.decode(event["edata"]))

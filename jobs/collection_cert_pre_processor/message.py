@@ -17,10 +17,11 @@ from jobs.collection_cert_pre_processor.templates import Template
 
 @dataclass(frozen=True, slots=True)
 class Earned:
-    """What the stored rows of a learner add to the message: the learner fulfils the criteria they are checked for.
+    """A template whose criteria the learner's rows meet, and what the rows add to the message.
 
-    ``old_id`` is the certificate to be replaced, ``""`` without one. ``completed_on`` and ``enrolment`` (a copy of
-    the wanted columns) are None without enrolment criteria, ``percents`` (by content) without assessment criteria.
+    ``old_id`` is the certificate to be replaced, ``""`` if there is none. ``completed_on`` and ``enrolment`` (the
+    columns that the template asks for) are None without enrolment criteria, ``percents`` (by content) without
+    assessment criteria.
     """
 
     template: Template
@@ -38,9 +39,9 @@ class _Location(msgspec.Struct):
 def certificate(
     request: CertificateRequest, user_id: str, earned: Earned, *, user: User, course_name: str, settings: Settings
 ) -> Message:
-    """The message for one learner and template: the same bytes whenever the same is asked about the same rows.
+    """Rule C7: the message for one learner and template. The same request and the same rows give the same bytes.
 
-    Raises BadEvent ``bad_user`` for a field of the user that has a wrong type.
+    Raises BadEvent ``bad_user`` if a field of the user has the wrong type.
     """
     template = earned.template
     issued = earned.completed_on or to_datetime(request.time_ms)
@@ -70,12 +71,12 @@ def certificate(
         "mid": f"LMS.{uuid}",
         "object": {"id": user_id, "type": "GenerateCertificate"},
     }
-    # Keys are sorted because a map of Cassandra or of a template has no order that a repeat could rely on.
+    # Keys are sorted because maps in Cassandra and in templates have no fixed order, and a repeat must be identical.
     return Message(settings.topic, msgspec.json.encode(event, order="deterministic"))
 
 
 def recipient_name(user: User) -> str:
-    """First and last name, trimmed; a null counts as no name, also as the text ``null`` in any case."""
+    """First and last name, trimmed. A null counts as no name, and so does the text ``null`` in any case."""
     names = (_text(user, field).strip() for field in ("firstName", "lastName"))
     return " ".join(name for name in names if name and name.lower() != "null")
 
@@ -92,7 +93,7 @@ def _related(request: CertificateRequest, earned: Earned, user: User, course_nam
         related["assessment"] = {"score": dict(earned.percents)}
     if wanted.course:
         related["course"] = {"name": course_name}
-    # Last, so that no field of a user takes the place of what the generator finds the enrolment by.
+    # Last, so that no field of a user can replace what the generator needs to find the enrolment.
     return {**related, "batchId": request.batch_id, "courseId": request.course_id, "type": earned.template.name}
 
 
@@ -110,12 +111,12 @@ def _locations(user: User, types: Sequence[str]) -> dict[str, str]:
 def _text(user: User, field: str) -> str:
     value = user.get(field)
     if not isinstance(value, str | None):
-        raise BadEvent("bad_user", f"{field} of the user is no text: {shown(value)}")
+        raise BadEvent("bad_user", f"{field} of the user is not a text: {shown(value)}")
     return value or ""
 
 
 def _column(value: Any) -> Any:
-    """A time is sent in ms since 1970, as the generator has always got it."""
+    """Times are sent in ms since 1970, which is what the generator expects."""
     return to_time_ms(value) if isinstance(value, datetime) else value
 
 

@@ -1,4 +1,4 @@
-"""What an operator may set, as the rules need it."""
+"""What an operator may set, in the form that the rules need."""
 
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
@@ -6,10 +6,10 @@ from datetime import UTC, tzinfo
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Names of topics and addresses that end up in a message, and the switches of the decision.
+    """Topic and addresses that a message needs, and the switches of the decision.
 
     ``cert_domain_url``, ``cloud_storage_base_url`` and ``cloud_storage_cname_url`` have no slash at the end. ``zone``
-    is that of every date in a message.
+    is the time zone of every date in a message.
     """
 
     topic: str
@@ -23,6 +23,6 @@ class Settings:
 
     @property
     def cloud_base_path(self) -> str:
-        """What ``CLOUD_BASE_PATH`` in the address of a template stands for."""
+        """The replacement of ``CLOUD_BASE_PATH`` in the URL of a template."""
         base = (self.cloud_storage_cname_url or "").strip() or self.cloud_storage_base_url
         return f"{base}/{self.content_cloud_storage_container}"

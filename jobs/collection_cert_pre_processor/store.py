@@ -1,4 +1,4 @@
-"""The tables of the certificate pre-processor: what is read for a batch of requests. Nothing is written."""
+"""The tables that the certificate pre-processor reads for a batch of requests. Nothing is written."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class BatchKey(NamedTuple):
 
 
 class Store:
-    """Statements prepared for one session. Works with both primary keys that ``user_activity_agg`` has in the wild."""
+    """The statements, prepared for one session. They work with both primary keys that ``user_activity_agg`` has."""
 
     def __init__(self, cassandra: Cassandra, keyspace: str) -> None:
         """``cassandra`` is open."""
@@ -38,7 +38,7 @@ class Store:
         )
         enrolment = f"FROM {self._keyspace}.user_enrolments WHERE userid = ? AND courseid = ? AND batchid = ?"
         self._read_enrolment = await prepare(f"SELECT {_ENROLMENT_COLUMNS} {enrolment}")
-        # Not one statement for each choice of columns: templates name them, so there is no end to the choices.
+        # One statement for all columns: templates name columns, so there is no limit to the possible selections.
         quoted = (f'"{column}"' for column in self._columns)
         self._read_whole_enrolment = await prepare(f"SELECT {', '.join((_ENROLMENT_COLUMNS, *quoted))} {enrolment}")
         self._read_aggregates = await prepare(
@@ -47,7 +47,7 @@ class Store:
         )
 
     async def _enrolment_columns(self) -> list[str]:
-        """The columns that the table really has: names in templates are looked up in them and go into no statement."""
+        """The table's columns. Names in templates are looked up among them and never become part of a statement."""
         read = await self._cassandra.prepare(
             "SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = 'user_enrolments'"
         )
@@ -55,7 +55,7 @@ class Store:
         return [column for (column,) in rows]
 
     async def templates(self, batches: Sequence[BatchKey]) -> dict[BatchKey, Templates]:
-        """The certificate templates of each batch; none where there is no such batch."""
+        """The certificate templates of each batch; empty if there is no such batch."""
         rows = await self._cassandra.read(self._read_batch, batches)
         return {
             batch: templates.parse(batch.batch_id, batch_rows[0][0] if batch_rows else None)
@@ -65,9 +65,9 @@ class Store:
     async def enrolments_and_aggregates(
         self, enrolments: Mapping[EnrolmentKey, bool], aggregates: Collection[EnrolmentKey]
     ) -> tuple[dict[EnrolmentKey, EnrolmentRow], dict[EnrolmentKey, dict[str, float]]]:
-        """The enrolments that there are, and the aggregates of each key, empty where there are none.
+        """The enrolments that exist, and the aggregates of each key, empty if there are none.
 
-        The value of a key in ``enrolments`` is whether all columns are wanted.
+        The value of a key in ``enrolments`` says whether all columns are needed.
         """
         narrow = [key for key, is_whole in enrolments.items() if not is_whole]
         whole = [key for key, is_whole in enrolments.items() if is_whole]

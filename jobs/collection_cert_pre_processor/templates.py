@@ -1,6 +1,6 @@
-"""The certificate templates of a batch, as ``course_batch.cert_templates`` holds them. Pure.
+"""The certificate templates of a batch, from ``course_batch.cert_templates``. Pure.
 
-What a batch holds changes rarely, so the result of :func:`parse` is what the job keeps in its cache.
+They change rarely, so the job caches the result of :func:`parse`.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from jobs.collection_cert_pre_processor.criteria import Criteria, Value, read_js
 
 
 class AdditionalProps(msgspec.Struct, frozen=True):
-    """What a template wants in ``related``, by kind; other kinds are ignored.
+    """What a template asks for in ``related``. Unknown kinds are ignored.
 
     ``location`` names types of the user's locations, ``enrollment`` columns of the enrolment, ``user`` fields of the
     user. ``score`` in ``assessment`` asks for the percents, any entry in ``course`` for the name of the course.
@@ -29,7 +29,7 @@ class AdditionalProps(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One usable template. ``key`` is its key in the batch, ``identifier`` its own id, by default the same."""
+    """A usable template. ``key`` is its key in the batch; ``identifier`` is its own id, by default the key."""
 
     key: str
     identifier: str
@@ -43,16 +43,16 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """The templates of a batch that apply, by key: the usable ones, and one fault for each of the others.
+    """The templates of a batch: the usable ones, and a fault for each of the others.
 
-    Its properties say what has to be fetched for each user.
+    The properties say what has to be fetched for each user.
     """
 
     usable: tuple[Template, ...]
     faults: tuple[Refused, ...]
 
     def __bool__(self) -> bool:
-        """False where there is none, or one that waits for its repair: a cache keeps what is false only shortly."""
+        """False if there is no template, or one with a fault: the cache keeps a false value only for a short time."""
         return bool(self.usable) and not self.faults
 
     @property
@@ -62,10 +62,10 @@ class Templates:
 
     @property
     def enrolment_columns(self) -> tuple[str, ...]:
-        """The columns of ``user_enrolments`` that are wanted in messages, in lower case, sorted.
+        """The columns of ``user_enrolments`` that messages need, in lower case, sorted.
 
-        The names are the author's of the template: one that the table does not have is left out of
-        ``Enrolment.columns``, and never made a part of a statement.
+        The names come from the author of the template. They are looked up among the table's columns, and never become
+        part of a statement.
         """
         return tuple(
             sorted(
@@ -90,10 +90,10 @@ _SIGNATORY_LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw]] | None)
 
 
 def parse(batch_id: str, cert_templates: Mapping[str, Mapping[str, str]] | None) -> Templates:
-    """The templates of a batch that apply: those whose ``url`` contains ``.svg``. Null and empty are the same.
+    """Rule C2: the templates of a batch whose ``url`` contains ``.svg``. Null and empty are the same.
 
-    A fault is a Refused ``bad_template`` ("Invalid template for batch : …"): there are no usable criteria, there is
-    no name (the generator refuses such a request), or one of the JSON texts is none.
+    A fault is a Refused ``bad_template`` ("Invalid template for batch : …"): the template has no usable criteria, no
+    name (the generator refuses such a request), or a text that is not JSON.
     """
     usable, faults = [], []
     for key, fields in sorted((cert_templates or {}).items()):

@@ -144,7 +144,14 @@ def test_a_killed_cassandra_is_waited_for(world: World, load: Load) -> None:
 
 
 def test_a_task_whose_patience_ends_fails_visibly_and_skips_nothing(world: World, load: Load) -> None:
-    with running_job(world, load.topics, AGGREGATES__RETRY__PATIENCE_MS="1500") as job:
+    # The patience must be longer than any single wait.
+    impatient = {
+        "AGGREGATES__RETRY__PATIENCE_MS": "1500",
+        "AGGREGATES__REDIS__REQUEST_TIMEOUT_MS": "1000",
+        "AGGREGATES__HTTP__CALL_TIMEOUT_MS": "1000",
+        "AGGREGATES__HTTP__REQUEST_TIMEOUT_MS": "500",
+    }
+    with running_job(world, load.topics, **impatient) as job:
         client = world.flink.client
         client.wait_until_running(job, checkpoints=1)
         load.start()

@@ -64,7 +64,7 @@ def slow_session(tmp_path: Path) -> Iterator[Session]:
         yield cluster.connect("sunbird_courses")
 
 
-def test_events_count_once(world: World, slow_session: Session, caplog: pytest.LogCaptureFixture) -> None:
+async def test_events_count_once(world: World, slow_session: Session, caplog: pytest.LogCaptureFixture) -> None:
     servers = Servers(world, slow_session)
     (host,) = slow_session.hosts
     config = servers.config(CASSANDRA__PORT=str(host.endpoint.port))
@@ -75,7 +75,7 @@ def test_events_count_once(world: World, slow_session: Session, caplog: pytest.L
     batches = BatchConfig(max_batch_size=4, max_in_flight_requests=1)
     retry = RetryConfig(initial_backoff_ms=1, max_backoff_ms=SYNC_MS)
 
-    async def test() -> None:
+    with caplog.at_level(logging.WARNING, "common.flink.group_commit"):
         async with Running(config) as process:
 
             async def apply(batch: Sequence[ContentsCompleted]) -> Sequence[Outcome]:
@@ -88,9 +88,6 @@ def test_events_count_once(world: World, slow_session: Session, caplog: pytest.L
             commit = GroupCommit(apply, refuse, batches, retry, observer)
             sent = await asyncio.gather(*(commit.submit(event.enrolment, event) for event in arrivals.events))
         assert sent == arrivals.expected
-
-    with caplog.at_level(logging.WARNING, "common.flink.group_commit"):
-        asyncio.run(test())
     assert servers.rows(arrivals.learners, arrivals.course) == arrivals.tables.rows()
     assert sum(batch_sizes) == len(arrivals.events)
     timeouts = [record for record in caplog.records if "timed out waiting for replica" in record.getMessage()]

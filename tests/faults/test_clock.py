@@ -4,7 +4,6 @@ What jumps here is the clock of the job's own code. The times of writes are the 
 (``common.servers.cassandra``).
 """
 
-import asyncio
 import json
 import random
 import time
@@ -52,8 +51,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_the_assessment_aggregator(world: World, tables: AssessmentTables, clock: Clock, unique: str) -> None:
-    job = AssessmentAggregator(load(AssessmentAggregatorConfig, environ=world.job_environment()))
+async def test_a_jumping_clock_changes_no_row_of_the_assessment_aggregator(
+    world: World, tables: AssessmentTables, clock: Clock, unique: str
+) -> None:
+    job = AssessmentAggregator(
+        load(AssessmentAggregatorConfig, environ=world.job_environment("jobs.assessment_aggregator"))
+    )
     steady, jumping = Learner.unique(f"steady-{unique}"), Learner.unique(f"jumping-{unique}")
 
     def events(learner: Learner) -> list[JsonObject]:
@@ -79,14 +82,11 @@ def test_the_assessment_aggregator(world: World, tables: AssessmentTables, clock
             sent.append(len(outcome))
         return sent
 
-    async def test() -> None:
-        await job.open(Metrics())
-        try:
-            assert await apply(steady, jumps=False) == await apply(jumping, jumps=True) == [1, 1, 1, 0, 1, 1, 1, 1]
-        finally:
-            await job.close()
-
-    asyncio.run(test())
+    await job.open(Metrics())
+    try:
+        assert await apply(steady, jumps=False) == await apply(jumping, jumps=True) == [1, 1, 1, 0, 1, 1, 1, 1]
+    finally:
+        await job.close()
     assert [row.total_score for row in tables.attempts(steady)] == [7, 4, 1]
     assert _steady_columns(tables.attempts(jumping)) == _steady_columns(tables.attempts(steady))
     assert _steady_columns([tables.aggregates(jumping)]) == _steady_columns([tables.aggregates(steady)])
@@ -98,19 +98,18 @@ def _steady_columns(rows: Sequence[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def test_the_activity_aggregate_updater(world: World, cassandra_session: Session, clock: Clock) -> None:
+async def test_a_jumping_clock_changes_no_row_of_the_activity_aggregate_updater(
+    world: World, cassandra_session: Session, clock: Clock
+) -> None:
     servers, source = Servers(world, cassandra_session), random.Random(7)
     config = servers.config()
     units = {"do_unit_1": ["A", "B"], "do_unit_2": ["C", "D"]}
     arrivals = Arrivals.random(servers, config, source, units, 40, contents="ABCDE", days=20)
 
-    async def test() -> None:
-        async with Running(config) as process:
-            sent = []
-            for batch in batches(arrivals.events, [source.randint(1, 3) for _ in arrivals.events]):
-                clock.jump()
-                sent += await process.apply(*batch)
-        assert sent == arrivals.expected
-
-    asyncio.run(test())
+    async with Running(config) as process:
+        sent = []
+        for batch in batches(arrivals.events, [source.randint(1, 3) for _ in arrivals.events]):
+            clock.jump()
+            sent += await process.apply(*batch)
+    assert sent == arrivals.expected
     assert servers.rows(arrivals.learners, arrivals.course) == arrivals.tables.rows()

@@ -154,7 +154,7 @@ def test_up_status_and_down(background: dict[str, str], config: Config) -> None:
 
     again = local(background, "up")
     assert again.returncode == 0, again.stderr
-    assert again.stdout.startswith("is running already")
+    assert again.stdout.startswith("already running")
     assert {process.pid for process in processes_of(config)} == running
 
     status = local(background, "status")

@@ -1,4 +1,4 @@
-"""A killed TaskManager: what its Python workers do, and that the job goes on without them."""
+"""A killed TaskManager, and a task that ends: what their Python workers do, and that the job goes on without them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,3 +59,25 @@ def test_unwatched_workers_stay(cluster: FlinkCluster, tmp_path: Path) -> None:
             worker.kill()
     task_manager.start()
     cluster.client.cancel(job)
+
+
+def test_watched_workers_end_with_their_task(cluster: FlinkCluster, tmp_path: Path) -> None:
+    job, workers = run(cluster, tmp_path, "watched", "stuck")
+    cluster.client.start_to_cancel(job)
+    wait_until(lambda: are_gone(workers), "the workers end with their task", 120)
+    cluster.client.wait_until(job, "CANCELED")
+    assert cluster.task_managers[0].is_running
+
+
+def test_unwatched_workers_outlive_their_task(cluster: FlinkCluster, tmp_path: Path) -> None:
+    """Why the watch looks at all processes between TaskManager and worker."""
+    job, workers = run(cluster, tmp_path, "stuck")
+    cluster.client.start_to_cancel(job)
+    try:
+        # Beam ends the script that it has started for the worker, and nothing below it.
+        wait_until(lambda: all(worker.ppid() == 1 or not worker.parent() for worker in workers), "orphans", 120)
+        assert all(worker.is_running() for worker in workers)
+    finally:
+        for worker in workers:
+            worker.kill()
+    cluster.client.wait_until(job, "CANCELED")

@@ -110,7 +110,14 @@ def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(
     gate = tmp_path / "gate"
     with (
         closing(JobTopics(world, (GATED_INPUT, GATED_OUTPUT))) as topics,
-        MiniCluster(world, topics, tmp_path / "flink", "tests.support.gated_job", str(gate)) as cluster,
+        MiniCluster(
+            world,
+            topics,
+            tmp_path / "flink",
+            "tests.support.gated_job",
+            str(gate),
+            AGGREGATES__CONTENT_READ_API="http://127.0.0.1:9/nobody/",
+        ) as cluster,
     ):
         topics.produce(GATED_INPUT, events)
 
@@ -138,10 +145,10 @@ def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(
         assert max(in_flight) == MAX_BUFFERED_REQUESTS
 
     for user in range(users):
-        of_user = [answer for answer in answers if answer["user"] == f"u-{user}"]
-        assert len({answer["subtask"] for answer in of_user}) == 1
-        of_user.sort(key=lambda answer: answer["applied"])
-        assert [answer["number"] for answer in of_user] == list(range(per_user))
+        answers_of_user = [answer for answer in answers if answer["user"] == f"u-{user}"]
+        assert len({answer["subtask"] for answer in answers_of_user}) == 1
+        answers_of_user.sort(key=lambda answer: answer["applied"])
+        assert [answer["number"] for answer in answers_of_user] == list(range(per_user))
 
 
 def test_the_job_on_a_real_cluster_and_its_metrics(

@@ -22,7 +22,10 @@ REASONS = ["course is missing", "course is missing", "not JSON"]
 @pytest.fixture
 def config(world: World, unique: str) -> AssessmentAggregatorConfig:
     env = f"replay-{unique}"
-    config = load(AssessmentAggregatorConfig, environ={**world.job_environment(), "AGGREGATES__KAFKA__ENV": env})
+    config = load(
+        AssessmentAggregatorConfig,
+        environ={**world.job_environment("jobs.assessment_aggregator"), "AGGREGATES__KAFKA__ENV": env},
+    )
     world.kafka.create_topics([config.kafka.topic(config.input_topic), config.kafka.topic(config.failed_topic)], 2)
     return config
 
@@ -106,7 +109,8 @@ def test_a_job_applies_what_has_come_back(
     leaf_nodes = f"{learner.course_id}:{learner.course_id}:leafnodes"
     event = learner.attempt("do_2", "a1", [(7.5, 10)])
     config = load(
-        AssessmentAggregatorConfig, environ={**world.job_environment(), "AGGREGATES__KAFKA__ENV": assessment.env}
+        AssessmentAggregatorConfig,
+        environ={**world.job_environment("jobs.assessment_aggregator"), "AGGREGATES__KAFKA__ENV": assessment.env},
     )
     with world.redis.client(db=10) as relations:
         relations.sadd(leaf_nodes, "do_1")
@@ -127,7 +131,7 @@ def test_the_command(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name, value in world.job_environment().items():
+    for name, value in world.job_environment("jobs.assessment_aggregator").items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AGGREGATES__KAFKA__ENV", config.kafka.env)
     fail(topics, config)

@@ -105,17 +105,13 @@ def test_an_old_table_gets_the_column_and_keeps_its_rows(cassandra: World, sessi
     assert (dict(row.agg), dict(row.aggregates)) == ({"score:x": 7}, {"score:x": 7.5})
 
 
-def test_runs_at_the_same_time_do_not_disturb_each_other(cassandra: World, session: Session) -> None:
+async def test_runs_at_the_same_time_do_not_disturb_each_other(cassandra: World, session: Session) -> None:
     make_old_table(session)
     node = cassandra.cassandra
     config = CassandraConfig(contact_points=tuple(node.contact_points), port=node.port)
 
-    async def apply_at_once() -> list[str]:
-        said: list[str] = []
-        await asyncio.gather(*(apply_schema(config, said.append) for _ in range(4)))
-        return said
-
-    said = asyncio.run(apply_at_once())
+    said: list[str] = []
+    await asyncio.gather(*(apply_schema(config, said.append) for _ in range(4)))
     assert said.count("added the column aggregates to user_activity_agg") == 1
     assert columns(session, "user_activity_agg")["aggregates"] == "map<text, double>"
 

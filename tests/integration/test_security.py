@@ -13,6 +13,7 @@ import pytest
 
 from local.config import REPOSITORY, load_config
 from local.errors import LocalWorldError
+from local.readers import report_environment, services_environment
 from local.tokens import TokenIssuer
 from tests.support.assessment import Assessment, Learner, Tables
 from tests.support.secured_world import MARK, REDIS_PASSWORD, SecuredWorld, make_certificate
@@ -86,10 +87,6 @@ def test_a_password_that_is_changed_fails_the_task_until_it_is_right_again(world
         client.cancel(job)
 
 
-def without_kafka(world: SecuredWorld) -> dict[str, str]:
-    return {name: value for name, value in world.job_environment().items() if "KAFKA" not in name}
-
-
 class TestAWrongPassword:
     @pytest.mark.parametrize(
         ("module", "server"),
@@ -102,7 +99,7 @@ class TestAWrongPassword:
         ],
     )
     def test_stops_the_start_of_a_job(self, world: SecuredWorld, module: str, server: str) -> None:
-        assert_told(run(module, **world.job_environment() | {PASSWORDS[server]: WRONG}), server)
+        assert_told(run(module, **world.job_environment(module) | {PASSWORDS[server]: WRONG}), server)
 
     def test_stops_flink_run(self, world: SecuredWorld, job: RunningJob) -> None:
         jobs = world.flink.client.jobs()
@@ -114,17 +111,19 @@ class TestAWrongPassword:
 
     @pytest.mark.parametrize("server", PASSWORDS)
     def test_stops_the_start_of_the_services(self, world: SecuredWorld, tmp_path: Path, server: str) -> None:
-        keys = {"AGGREGATES__TOKENS__PUBLIC_KEYS_FOLDER": str(TokenIssuer(tmp_path).public_keys_folder)}
-        assert_told(run("services", **world.job_environment() | keys | {PASSWORDS[server]: WRONG}), server)
+        keys = services_environment(world, TokenIssuer(tmp_path), "http://127.0.0.1:9")
+        assert_told(run("services", **keys | {PASSWORDS[server]: WRONG}), server)
 
     @pytest.mark.parametrize("server", ["Cassandra", "Redis"])
     def test_stops_a_report(self, world: SecuredWorld, tmp_path: Path, server: str) -> None:
         arguments = ("reports", "progress", "--batch", "b-1", "--out", str(tmp_path))
-        assert_told(run(*arguments, **without_kafka(world) | {PASSWORDS[server]: WRONG}), server)
+        assert_told(
+            run(*arguments, **report_environment(world, "http://127.0.0.1:9") | {PASSWORDS[server]: WRONG}), server
+        )
 
     def test_stops_a_replay(self, world: SecuredWorld) -> None:
         arguments = ("jobs.replay", "--job", "assessment_aggregator")
-        assert_told(run(*arguments, **world.job_environment() | {PASSWORDS["Kafka"]: WRONG}), "Kafka")
+        assert_told(run(*arguments, **world.job_environment(MODULE) | {PASSWORDS["Kafka"]: WRONG}), "Kafka")
 
     def test_stops_the_change_of_the_schema(self, world: SecuredWorld) -> None:
         arguments = ("schema", "apply", "--contact-points", "127.0.0.1", "--port", str(world.cassandra.port))
@@ -158,7 +157,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(world: SecuredWorld, t
     _, certificate = make_certificate()
     (tmp_path / "other.pem").write_bytes(certificate)
     other = {"AGGREGATES__KAFKA__TLS__CA_FILE": str(tmp_path / "other.pem")}
-    ended = run(MODULE, **world.job_environment() | other)
+    ended = run(MODULE, **world.job_environment(MODULE) | other)
     assert ended.returncode == 1
     assert "cannot start: Kafka 127.0.0.1:" in ended.stderr
     assert "certificate verify failed" in ended.stderr
@@ -195,8 +194,10 @@ class TestNoPasswordIs:
         "module",
         [MODULE, "jobs.activity_aggregate_updater", "jobs.collection_cert_pre_processor", "services"],
     )
-    def test_in_the_configuration_that_is_printed(self, world: SecuredWorld, module: str) -> None:
-        ended = run(module, "--print-config", **world.job_environment())
+    def test_in_the_configuration_that_is_printed(self, world: SecuredWorld, tmp_path: Path, module: str) -> None:
+        services_variables = services_environment(world, TokenIssuer(tmp_path), "http://127.0.0.1:9")
+        environment = services_variables if module == "services" else world.job_environment(module)
+        ended = run(module, "--print-config", **environment)
         assert (ended.returncode, ended.stderr) == (0, "")
         assert ended.stdout.count("**********") == len(PASSWORDS)
         assert MARK not in ended.stdout

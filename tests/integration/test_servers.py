@@ -89,7 +89,7 @@ def test_a_taken_port_is_named_with_its_server_and_its_keys(other_config: Config
     ):
         Redis(other_config).start()
     text = str(caught.value)
-    assert f"port {other_config.redis.port} of Redis is taken" in text
+    assert f"port {other_config.redis.port} for Redis is used by another program" in text
     assert "redis.port in local/config.yaml" in text
     assert "SUNBIRD_LOCAL_REDIS_PORT" in text
 
@@ -101,7 +101,7 @@ def test_a_server_that_dies_at_its_start_shows_the_end_of_its_log(other_config: 
     (redis_server.state_folder / "appendonlydir").write_text("newer versions keep a folder of this name")
     started = time.monotonic()
     with pytest.raises(
-        LocalWorldError, match=re.escape(f"Redis ended while it started. The end of {redis_server.log_file}")
+        LocalWorldError, match=re.escape(f"Redis ended during its start. The end of {redis_server.log_file}")
     ):
         redis_server.start()
     assert time.monotonic() - started < other_config.start_timeout_seconds / 2
@@ -123,7 +123,7 @@ def test_a_world_that_cannot_start_leaves_nothing_running(other_config: Config) 
     world = World(other_config)
     with (
         socket.create_server(("127.0.0.1", other_config.kafka.port)),
-        pytest.raises(LocalWorldError, match="of Kafka is taken"),
+        pytest.raises(LocalWorldError, match="for Kafka is used by another program"),
     ):
         world.start()
     assert [server.name for server in world.servers if server.is_running] == []

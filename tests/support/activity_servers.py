@@ -35,6 +35,9 @@ from local.world import World
 from tests.support.activity_model import DAY, LEARNERS, T0, Killed, RelationCache, Tables, Updater, batches, completed
 
 CONSUMPTION, ENROLMENTS, AGGREGATES = "consumption", "enrolments", "aggregates"
+SETTINGS = Settings(audit_topic="dev.telemetry.raw", certificate_topic="dev.issue.certificate.request")
+"""Of a job with the configuration of :meth:`Servers.config`."""
+
 TABLES = {CONSUMPTION: "user_content_consumption", ENROLMENTS: "user_enrolments"}
 
 Rows = dict[tuple[Any, ...], Any]

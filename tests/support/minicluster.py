@@ -53,7 +53,7 @@ class MiniCluster(Server):
         self.start_timeout_seconds = self._config.start_timeout_seconds
         self._module = module
         self._arguments = arguments
-        self._variables = {**world.job_environment(), "AGGREGATES__KAFKA__ENV": topics.env, **variables}
+        self._variables = {**world.job_environment(module), "AGGREGATES__KAFKA__ENV": topics.env, **variables}
         self.client = FlinkClient(f"http://127.0.0.1:{self._config.flink.rest_port}")
 
     @property

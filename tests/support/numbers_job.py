@@ -1,7 +1,8 @@
 """A job for tests of the cluster itself: `numbers_job.py FOLDER [watched] [stuck]`.
 
-Counts up in two subtasks for ever; each Python worker writes a file `FOLDER/worker-<pid>`. `watched` workers end with
-their TaskManager; in a `stuck` one the first record waits for a thread for ever, as for a server that does not answer.
+It counts up in two subtasks for ever, and each Python worker writes a file `FOLDER/worker-<pid>`. `watched` workers end
+with their task. In a `stuck` worker the first record waits for a thread for ever, as it would for a server that does
+not answer.
 """
 
 import importlib.resources
@@ -27,7 +28,7 @@ class Count(ProcessFunction):
 
     def open(self, runtime_context: RuntimeContext) -> None:
         if "watched" in self._options:
-            worker_watch.end_with_task_manager()
+            worker_watch.end_with_task()
         self._counter = runtime_context.get_metrics_group().counter("events_in")
 
     def process_element(self, number: int, _: ProcessFunction.Context) -> Iterator[int]:

@@ -160,8 +160,8 @@ class SecuredWorld(World):
         )
         asyncio.run(apply_schema(config, lambda _: None))
 
-    def job_environment(self) -> dict[str, str]:
-        return super().job_environment() | {
+    def job_environment(self, module: str = "") -> dict[str, str]:
+        return super().job_environment(module) | {
             "AGGREGATES__KAFKA__BOOTSTRAP_SERVERS": self.kafka.secured_bootstrap_servers,
             "AGGREGATES__KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
             "AGGREGATES__KAFKA__SASL_USERNAME": USER,

@@ -6,11 +6,14 @@ The connector has to be on the classpath.
 """
 
 import json
+import os
 import runpy
 import sys
 from typing import Any
 
 from pyflink.datastream import StreamExecutionEnvironment
+
+from local.http_services import job_settings
 
 
 def main(modules: list[str]) -> None:
@@ -26,7 +29,12 @@ def main(modules: list[str]) -> None:
     for module in modules:
         operators = []
         sys.argv = [module]
+        # Each job refuses the keys of the others.
+        own = job_settings("http://127.0.0.1:9")[module.removeprefix("jobs.")]
+        os.environ.update(own)
         runpy.run_module(module, run_name="__main__")
+        for name in own:
+            del os.environ[name]
         graphs[module] = operators
     print(json.dumps(graphs))
 

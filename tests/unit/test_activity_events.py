@@ -13,7 +13,7 @@ KAFKA_TIME = 1_715_657_599_999
 
 
 def event(**edata: Any) -> dict[str, Any]:
-    """The event of the specification (F.4), with some members of ``edata`` replaced."""
+    """An event as the Course Service sends it, with some members of ``edata`` replaced."""
     return {
         "eid": "BE_JOB_REQUEST",
         "ets": 1715657560123,

@@ -107,13 +107,13 @@ def computed_from(attempts: Iterable[Attempt]) -> dict[str, float]:
     scored = [(attempt, attempt.total_score) for attempt in attempts if attempt.total_score is not None]
     expected = {}
     for content_id in {attempt.content_id for attempt, _ in scored}:
-        of_content = [(score, attempt) for attempt, score in scored if attempt.content_id == content_id]
-        best_score = max(score for score, _ in of_content)
-        equally_good = [attempt for score, attempt in of_content if score == best_score]
+        scored_attempts = [(score, attempt) for attempt, score in scored if attempt.content_id == content_id]
+        best_score = max(score for score, _ in scored_attempts)
+        equally_good = [attempt for score, attempt in scored_attempts if score == best_score]
         first = min(equally_good, key=lambda attempt: attempt.attempt_id.encode())
         expected[f"score:{content_id}"] = best_score
         expected[f"max_score:{content_id}"] = first.total_max_score or 0.0
-        expected[f"attempts_count:{content_id}"] = float(len(of_content))
+        expected[f"attempts_count:{content_id}"] = float(len(scored_attempts))
     return expected
 
 
@@ -168,15 +168,19 @@ def last_requests(tables: Tables) -> dict[tuple[str, ...], bytes]:
 
 
 @given(st.data(), streams_of_asha)
-def test_the_order_of_other_users_events_is_irrelevant(data: st.DataObject, of_asha: list[AssessmentEvent]) -> None:
-    of_binod = data.draw(st.lists(assessment_events(st.just(EnrolmentKey("binod", "course", "batch"))), max_size=6))
-    assume(of_asha and of_binod)
-    turns = data.draw(st.permutations([True] * len(of_asha) + [False] * len(of_binod)))
-    asha, binod = iter(of_asha), iter(of_binod)
+def test_the_order_of_other_users_events_is_irrelevant(
+    data: st.DataObject, events_of_asha: list[AssessmentEvent]
+) -> None:
+    events_of_binod = data.draw(
+        st.lists(assessment_events(st.just(EnrolmentKey("binod", "course", "batch"))), max_size=6)
+    )
+    assume(events_of_asha and events_of_binod)
+    turns = data.draw(st.permutations([True] * len(events_of_asha) + [False] * len(events_of_binod)))
+    asha, binod = iter(events_of_asha), iter(events_of_binod)
     mixed = [next(asha) if is_ashas_turn else next(binod) for is_ashas_turn in turns]
 
     together = Tables().apply(data.draw(in_batches(mixed)))
-    alone = Tables().apply(one_by_one(of_asha))
+    alone = Tables().apply(one_by_one(events_of_asha))
 
     assert together.attempts[ASHA] == alone.attempts[ASHA]
     assert together.aggregates[ASHA] == alone.aggregates[ASHA]

@@ -98,6 +98,24 @@ class TestHandingOver:
         assert results.results == [2, 6]
         assert [(type(error), error.args) for error in results.errors] == [(ValueError, (2,))]
 
+    def test_a_function_that_limits_its_records_is_asked_before_it_gets_one(self, runner: AsyncFunctionRunner) -> None:
+        class Limiting:
+            def __init__(self) -> None:
+                self.asked: list[tuple[int, int]] = []
+
+            def wait_for_room(self, number: int) -> None:
+                self.asked.append((number, threading.get_ident()))
+
+            async def double(self, number: int) -> int:
+                assert number in [asked for asked, _ in self.asked]
+                return 2 * number
+
+        limiting, results = Limiting(), Results()
+        for number in range(RECORDS):
+            runner.run_async(limiting.double, number, results)
+        wait_until(lambda: len(results.results) == RECORDS, "all records to be done")
+        assert limiting.asked == [(number, threading.get_ident()) for number in range(RECORDS)]
+
     def test_each_runner_has_records_of_its_own(self, runner: AsyncFunctionRunner) -> None:
         results = Results()
         runner.run_async(double, 1, results)
@@ -118,22 +136,22 @@ class TestStateSampler:
     def test_a_bundle_starts_no_thread(self) -> None:
         bundle_waits.remove()
         threads = threading.active_count()
-        of_bundle = sampler()
+        bundle_sampler = sampler()
         for _ in range(3):
-            of_bundle.start()
+            bundle_sampler.start()
             assert threading.active_count() == threads
-            assert statesampler.get_current_tracker() is of_bundle
-            of_bundle.stop_if_still_running()
+            assert statesampler.get_current_tracker() is bundle_sampler
+            bundle_sampler.stop_if_still_running()
             assert statesampler.get_current_tracker() is None
-            of_bundle.reset()
+            bundle_sampler.reset()
 
     def test_the_bundle_that_has_a_thread_already_ends_it(self) -> None:
         threads = threading.active_count()
-        of_bundle = sampler()
-        of_bundle.start()
+        bundle_sampler = sampler()
+        bundle_sampler.start()
         assert threading.active_count() == threads + 1
         bundle_waits.remove()
-        of_bundle.stop_if_still_running()
+        bundle_sampler.stop_if_still_running()
         assert threading.active_count() == threads
         assert statesampler.get_current_tracker() is None
 

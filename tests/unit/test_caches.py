@@ -1,24 +1,27 @@
 """The cache in a worker's memory: what it remembers and for how long, and who loads what is missing."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+import gc
+import weakref
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from objsize import get_deep_size
 
 from common.config.model import CacheConfig
 from common.domain.events import BadEvent, Refused, usable
 from common.domain.faults import WorldFault
 from common.metrics import Metrics
+from common.servers import cache
 from common.servers.cache import TimedCache
 
-CONFIG = CacheConfig(ttl_ms=1000, empty_ttl_ms=100, max_entries=3)
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, timeout=30))
+MAX_ENTRIES = 3
+ENTRY_BYTES = get_deep_size("a") + get_deep_size("A") + cache._ENTRY_BYTES
+CONFIG = CacheConfig(ttl_ms=1000, empty_ttl_ms=100, max_size_in_bytes=MAX_ENTRIES * ENTRY_BYTES)
+"""Has room for three keys and values of one character."""
 
 
 class Clock:
@@ -73,242 +76,233 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-def test_loads_what_is_missing_in_one_call() -> None:
-    async def test() -> None:
-        setup = Setup()
-        assert await setup.get("a", "b", "a") == {"a": "A", "b": "B"}
-        assert await setup.get("b", "c") == {"b": "B", "c": "C"}
-        assert setup.load.asked == [["a", "b"], ["c"]]
-        assert setup.counts == (1, 3)
-
-    run(test())
+async def test_loads_what_is_missing_in_one_call() -> None:
+    setup = Setup()
+    assert await setup.get("a", "b", "a") == {"a": "A", "b": "B"}
+    assert await setup.get("b", "c") == {"b": "B", "c": "C"}
+    assert setup.load.asked == [["a", "b"], ["c"]]
+    assert setup.counts == (1, 3)
 
 
-def test_asks_nobody_for_nothing() -> None:
-    async def test() -> None:
-        setup = Setup()
-        assert await setup.get() == {}
-        assert setup.load.asked == []
-
-    run(test())
+async def test_asks_nobody_for_nothing() -> None:
+    setup = Setup()
+    assert await setup.get() == {}
+    assert setup.load.asked == []
 
 
-def test_an_answer_is_as_old_as_the_start_of_its_load() -> None:
-    async def test() -> None:
-        setup = Setup()
-        setup.load.gate = asyncio.Event()
-        task = setup.start("a")
-        await turns()
-        setup.clock.now_ms += 400
-        setup.load.gate.set()
-        await task
+async def test_an_answer_is_as_old_as_the_start_of_its_load() -> None:
+    setup = Setup()
+    setup.load.gate = asyncio.Event()
+    task = setup.start("a")
+    await turns()
+    setup.clock.now_ms += 400
+    setup.load.gate.set()
+    await task
 
-        setup.clock.now_ms += 599
-        await setup.get("a")
-        assert len(setup.load.asked) == 1
-        setup.clock.now_ms += 1
-        await setup.get("a")
-        assert len(setup.load.asked) == 2
-
-    run(test())
+    setup.clock.now_ms += 599
+    await setup.get("a")
+    assert len(setup.load.asked) == 1
+    setup.clock.now_ms += 1
+    await setup.get("a")
+    assert len(setup.load.asked) == 2
 
 
 @pytest.mark.parametrize("empty", [None, frozenset(), {}, Refused("bad_cache_value", "broken")])
-def test_an_empty_answer_is_remembered_briefly(empty: Any) -> None:
-    async def test() -> None:
-        setup = Setup()
-        setup.load.values = {"a": empty}
-        assert await setup.get("a") == {"a": empty}
-        setup.clock.now_ms += 99
-        assert await setup.get("a") == {"a": empty}
-        assert setup.counts == (1, 1)
+async def test_an_empty_answer_is_remembered_briefly(empty: Any) -> None:
+    setup = Setup()
+    setup.load.values = {"a": empty}
+    assert await setup.get("a") == {"a": empty}
+    setup.clock.now_ms += 99
+    assert await setup.get("a") == {"a": empty}
+    assert setup.counts == (1, 1)
 
-        setup.load.values = {"a": frozenset({"do_1"})}
-        setup.clock.now_ms += 1
-        assert await setup.get("a") == {"a": frozenset({"do_1"})}
-        setup.clock.now_ms += 999
-        assert await setup.get("a") == {"a": frozenset({"do_1"})}
-        assert len(setup.load.asked) == 2
-
-    run(test())
+    setup.load.values = {"a": frozenset({"do_1"})}
+    setup.clock.now_ms += 1
+    assert await setup.get("a") == {"a": frozenset({"do_1"})}
+    setup.clock.now_ms += 999
+    assert await setup.get("a") == {"a": frozenset({"do_1"})}
+    assert len(setup.load.asked) == 2
 
 
-def test_a_recent_answer_is_younger_than_an_empty_one_may_be() -> None:
-    async def test() -> None:
-        setup = Setup()
-        versions = iter(range(9))
+async def test_a_recent_answer_is_younger_than_an_empty_one_may_be() -> None:
+    setup = Setup()
+    versions = iter(range(9))
 
-        async def load(keys: Sequence[str]) -> Mapping[str, Any]:
-            return dict.fromkeys(keys, f"version {next(versions)}")
+    async def load(keys: Sequence[str]) -> Mapping[str, Any]:
+        return dict.fromkeys(keys, f"version {next(versions)}")
 
-        async def get(recent: bool) -> Any:
-            return (await setup.cache.get_many(["a"], load, recent=recent))["a"]
+    async def get(recent: bool) -> Any:
+        return (await setup.cache.get_many(["a"], load, recent=recent))["a"]
 
-        assert await get(recent=False) == "version 0"
-        setup.clock.now_ms += CONFIG.empty_ttl_ms - 1
-        assert await get(recent=True) == "version 0"
-        setup.clock.now_ms += 1
-        assert await get(recent=False) == "version 0"
-        assert await get(recent=True) == "version 1"
-        assert await get(recent=False) == "version 1"
-
-    run(test())
+    assert await get(recent=False) == "version 0"
+    setup.clock.now_ms += CONFIG.empty_ttl_ms - 1
+    assert await get(recent=True) == "version 0"
+    setup.clock.now_ms += 1
+    assert await get(recent=False) == "version 0"
+    assert await get(recent=True) == "version 1"
+    assert await get(recent=False) == "version 1"
 
 
-def test_the_longest_unused_goes_first() -> None:
-    async def test() -> None:
-        setup = Setup()
-        await setup.get("a", "b", "c")
-        await setup.get("a")
-        await setup.get("d")
-        setup.load.asked.clear()
-        await setup.get("a", "c", "d")
-        assert setup.load.asked == []
-        await setup.get("b")
-        assert setup.load.asked == [["b"]]
-
-    run(test())
+async def test_the_longest_unused_goes_first() -> None:
+    setup = Setup()
+    await setup.get("a", "b", "c")
+    await setup.get("a")
+    await setup.get("d")
+    setup.load.asked.clear()
+    await setup.get("a", "c", "d")
+    assert setup.load.asked == []
+    await setup.get("b")
+    assert setup.load.asked == [["b"]]
 
 
-def test_more_keys_than_it_keeps_are_all_answered() -> None:
-    async def test() -> None:
-        setup = Setup()
-        keys = [str(number) for number in range(10)]
-        assert await setup.get(*keys) == {key: key for key in keys}
-        setup.load.asked.clear()
-        await setup.get("7", "8", "9")
-        assert setup.load.asked == []
-
-    run(test())
+async def test_a_large_value_takes_the_room_of_several() -> None:
+    setup = Setup()
+    await setup.get("a", "b", "c")
+    setup.load.values = {"d": "D" * ENTRY_BYTES}
+    await setup.get("d")
+    assert len(setup.cache) == 2
+    await setup.get("c", "d")
+    assert setup.load.asked == [["a", "b", "c"], ["d"]]
 
 
-def test_one_load_however_many_ask_at_once() -> None:
-    async def test() -> None:
-        setup = Setup()
-        setup.load.gate = asyncio.Event()
-        tasks = [setup.start("a", "b"), setup.start("b"), setup.start("b", "c"), setup.start("a", "b", "c")]
-        await turns()
-        setup.load.gate.set()
-        answers = await asyncio.gather(*tasks)
-        assert setup.load.asked == [["a", "b"], ["c"]]
-        assert answers[1] == {"b": "B"}
-        assert answers[3] == {"a": "A", "b": "B", "c": "C"}
-        assert setup.counts == (0, 8)
-
-    run(test())
+async def test_a_value_without_room_is_answered_and_not_kept() -> None:
+    setup = Setup()
+    setup.load.values = {"a": "A" * CONFIG.max_size_in_bytes}
+    assert await setup.get("a", "b") == {"a": setup.load.values["a"], "b": "B"}
+    await setup.get("a", "b")
+    assert setup.load.asked == [["a", "b"], ["a"]]
 
 
-def test_all_who_wait_get_the_failure_and_the_next_loads_again() -> None:
-    async def test() -> None:
-        setup = Setup()
-        setup.load.gate = asyncio.Event()
-        setup.load.error = WorldFault("Redis is down")
-        tasks = [setup.start("a"), setup.start("a"), setup.start("a", "b")]
-        await turns()
-        setup.load.gate.set()
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [str(answer) for answer in answers] == ["Redis is down"] * 3
-        assert all(isinstance(answer, WorldFault) for answer in answers)
-
-        setup.load.error = None
-        assert await setup.get("a", "b") == {"a": "A", "b": "B"}
-
-    run(test())
+class Course:
+    """A value that says when nothing holds it any more."""
 
 
-def test_a_loader_that_forgets_a_key_is_found_out() -> None:
-    async def test() -> None:
-        async def forgetful(keys: Sequence[str]) -> Mapping[str, Any]:
-            return {}
-
-        setup = Setup()
-        with pytest.raises(KeyError):
-            await setup.cache.get_many(["a"], forgetful)
-        assert await setup.get("a") == {"a": "A"}
-
-    run(test())
-
-
-def test_who_gives_up_takes_the_load_from_nobody() -> None:
-    async def test() -> None:
-        setup = Setup()
-        setup.load.gate = asyncio.Event()
-        first, second = setup.start("a"), setup.start("a")
-        await turns()
-        first.cancel()
-        await turns()
-        assert first.cancelled()
-        setup.load.gate.set()
-        assert await second == {"a": "A"}
-        assert len(setup.load.asked) == 1
-
-    run(test())
+async def test_entries_that_nobody_asks_for_any_more_are_removed() -> None:
+    setup = Setup(CacheConfig(ttl_ms=20, empty_ttl_ms=20))
+    released = asyncio.Event()
+    setup.load.values = {"a": Course()}
+    weakref.finalize(setup.load.values["a"], released.set)
+    await setup.get("a")
+    setup.load.values = {}
+    gc.collect()
+    assert not released.is_set()
+    setup.clock.now_ms += 20
+    async with asyncio.timeout(30):
+        await released.wait()
 
 
-def test_a_failure_that_nobody_waits_for_any_more_is_no_unhandled_one() -> None:
-    async def test() -> None:
-        unhandled: list[Any] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
-        setup = Setup()
-        setup.load.gate = asyncio.Event()
-        setup.load.error = WorldFault("Redis is down")
-        task = setup.start("a")
-        await turns()
-        task.cancel()
-        setup.load.gate.set()
-        await turns()
-        del task
-        setup.load.error = None
-        assert await setup.get("a") == {"a": "A"}
-        assert unhandled == []
-
-    run(test())
+async def test_more_keys_than_it_keeps_are_all_answered() -> None:
+    setup = Setup()
+    keys = [str(number) for number in range(10)]
+    assert await setup.get(*keys) == {key: key for key in keys}
+    setup.load.asked.clear()
+    await setup.get("7", "8", "9")
+    assert setup.load.asked == []
 
 
-def test_a_load_that_is_cancelled_is_a_fault_to_those_who_wait() -> None:
-    async def test() -> None:
-        async def cancelled(keys: Sequence[str]) -> Mapping[str, Any]:
-            raise asyncio.CancelledError
+async def test_one_load_however_many_ask_at_once() -> None:
+    setup = Setup()
+    setup.load.gate = asyncio.Event()
+    tasks = [setup.start("a", "b"), setup.start("b"), setup.start("b", "c"), setup.start("a", "b", "c")]
+    await turns()
+    setup.load.gate.set()
+    answers = await asyncio.gather(*tasks)
+    assert setup.load.asked == [["a", "b"], ["c"]]
+    assert answers[1] == {"b": "B"}
+    assert answers[3] == {"a": "A", "b": "B", "c": "C"}
+    assert setup.counts == (0, 8)
 
-        setup = Setup()
-        with pytest.raises(WorldFault, match="the load of 'a' was cancelled"):
-            await setup.cache.get_many(["a"], cancelled)
-        assert await setup.get("a") == {"a": "A"}
 
-    run(test())
+async def test_all_who_wait_get_the_failure_and_the_next_loads_again() -> None:
+    setup = Setup()
+    setup.load.gate = asyncio.Event()
+    setup.load.error = WorldFault("Redis is down")
+    tasks = [setup.start("a"), setup.start("a"), setup.start("a", "b")]
+    await turns()
+    setup.load.gate.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(answer) for answer in answers] == ["Redis is down"] * 3
+    assert all(isinstance(answer, WorldFault) for answer in answers)
+
+    setup.load.error = None
+    assert await setup.get("a", "b") == {"a": "A", "b": "B"}
 
 
-def test_a_cancelled_caller_is_cancelled_even_if_the_load_is_too() -> None:
-    async def test() -> None:
-        setup = Setup()
-        setup.load.gate = asyncio.Event()
-        others = asyncio.all_tasks()
-        task = setup.start("a")
-        await turns()
-        for started in asyncio.all_tasks() - others:
-            started.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
+async def test_a_loader_that_forgets_a_key_is_found_out() -> None:
+    async def forgetful(keys: Sequence[str]) -> Mapping[str, Any]:
+        return {}
 
-    run(test())
+    setup = Setup()
+    with pytest.raises(KeyError):
+        await setup.cache.get_many(["a"], forgetful)
+    assert await setup.get("a") == {"a": "A"}
+
+
+async def test_who_gives_up_takes_the_load_from_nobody() -> None:
+    setup = Setup()
+    setup.load.gate = asyncio.Event()
+    first, second = setup.start("a"), setup.start("a")
+    await turns()
+    first.cancel()
+    await turns()
+    assert first.cancelled()
+    setup.load.gate.set()
+    assert await second == {"a": "A"}
+    assert len(setup.load.asked) == 1
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_is_no_unhandled_one() -> None:
+    unhandled: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    setup = Setup()
+    setup.load.gate = asyncio.Event()
+    setup.load.error = WorldFault("Redis is down")
+    task = setup.start("a")
+    await turns()
+    task.cancel()
+    setup.load.gate.set()
+    await turns()
+    del task
+    setup.load.error = None
+    assert await setup.get("a") == {"a": "A"}
+    assert unhandled == []
+
+
+async def test_a_load_that_is_cancelled_is_a_fault_to_those_who_wait() -> None:
+    async def cancelled(keys: Sequence[str]) -> Mapping[str, Any]:
+        raise asyncio.CancelledError
+
+    setup = Setup()
+    with pytest.raises(WorldFault, match="the load of 'a' was cancelled"):
+        await setup.cache.get_many(["a"], cancelled)
+    assert await setup.get("a") == {"a": "A"}
+
+
+async def test_a_cancelled_caller_is_cancelled_even_if_the_load_is_too() -> None:
+    setup = Setup()
+    setup.load.gate = asyncio.Event()
+    others = asyncio.all_tasks()
+    task = setup.start("a")
+    await turns()
+    for started in asyncio.all_tasks() - others:
+        started.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
 
 
 @given(st.lists(st.tuples(st.sets(st.sampled_from("abcdef"), max_size=4), st.integers(0, 400)), max_size=30))
-def test_never_older_than_allowed_and_never_more_than_allowed(steps: list[tuple[set[str], int]]) -> None:
-    async def test() -> None:
-        setup = Setup()
+async def test_never_older_than_allowed_and_never_more_than_allowed(steps: list[tuple[set[str], int]]) -> None:
+    setup = Setup()
 
-        async def load(keys: Sequence[str]) -> Mapping[str, float | None]:
-            return {key: setup.clock.now_ms if key < "d" else None for key in keys}
+    async def load(keys: Sequence[str]) -> Mapping[str, float | None]:
+        return {key: setup.clock.now_ms if key < "d" else None for key in keys}
 
-        for keys, pause_ms in steps:
-            setup.clock.now_ms += pause_ms
-            found = await setup.cache.get_many(keys, load)
-            assert found.keys() == keys
-            assert all(value is None or setup.clock.now_ms - value < CONFIG.ttl_ms for value in found.values())
-            assert len(setup.cache) <= CONFIG.max_entries
-
-    run(test())
+    for keys, pause_ms in steps:
+        setup.clock.now_ms += pause_ms
+        found = await setup.cache.get_many(keys, load)
+        assert found.keys() == keys
+        assert all(value is None or setup.clock.now_ms - value < CONFIG.ttl_ms for value in found.values())
+        assert len(setup.cache) <= MAX_ENTRIES
 
 
 def test_a_bad_value_is_the_fault_of_the_event_that_needs_it() -> None:

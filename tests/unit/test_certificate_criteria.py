@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.domain.aggregates import overall_best_score, percent
@@ -67,7 +67,6 @@ def test_fractions_decide_where_the_old_column_saw_a_seven_in_both(score: float,
 SCORES = st.floats(0, 1000, allow_nan=False)
 
 
-@settings(deadline=None)
 @given(
     operator=st.sampled_from([">", ">="]),
     limit=st.integers(0, 100) | st.floats(0, 100),

@@ -107,7 +107,7 @@ USER_ANSWER = answers_with("response", USERS)
 CONTENT_ANSWER = answers_with("content", some(name=or_else(st.text(min_size=1)), contentType=or_else(st.text())))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     cert_templates=st.dictionaries(st.text(max_size=2), TEMPLATE, min_size=1, max_size=3),
     enrolment=or_else(ENROLMENT, st.none()),
@@ -145,7 +145,6 @@ def test_every_template_ends_in_exactly_one_way(
         msgspec.json.decode(message.value)
 
 
-@settings(deadline=None)
 @given(answer=CONTENT_ANSWER, cached=some(name=JSON, contentType=JSON, contenttype=JSON))
 def test_what_caches_and_the_content_api_say_never_stops_the_job(answer: Answer, cached: dict[str, Any]) -> None:
     entry = answers.CONTENT_METADATA.decode(json.dumps(cached))
@@ -154,7 +153,6 @@ def test_what_caches_and_the_content_api_say_never_stops_the_job(answer: Answer,
     assert isinstance(value_or_refused(lambda: answers.content_type("a", answer)), str | Refused | None)
 
 
-@settings(deadline=None)
 @given(name=st.text() | st.text(alphabet="\\u0dD8bq7'\" \n"))
 def test_every_name_of_a_course_can_be_sent(name: str) -> None:
     resolved = answers.resolve_escapes(name)
@@ -173,7 +171,6 @@ EDATA = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(
     value=or_else(st.fixed_dictionaries({"edata": or_else(EDATA)}, optional={"ets": or_else(st.integers(0, 2**41))}))
     .map(json.dumps)

@@ -17,49 +17,37 @@ async def raises(error: Exception) -> object:
     raise error
 
 
-def test_results_come_in_the_order_of_what_was_asked() -> None:
-    async def test() -> None:
-        assert await gather_all(returns(number, []) for number in range(3)) == [0, 1, 2]
-        assert await gather_all([]) == []
-
-    asyncio.run(test())
+async def test_results_come_in_the_order_of_what_was_asked() -> None:
+    assert await gather_all(returns(number, []) for number in range(3)) == [0, 1, 2]
+    assert await gather_all([]) == []
 
 
-def test_the_first_failure_is_raised_when_all_have_ended() -> None:
-    async def test() -> None:
-        ended: list[object] = []
-        with pytest.raises(KeyError, match="first"):
-            await gather_all((raises(KeyError("first")), returns("last", ended), raises(ValueError("second"))))
-        assert ended == ["last"]
-
-    asyncio.run(test())
+async def test_the_first_failure_is_raised_when_all_have_ended() -> None:
+    ended: list[object] = []
+    with pytest.raises(KeyError, match="first"):
+        await gather_all((raises(KeyError("first")), returns("last", ended), raises(ValueError("second"))))
+    assert ended == ["last"]
 
 
-def test_an_exception_that_is_returned_is_a_result() -> None:
-    async def test() -> None:
-        fault = ValueError("a fault of the data")
-        assert await gather_all((returns(fault, []), returns(1, []))) == [fault, 1]
-
-    asyncio.run(test())
+async def test_an_exception_that_is_returned_is_a_result() -> None:
+    fault = ValueError("a fault of the data")
+    assert await gather_all((returns(fault, []), returns(1, []))) == [fault, 1]
 
 
-def test_who_is_cancelled_leaves_nothing_running() -> None:
-    async def test() -> None:
-        started = asyncio.Event()
-        ended: list[object] = []
+async def test_who_is_cancelled_leaves_nothing_running() -> None:
+    started = asyncio.Event()
+    ended: list[object] = []
 
-        async def wait_for_ever() -> None:
-            started.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                ended.append("cancelled")
+    async def wait_for_ever() -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("cancelled")
 
-        gathering = asyncio.create_task(gather_all([wait_for_ever()]))
-        await started.wait()
-        gathering.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await gathering
-        assert ended == ["cancelled"]
-
-    asyncio.run(test())
+    gathering = asyncio.create_task(gather_all([wait_for_ever()]))
+    await started.wait()
+    gathering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gathering
+    assert ended == ["cancelled"]

@@ -47,7 +47,8 @@ def test_a_job_lists_each_of_its_rules_with_functions_that_exist(name: str) -> N
 
 def _found(path: str) -> object:
     """The object at a dotted path of modules and attributes."""
-    module, attributes = path, []
+    module = path
+    attributes: list[str] = []
     while True:
         try:
             found: object = importlib.import_module(module)

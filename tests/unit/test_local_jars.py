@@ -43,7 +43,7 @@ def ensure(module: MavenModule) -> list[str]:
 
 def test_the_first_time_fetches_and_the_second_finds(module: MavenModule) -> None:
     assert not module.is_complete()
-    assert ensure(module) == ["fetching Something with Maven (once) ..."]
+    assert ensure(module) == ["fetching Something with Maven (only the first time) ..."]
     assert ensure(module) == []
     assert runs(module) == [f"/a/jdk -q -B -ntp -f {module.folder}/pom.xml some:goal"]
     assert module.is_complete()

@@ -42,7 +42,7 @@ def test_without_a_jdk_17_it_says_what_was_found_and_what_to_install(tmp_path: P
         find_java({"JAVA_HOME": "/no/such/folder", "PATH": str(runtime / "bin")}, [str(tmp_path / "jvm")])
     text = str(caught.value)
     assert text.startswith("JDK 17 is missing.")
-    assert "JAVA_HOME: /no/such/folder holds no Java" in text
+    assert "JAVA_HOME: /no/such/folder contains no Java" in text
     assert f"PATH: {runtime} is Java 17 without javac" in text
     assert f"{old} is Java 11" in text
     assert "apt-get install openjdk-17-jdk-headless" in text
@@ -64,7 +64,14 @@ def test_without_maven_it_says_what_to_install() -> None:
         find_maven({"PATH": ""})
 
 
-def test_only_python_3_11_will_do() -> None:
-    check_python((3, 11))
-    with pytest.raises(LocalWorldError, match=r"Python 3\.11 is needed and this is 3\.12"):
-        check_python((3, 12))
+@pytest.mark.parametrize("version", [(3, 11), (3, 12)])
+def test_python_3_11_and_3_12_will_do(version: tuple[int, int]) -> None:
+    check_python(version)
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 13), (2, 7), (4, 0)])
+def test_any_other_python_is_refused(version: tuple[int, int]) -> None:
+    with pytest.raises(
+        LocalWorldError, match=rf"Python 3\.11 or 3\.12 is required, but this is {version[0]}\.{version[1]}"
+    ):
+        check_python(version)

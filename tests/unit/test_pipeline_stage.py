@@ -5,7 +5,8 @@ import gc
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -127,24 +128,22 @@ def opened(job: Number) -> tuple[Stage, Group]:
 
 def invoke(stage: Stage, *values: bytes, key: str = "key") -> list[list[Row]]:
     """What becomes of events of one user that arrive together."""
-    return _invoke(stage, [Row(key, TIMESTAMP_MS, value) for value in values])
+    return invoke_together(stage, [Row(key, TIMESTAMP_MS, value) for value in values])
 
 
 def invoke_of_users(stage: Stage, *values: bytes) -> list[list[Row]]:
     """What becomes of events that arrive together, each of another user."""
-    return _invoke(stage, [Row(f"user {number}", TIMESTAMP_MS, value) for number, value in enumerate(values)])
+    return invoke_together(stage, [Row(f"user {number}", TIMESTAMP_MS, value) for number, value in enumerate(values)])
 
 
-def _invoke(stage: Stage, received: Sequence[Row]) -> list[list[Row]]:
-    async def test() -> list[list[Row]]:
-        return await asyncio.gather(*map(stage.async_invoke, received))
+def invoke_together(stage: Stage, received: Sequence[Row]) -> list[list[Row]]:
+    """As PyFlink does it: the loop runs for these calls alone, so `open` may run one of its own before."""
 
-    results: list[list[Row]] = run(test())
-    return results
+    async def invoke_all() -> list[list[Row]]:
+        async with asyncio.timeout(30):
+            return await asyncio.gather(*map(stage.async_invoke, received))
 
-
-def run(test: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(asyncio.wait_for(test, timeout=30))
+    return asyncio.run(invoke_all())
 
 
 def failed_row(value: bytes, reason: str, key: str | None = "key") -> Row:
@@ -274,6 +273,30 @@ def test_a_server_that_stays_down_ends_the_task(job: Number) -> None:
     stage, _ = opened(job)
     with pytest.raises(PatienceExhausted, match="no success within 20 ms: Cassandra is down"):
         invoke(stage, b"1")
+
+
+def test_a_stage_that_holds_too_many_bytes_gets_no_further_event(job: Number) -> None:
+    job.batch = BatchConfig(max_batch_size_in_bytes=3, max_buffered_in_bytes=3)
+    stage, _ = opened(job)
+    first, second = Row("key", TIMESTAMP_MS, b"11"), Row("key", TIMESTAMP_MS, b"22")
+    with ThreadPoolExecutor(1) as bundle:
+        bundle.submit(stage.wait_for_room, first).result(timeout=30)
+        waiting = bundle.submit(stage.wait_for_room, second)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.2)
+        assert invoke_together(stage, [first]) == [[Row("out", b"key", b"11")]]
+        waiting.result(timeout=30)
+    assert invoke_together(stage, [second]) == [[Row("out", b"key", b"22")]]
+
+
+def test_bytes_of_an_event_that_cannot_be_decoded_are_given_back(job: Number) -> None:
+    job.batch = BatchConfig(max_batch_size_in_bytes=5, max_buffered_in_bytes=5)
+    stage, _ = opened(job)
+    for value in (b'"bad"', b'"bug"', b'"skip"', b"1"):
+        row = Row("key", TIMESTAMP_MS, value)
+        with ThreadPoolExecutor(1) as bundle:
+            bundle.submit(stage.wait_for_room, row).result(timeout=30)
+        invoke_together(stage, [row])
 
 
 class TestOpen:

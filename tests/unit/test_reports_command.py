@@ -5,22 +5,25 @@ import pytest
 from common.config.loader import ConfigError, load
 from reports import __main__ as command
 from reports import progress, response
-from reports.config import ReportsConfig
+from reports.config import ReportsConfig, RequestsReportsConfig
+from tests.support.required_keys import REQUIRED
 
 SECRETS = ("CASSANDRA", "REDIS", "POSTGRES")
 
 
 def test_the_checked_in_columns_are_those_of_the_code() -> None:
-    config = load(ReportsConfig, environ={})
+    config = load(ReportsConfig, environ=REQUIRED[ReportsConfig])
     assert list(config.progress_columns.items()) == list(progress.COLUMNS.items())
     assert list(config.response_columns.items()) == list(response.COLUMNS.items())
 
 
 def test_printed_without_secrets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in REQUIRED[RequestsReportsConfig].items():
+        monkeypatch.setenv(name, value)
     for server in SECRETS:
         monkeypatch.setenv(f"AGGREGATES__{server}__PASSWORD", "hush-hush")
     monkeypatch.setenv("AGGREGATES__CASSANDRA__USERNAME", "reports")
-    assert command.main(["--print-config", "requests"]) == 0
+    assert command.main(["--print-config", "requests", "--out", "exhaust"]) == 0
     printed = capsys.readouterr().out
     assert "hush-hush" not in printed
     assert printed.count("**********") == len(SECRETS)
@@ -38,7 +41,7 @@ def test_printed_without_secrets(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         ("RESPONSE_COLUMNS", "{}", "at least 1 item"),
         ("ENROLMENTS_TABLE", "enrolments", "must be 'user_enrolments' or 'report_user_enrolments'"),
         ("POSTGRES__TABLE", "job request; --", "match pattern"),
-        ("POSTGRES__SSL_MODE", "verify-full", "needs postgres.ssl_ca_file"),
+        ("POSTGRES__SSL_MODE", "verify-full", "ssl_mode: verify-full needs ssl_ca_file"),
         ("HIERARCHY_KEYSPACE", "a.b", "match pattern"),
         ("TIME_ZONE", "Kolkata", "must be the name of a time zone"),
         ("SCAN_RANGES", "0", "greater than or equal to 1"),
@@ -47,7 +50,7 @@ def test_printed_without_secrets(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 )
 def test_wrong_configuration(name: str, value: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        load(ReportsConfig, environ={f"AGGREGATES__{name}": value})
+        load(ReportsConfig, environ={**REQUIRED[ReportsConfig], f"AGGREGATES__{name}": value})
 
 
 @pytest.mark.parametrize(

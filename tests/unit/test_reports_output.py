@@ -12,9 +12,10 @@ import pyzipper
 from rich.console import Console
 
 from common.servers.cassandra import token_ranges
-from reports import output
+from reports import output, protection
 from reports.display import Display
 from reports.model import ReportError
+from reports.output import CsvFormat, escape_formula
 
 NOW = datetime(2024, 5, 14, 23, 59)
 
@@ -24,7 +25,7 @@ def spooled(tmp_path: Path, *rows: tuple[dict[str, str], dict[str, str]]) -> lis
         spool = output.Spool(file, {"b": "B", "a": "A"})
         for row in rows:
             spool.add(*row)
-        spool.write(tmp_path / "report.csv")
+        spool.write(tmp_path / "report.csv", CsvFormat(escapes_formulas=False), lambda: None)
     with (tmp_path / "report.csv").open(encoding="utf-8", newline="") as text:
         return list(csv.reader(text))
 
@@ -66,6 +67,44 @@ class TestCsv:
             csv.field_size_limit(before)
 
 
+class TestFormulas:
+    """OWASP, "CSV Injection"."""
+
+    @pytest.mark.parametrize(
+        "cell",
+        [
+            '=HYPERLINK("http://evil", "click")',
+            "@SUM(A1:A9)",
+            "+1+cmd|' /C calc'!A0",
+            "-2+3",
+            "\t=1",
+            "\r=1",
+            "\n=1",
+            "  =1",
+            "\uff1d1",
+            "-",
+            "+91 98450 12345",
+        ],
+    )
+    def test_escaped(self, cell: str) -> None:
+        assert escape_formula(cell) == f"'{cell}"
+
+    @pytest.mark.parametrize("cell", ["", "a=1", "7.5", "-7.5", "-0", "+3", "1E+3", "-1.5e-07", "75%", "[{'1':'='}]"])
+    def test_left_alone(self, cell: str) -> None:
+        assert escape_formula(cell) == cell
+
+    @pytest.mark.parametrize(("escapes", "cells"), [(True, ["'=A", "'@b"]), (False, ["=A", "@b"])])
+    def test_titles_and_cells(self, tmp_path: Path, escapes: bool, cells: list[str]) -> None:
+        file = tmp_path / "report.csv"
+        output.write_csv(file, CsvFormat(escapes), ["=A"], [["@b"]])
+        assert file.read_bytes().decode().split() == cells
+
+    def test_the_mark_for_excel(self, tmp_path: Path) -> None:
+        file = tmp_path / "report.csv"
+        output.write_csv(file, CsvFormat(has_byte_order_mark=True), ["é"], [])
+        assert file.read_bytes() == b"\xef\xbb\xbf\xc3\xa9\r\n"
+
+
 class TestZip:
     @pytest.fixture
     def report(self, tmp_path: Path) -> Path:
@@ -74,14 +113,14 @@ class TestZip:
         return file
 
     def test_plain(self, report: Path, tmp_path: Path) -> None:
-        output.write_zip(report, tmp_path / "x.zip", None)
+        protection.write_zip(report, tmp_path / "x.zip", None, lambda: None)
         with zipfile.ZipFile(tmp_path / "x.zip") as archive:
             assert archive.namelist() == [report.name]
             assert archive.read(report.name) == report.read_bytes()
         assert (tmp_path / "x.zip").stat().st_size < report.stat().st_size
 
     def test_encrypted_with_aes_256(self, report: Path, tmp_path: Path) -> None:
-        output.write_zip(report, tmp_path / "x.zip", "pässwörd")
+        protection.write_zip(report, tmp_path / "x.zip", "pässwörd", lambda: None)
         assert b"B,A" not in (tmp_path / "x.zip").read_bytes()
         with pyzipper.AESZipFile(tmp_path / "x.zip") as archive:
             assert archive.getinfo(report.name).wz_aes_strength == 3
@@ -108,9 +147,10 @@ def test_display(is_terminal: bool) -> None:
         display.begin("batch [b]")
         for _ in range(25):
             display.advance(1_000)
-        display.end("done")
+        display.print("batch [b]", "done")
+        display.end()
     lines = text.getvalue().splitlines()
     if is_terminal:
         assert any("batch [b]: done" in line for line in lines)
     else:
-        assert lines == ["batch [b]: 10,000 learners", "batch [b]: 20,000 learners", "batch [b]: done"]
+        assert lines == ["batch [b]: 10,000 enrolments", "batch [b]: 20,000 enrolments", "batch [b]: done"]

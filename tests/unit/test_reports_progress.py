@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.domain.aggregates import merge
 from reports.hierarchy import AssessmentTypes, Course, read_course
-from reports.model import Batch, Collection, Enrolment, ReportError, is_visible
+from reports.model import Batch, Collection, EnrolmentRow, ReportError, is_visible
 from reports.progress import COLUMNS, KNOWN_COLUMNS, ProgressRows, Scores, completion_percentage, score_cells
 
 TYPES = AssessmentTypes(["SelfAssess"], ["QuestionSet"], ["Practice Question Set"])
@@ -21,9 +21,9 @@ LATE = datetime(2024, 5, 14, 19, 0, tzinfo=UTC)
 """The day after in Asia/Kolkata."""
 
 
-def enrolment(**columns: Any) -> Enrolment:
-    unset = dict.fromkeys(Enrolment._fields)
-    return Enrolment(**{**unset, "user_id": "u-1", "active": True, "enrolled_date": NOON, **columns})
+def enrolment(**columns: Any) -> EnrolmentRow:
+    unset = dict.fromkeys(EnrolmentRow._fields)
+    return EnrolmentRow(**{**unset, "user_id": "u-1", "active": True, "enrolled_date": NOON, **columns})
 
 
 def scored(**contents: tuple[float, float]) -> dict[str, float]:
@@ -56,9 +56,24 @@ class TestAssessments:
         }
         assert read_course(json.dumps(tree), TYPES) == Course(7, frozenset({"course", "quiz", "set"}))
 
-    @pytest.mark.parametrize("tree", ["{}", '{"leafNodesCount": null, "children": []}', '{"leafNodesCount": "7"}'])
+    @pytest.mark.parametrize(
+        "tree",
+        [
+            "{}",
+            '{"leafNodesCount": null, "children": []}',
+            '{"leafNodesCount": "many"}',
+            '{"leafNodesCount": 7.5}',
+            '{"leafNodesCount": true}',
+            '{"leafNodesCount": -7}',
+            '{"leafNodesCount": []}',
+        ],
+    )
     def test_none(self, tree: str) -> None:
         assert read_course(tree, TYPES) == Course(0, frozenset())
+
+    @pytest.mark.parametrize("count", ["7", "7.0", '"7"', '"7.0"'])
+    def test_leaf_nodes_written_by_any_service(self, count: str) -> None:
+        assert read_course(f'{{"leafNodesCount": {count}}}', TYPES) == Course(7, frozenset())
 
     @pytest.mark.parametrize("tree", ["", "[]", '{"children": 1}', '{"children": [' * 100_000])
     def test_no_tree(self, tree: str) -> None:

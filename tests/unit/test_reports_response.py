@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.model import Batch, Collection, ReportError
-from reports.response import COLUMNS, Attempt, ResponseRows
+from reports.response import COLUMNS, AttemptRow, ResponseRows
 
 ROWS = ResponseRows(Collection("course", "Roses", "owner"), Batch("course", "b", "May"), ZoneInfo("Asia/Kolkata"))
 QUESTION: dict[str, Any] = {
@@ -28,7 +28,7 @@ QUESTION: dict[str, Any] = {
 
 
 def rows(asked: Any, titles: dict[str, str] | None = None, **columns: Any) -> list[dict[str, str]]:
-    attempt = Attempt("do_1", "a-1", datetime(2024, 5, 14, 9, 12, 40, 2000, tzinfo=UTC), json.dumps(asked))
+    attempt = AttemptRow("do_1", "a-1", datetime(2024, 5, 14, 9, 12, 40, 2000, tzinfo=UTC), 1.5, json.dumps(asked))
     return list(ROWS.rows("u-1", attempt._replace(**columns), titles or {}))
 
 
@@ -109,3 +109,39 @@ def test_no_line_break_backslash_or_double_quote_is_left(text: str) -> None:
 def test_what_is_no_list_of_questions() -> None:
     with pytest.raises(ReportError, match="questions of attempt a-1 cannot be read"):
         rows({"id": "q"})
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        # As a text, and in the JSON that a player sends as a text.
+        (r"a \neq b", "a neq b"),
+        (json.dumps({"text": r"a \neq b"}), "{'text': 'a neq b'}"),
+        (json.dumps({"text": r"\frac{1}{2} \rightarrow"}), "{'text': 'frac{1}{2} rightarrow'}"),
+        (json.dumps({"text": "line\nbreak\r\n"}), "{'text': 'linebreak'}"),
+        ("line\nbreak", "linebreak"),
+        ("a\tb", "a b"),
+        (json.dumps({"text": "a\tb"}), "{'text': 'a b'}"),
+        (json.dumps({"text": "r\u00f3sa \U0001f339"}), "{'text': 'r\u00f3sa \U0001f339'}"),
+        (json.dumps({"text": 'say "rose"'}), "{'text': 'say 'rose''}"),
+        # No JSON after all: a number keeps its digits, half a surrogate pair has no meaning.
+        ("1.50", "1.50"),
+        ('{"text": "\\ud800"}', "{'text': 'ud800'}"),
+        ("[" * 2_000, "[" * 2_000),
+    ],
+)
+def test_formulas_keep_their_letters(value: str, cell: str) -> None:
+    (cells,) = rows([{**QUESTION, "resvalues": [{"1": value}]}])
+    assert cells["questionresponse"] == f"[{{'1':'{cell}'}}]"
+
+
+def test_a_saved_draft_is_not_submitted() -> None:
+    attempt = AttemptRow("do_1", "a-1", None, None, "[]")
+    assert not attempt.is_submitted
+    assert attempt._replace(total_score=0.0).is_submitted
+
+
+def test_questions_that_are_nested_too_deeply() -> None:
+    deep = '[{"unknown": ' + "[" * 100_000 + "]" * 100_000 + "}]"
+    with pytest.raises(ReportError, match="questions of attempt a-1 cannot be read"):
+        rows(None, questions=deep)

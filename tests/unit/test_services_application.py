@@ -20,6 +20,7 @@ from services.content_state import ContentStateQuery
 from services.group_activity import AggregatesRow
 from services.store import MAX_IN, Store
 from services.tokens import Tokens, load_keys
+from tests.support.required_keys import REQUIRED
 
 STATE = {"request": {"userId": "u", "courseId": "c", "batchId": "b"}}
 GROUP = {"request": {"groupId": "g", "activityId": "c", "activityType": "Course"}}
@@ -128,7 +129,7 @@ def client(world: World, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(application, "open_servers", open_servers)
     environ = {"AGGREGATES__GROUP_ACTIVITY_AGG_CACHE_ENABLE": "true"}
     tokens = Tokens(load_keys(issuer.public_keys_folder))
-    app = create_application(load(ServicesConfig, environ=environ), tokens)
+    app = create_application(load(ServicesConfig, environ=REQUIRED[ServicesConfig] | environ), tokens)
     with Client(app, {"x-authenticated-user-token": issuer.token("u")}) as client:
         yield client
 

@@ -9,10 +9,11 @@ from services.config import ServicesConfig
 from services.openapi import document, page
 from services.operations import OPERATIONS
 from services.tokens import Tokens
+from tests.support.required_keys import REQUIRED
 
 
 def test_the_file_beside_the_code_is_valid_and_hides_secrets() -> None:
-    config = load(ServicesConfig, environ={"AGGREGATES__REDIS__PASSWORD": "secret-1"})
+    config = load(ServicesConfig, environ={**REQUIRED[ServicesConfig], "AGGREGATES__REDIS__PASSWORD": "secret-1"})
 
     assert config.kafka.topic(config.assess_topic) == "dev.telemetry.assess"
     assert "secret-1" not in print_config(config)
@@ -27,18 +28,18 @@ def test_the_file_beside_the_code_is_valid_and_hides_secrets() -> None:
         ("TOKENS__LEEWAY_SECONDS", "301", "less than or equal to 300"),
         ("GROUP_SERVICE__BASE_URL", "ftp://x", "must be a URL"),
         ("TIME_ZONE", "Mars", "must be the name of a time zone"),
-        ("KAFKA__GROUP_ID", "g", "have no effect here"),
+        ("KAFKA__GROUP_ID", "g", "AGGREGATES__KAFKA__GROUP_ID is unknown; allowed: "),
         ("GROUP_CACHE", "1", "is unknown; allowed: "),
     ],
 )
 def test_problems_name_the_key(variable: str, value: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
-        load(ServicesConfig, environ={f"AGGREGATES__{variable}": value})
+        load(ServicesConfig, environ={**REQUIRED[ServicesConfig], f"AGGREGATES__{variable}": value})
 
 
 def test_every_operation_is_a_route_and_private_ones_can_be_left_out() -> None:
     def paths(**environ: str) -> set[str]:
-        application = create_application(load(ServicesConfig, environ=environ), Tokens({}))
+        application = create_application(load(ServicesConfig, environ=REQUIRED[ServicesConfig] | environ), Tokens({}))
         return {route.path for route in application.routes if isinstance(route, Route)}
 
     every = {path for operation in OPERATIONS for path in operation.paths}

@@ -15,6 +15,7 @@ from common.flink.job import Job, Outcome
 from common.metrics import Metrics
 from common.servers import kafka
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
+from tests.support.required_keys import REQUIRED
 
 
 class Opening(Job[bytes, bytes]):
@@ -59,7 +60,7 @@ def raising(error: Exception) -> Callable[..., None]:
 
 @pytest.fixture
 def config() -> JobConfig:
-    return load(AssessmentAggregatorConfig, environ={})
+    return load(AssessmentAggregatorConfig, environ=REQUIRED[AssessmentAggregatorConfig])
 
 
 @pytest.fixture

@@ -5,6 +5,10 @@ interpreter lock, and while the loop is busy the thread gets the lock back only 
 so that records trickle in. Here the loop is woken once, and then takes all records that have arrived by the time it
 runs.
 
+The same place limits bytes: PyFlink limits only the number of records in flight, and a thousand events of a megabyte
+are gigabytes once they are decoded. A function with a method ``wait_for_room`` is asked, in the thread of the bundle,
+before it gets a record.
+
 **Per bundle.** Beam's ``StateSampler`` starts a thread for each bundle. The thread sleeps for up to 200 ms at a time,
 and the bundle does not end before it wakes up: on average this adds a tenth to the bundle's time. Its samples go into
 metrics of Beam that Flink does not read. Here no such thread is started.
@@ -12,6 +16,7 @@ metrics of Beam that Flink does not read. Here no such thread is started.
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -35,21 +40,25 @@ def _run_async(runner: Any, async_function: Any, record: Any, result_handler: An
     try:
         handed_over = runner.handed_over
     except AttributeError:
-        handed_over = runner.handed_over = _HandedOver(runner)
+        function = getattr(async_function, "__self__", None)
+        handed_over = runner.handed_over = _HandedOver(runner, getattr(function, "wait_for_room", None))
     handed_over.put(async_function, record, result_handler)
 
 
 class _HandedOver:
     """Records on their way from the bundle's thread to the event loop."""
 
-    def __init__(self, runner: Any) -> None:
+    def __init__(self, runner: Any, wait_for_room: Callable[[Any], None] | None) -> None:
         self._runner = runner
+        self._wait_for_room = wait_for_room
         self._records: deque[tuple[Any, Any, Any]] = deque()
         self._is_awake = False
         self._tasks: set[Any] = set()
 
-    def put(self, *record: Any) -> None:
-        self._records.append(record)
+    def put(self, async_function: Any, record: Any, result_handler: Any) -> None:
+        if self._wait_for_room is not None:
+            self._wait_for_room(record)
+        self._records.append((async_function, record, result_handler))
         # The order is reversed in _take, so that no record is added after the loop has looked for the last time.
         if not self._is_awake:
             self._is_awake = True

@@ -20,23 +20,24 @@ import org.apache.flink.streaming.runtime.tasks.ProcessingTimeService;
 /**
  * PyFlink's operator of a Python function, with three differences.
  *
- * <p><b>Once a bundle has failed, no checkpoint passes.</b> A bundle that ends by its timer fails in a callback, whose
- * exception Flink reports to another thread. Until that thread has ended the task, this one goes on. Is a barrier
- * waiting, its checkpoint ends the bundle once more, which Flink 2.3 takes for success because there is no bundle any
- * more, and completes past the records that failed.
+ * <p><b>No checkpoint completes after a bundle has failed.</b> When a timer finishes a bundle and the bundle fails, Flink
+ * reports the exception to another thread. Until that thread has ended the task, this one continues. If a barrier is
+ * waiting, its checkpoint finishes the bundle again. By then there is no bundle, which Flink 2.3 treats as success, so
+ * without this class the checkpoint would complete past the failed records.
  *
  * <p><b>A task that ends does not end its TaskManager.</b> See {@link TolerantJobBundleFactory}.
  *
- * <p><b>Records do not wait for their bundle.</b> At each end of a bundle the whole stage runs dry, so bundles have to be
- * long where there is a backlog. But PyFlink hands over to Python when it has a megabyte, or when the bundle ends. Here
- * Python gets the first records while the next ones gather, and a bundle ends as soon as the input has run dry: when the
- * task has been idle for most of the last <code>execution.buffer-timeout.interval</code>.
+ * <p><b>Records do not wait for the end of their bundle.</b> The whole stage drains at the end of each bundle, so
+ * bundles must be long when there is a backlog. But PyFlink passes records to Python only when it has a megabyte of
+ * them, or when the bundle ends. Here Python gets the first records while the next ones are still being collected. A
+ * bundle ends as soon as there is no more input: when the task has been idle for most of the last
+ * <code>execution.buffer-timeout.interval</code>.
  */
 public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<IN, OUT> {
 
     private static final long serialVersionUID = 1L;
 
-    /** Bytes. Each hand-over costs Python about as much as one or two records. */
+    /** In bytes. Each hand-over costs Python about as much as one or two records. */
     private static final int HAND_OVER_SIZE = 64 * 1024;
 
     private transient Throwable failure;
@@ -64,7 +65,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         lookAgain();
     }
 
-    /** One timer after the other: those of a fixed rate would pile up while a bundle ends, and then follow at once. */
+    /** Each timer registers the next one. Fixed-rate timers would pile up while a bundle ends, then all fire at once. */
     private void lookAgain() {
         ProcessingTimeService timeService = getProcessingTimeService();
         timeService.registerTimer(
@@ -93,7 +94,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         }
     }
 
-    /** As in the superclass, but that less is gathered before it is handed over. */
+    /** Like the superclass, but hands over to Python after fewer bytes. */
     @Override
     public PythonFunctionRunner createPythonFunctionRunner() throws Exception {
         Environment environment = getContainingTask().getEnvironment();

@@ -7,12 +7,13 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Beam's factory of bundles, which closes also when the last bundle has closed the worker already.
+ * Beam's bundle factory, which here can also be closed after the last bundle has closed the worker.
  *
- * <p>Beam closes a worker when nothing refers to it any more. A task that is cancelled gives up its own reference, and
- * then those of bundles that have not ended. PyFlink ends bundles in another thread: if that one is done between the two,
- * it closes the worker, and the task's count goes below 0. By then all is closed, but Beam throws, which Flink takes for
- * fatal: it ends the whole TaskManager, with the tasks of all other jobs.
+ * <p>Beam closes a worker when its reference count reaches 0. A cancelled task releases its own reference, and then
+ * those of unfinished bundles. PyFlink finishes bundles in another thread. If that thread finishes the last bundle
+ * between the two steps, it closes the worker, and the second step makes the count negative. Everything is closed by
+ * then, but Beam throws an exception. Flink treats that as fatal and ends the whole TaskManager, with the tasks of all
+ * other jobs.
  */
 public record TolerantJobBundleFactory(JobBundleFactory factory) implements JobBundleFactory {
 

@@ -5,9 +5,9 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.clients.producer.ProducerR
 import org.apache.flink.types.Row;
 
 /**
- * Writes Row(topic STRING, key BYTES or null, value BYTES) to Kafka as it is.
+ * Writes Row(topic STRING, key BYTES or null, value BYTES) to Kafka unchanged.
  *
- * <p>PyFlink's own serialization schemas can choose a topic or a value per record, but no key.
+ * <p>PyFlink's own serialization schemas can set the topic and the value of each record, but not its key.
  */
 public final class TopicKeyValueSchema implements KafkaRecordSerializationSchema<Row> {
 

@@ -17,8 +17,8 @@ import org.apache.flink.util.Collector;
 /**
  * Reads Kafka records as Row(user id STRING, Kafka timestamp in ms LONG, value BYTES).
  *
- * <p>The stream is partitioned by the user id. Reading it here spares every event one way into Python and back. Events
- * are checked in Python: whatever no user id can be read from is passed on with some other key, to be refused there.
+ * <p>The stream is keyed by the user id. Extracting the id here saves a round trip through Python for every event.
+ * Events are validated in Python: an event without a readable user id gets another key here, and is rejected there.
  */
 public final class UserKeySchema implements KafkaRecordDeserializationSchema<Row> {
 
@@ -45,7 +45,7 @@ public final class UserKeySchema implements KafkaRecordDeserializationSchema<Row
 
     private final String[] path;
 
-    /** @param path names of members from the event's root to the user id; an array on it stands for its first element. */
+    /** @param path the field names from the event's root to the user id; in an array, the first element counts. */
     public UserKeySchema(String[] path) {
         this.path = path;
     }
@@ -53,7 +53,7 @@ public final class UserKeySchema implements KafkaRecordDeserializationSchema<Row
     @Override
     public void deserialize(ConsumerRecord<byte[], byte[]> record, Collector<Row> out) {
         byte[] value = record.value();
-        // A null value deletes a key from a compacted topic; it carries no event.
+        // A null value is a tombstone: it deletes a key from a compacted topic and contains no event.
         if (value != null) {
             out.collect(Row.of(key(value), record.timestamp(), value));
         }
@@ -65,13 +65,13 @@ public final class UserKeySchema implements KafkaRecordDeserializationSchema<Row
             parser.nextToken();
             userId = find(parser, 0);
         } catch (IOException | RuntimeException notJson) {
-            // The decoder in Python says what is wrong with it, and where.
+            // The decoder in Python reports what is wrong, and where.
         }
-        // Events without a user have no order to keep: any key will do that spreads them evenly.
+        // The order of events without a user does not matter, so any key that spreads them evenly will do.
         return userId != null ? userId : "\0" + Arrays.hashCode(value);
     }
 
-    /** The text at the path from the parser's current value on; leaves the parser at the end of that value. */
+    /** The string at the path below the parser's current value, or null. Moves the parser to the end of that value. */
     private String find(JsonParser parser, int depth) throws IOException {
         if (parser.currentToken() == JsonToken.START_ARRAY) {
             String found = null;
@@ -97,7 +97,7 @@ public final class UserKeySchema implements KafkaRecordDeserializationSchema<Row
             boolean onPath = parser.currentName().equals(path[depth]);
             parser.nextToken();
             if (onPath) {
-                // Of a name that is there twice the last counts, as for the decoder in Python.
+                // If a name occurs twice, the last one counts, as in the decoder in Python.
                 found = find(parser, depth + 1);
             } else {
                 parser.skipChildren();

@@ -1,0 +1,177 @@
+"""Measures one job: throughput, CPU, memory and latency, and the ratio to the plain driver."""
+
+import argparse
+import asyncio
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import psutil
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from benchmarks.cores import Cores, move, running_on
+from benchmarks.latency import latencies_to_messages, latencies_to_rows
+from benchmarks.load import Load, PlainDriver
+from benchmarks.measure import Sample, SteadyState, memory_by_quarter, percentile, sample, steady_state, watch
+from benchmarks.rows import cassandra_config
+from common.metrics import Metrics
+from local.world import ENVIRONMENT, World
+
+WARM_UP = 0.25
+"""The share of the events that is not measured, while Python imports, the JVMs compile and caches fill."""
+WARM_UP_EVENTS = 10_000
+"""The number of events whose statements warm up Cassandra before the job starts."""
+BATCH_SIZE = 256
+"""The plain driver sends the statements of this many events in one wave. Smaller waves are slower."""
+IN_FLIGHT = 3
+"""The number of waves in flight, so that other waves send statements while one waits for an API."""
+SLOWEST_EVENTS_PER_SECOND = 100
+"""A slower benchmark is aborted."""
+
+
+def measure_job(name: str, load: Load, world: World, cores: Cores, options: argparse.Namespace) -> None:
+    """Runs one job under ``load`` and prints its figures. ``options`` are those of the command line.
+
+    Exits if the load has fewer events than the options ask for. Raises TimeoutError if the job is too slow.
+    """
+    print(
+        f"{name}: {options.events} events, parallelism {options.parallelism}, {options.cores} cores, "
+        f"commitlog_sync {options.commitlog_sync}",
+        flush=True,
+    )
+    for manager in world.flink.task_managers:
+        move(manager.pid, cores.of_job)
+    load.prepare(world)
+    _measure(load, world, cores, options)
+
+
+def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace) -> None:
+    topic = f"{ENVIRONMENT}.{load.input_topic}"
+    # The JVM compiles hot code. Without a warm-up, Cassandra would be slower for the job, which comes first, than for
+    # the plain driver.
+    with running_on(cores.of_job):
+        asyncio.run(_run_plain_driver(world, load, seed=4, events=WARM_UP_EVENTS))
+    produced = _produce(world, topic, (event.value for event in islice(load.events(seed=1), options.events)))
+    if produced < options.events:
+        sys.exit(f"--events is {options.events}, but this load has only {produced} events")
+    job_id = world.submit(
+        load.module,
+        parallelism=options.parallelism,
+        environment=load.environment,
+        options=dict(option.split("=", 1) for option in options.flink),
+    )
+    world.flink.client.wait_until_running(job_id)
+
+    processes = {
+        "job: Python worker": lambda: [
+            worker for manager in world.flink.task_managers for worker in manager.python_workers()
+        ],
+        "job: TaskManager JVM": lambda: [psutil.Process(manager.pid) for manager in world.flink.task_managers],
+        "Cassandra": lambda: [psutil.Process(world.cassandra.pid)],
+        "Kafka": lambda: [psutil.Process(world.kafka.pid)],
+        **load.processes,
+    }
+    count_done = _count_done(world, load)
+    samples = watch(processes, count_done, options.events, 600 + options.events / SLOWEST_EVENTS_PER_SECOND)
+    steady = steady_state(samples, round(options.events * WARM_UP))
+    _print_steady_state("steady state", steady)
+    for group, memory in memory_by_quarter(samples).items():
+        print(
+            f"    {group:<22} {' '.join(f'{size / 2**20:.0f}' for size in memory)} MiB after each quarter of the events"
+        )
+    counts = world.flink.client.checkpoints(job_id)
+    reasons = "; ".join(world.flink.client.failed_checkpoints(job_id))
+    print(f"    checkpoints: {counts['completed']} completed, {counts['failed']} failed {reasons}", flush=True)
+
+    if options.latency_seconds:
+        rate = steady.rate / 2
+        writes_rows = bool(next(load.events(seed=2)).query)
+        measure_latencies = latencies_to_rows if writes_rows else latencies_to_messages
+        latencies = asyncio.run(measure_latencies(world, load, topic, rate, options.latency_seconds))
+        print(
+            f"  latency from the event's Kafka timestamp to its {'row' if writes_rows else 'message'}, "
+            f"at {rate:.0f} events/s ({len(latencies)} probes)"
+        )
+        print(
+            f"    p50 {percentile(latencies, 50) * 1000:.0f} ms   p99 {percentile(latencies, 99) * 1000:.0f} ms",
+            flush=True,
+        )
+    if options.hold:
+        input("The job is still running. Press Enter to stop it.")
+    world.flink.client.cancel(job_id)
+
+    if options.no_plain_driver:
+        return
+    with running_on(cores.of_job):
+        plain = steady_state(asyncio.run(_run_plain_driver(world, load, seed=3, events=options.events)), 0)
+    _print_steady_state("plain driver and HTTP client, the same statements and requests", plain)
+    print(f"  ratio of the job to the plain driver: {steady.rate / plain.rate:.2f}", flush=True)
+
+
+def _print_steady_state(what: str, steady: SteadyState) -> None:
+    print(f"  {what}: {steady.rate:.0f} events/s over {steady.events} events in {steady.seconds:.1f} s")
+    for group, cpu_ms in steady.cpu_ms.items():
+        memory = steady.peak_memory[group] / 2**20
+        print(f"    {group:<22} {cpu_ms:.2f} CPU-ms per event   peak memory {memory:.0f} MiB")
+    job_cpu_ms = sum(cpu_ms for group, cpu_ms in steady.cpu_ms.items() if group.startswith("job"))
+    if job_cpu_ms:
+        print(f"    {'job, total':<22} {job_cpu_ms:.2f} CPU-ms per event", flush=True)
+
+
+def _produce(world: World, topic: str, values: Iterator[bytes]) -> int:
+    """Produces all values, waits until they are delivered, and returns how many there were."""
+    producer = Producer(
+        {"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": 20, "compression.type": "lz4"}
+    )
+    produced = 0
+    for value in values:
+        while True:
+            try:
+                producer.produce(topic, value)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        produced += 1
+    producer.flush()
+    return produced
+
+
+def _count_done(world: World, load: Load) -> Callable[[], int]:
+    """A function that returns how many events have been processed, derived from the messages in the output topic."""
+    consumer = Consumer({"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "benchmark"})
+    topic = f"{ENVIRONMENT}.{load.output_topic}"
+    partitions = [TopicPartition(topic, number) for number in consumer.list_topics(topic).topics[topic].partitions]
+
+    def count_done() -> int:
+        messages = sum(consumer.get_watermark_offsets(partition, cached=False)[1] for partition in partitions)
+        return load.events_done(messages)
+
+    return count_done
+
+
+async def _run_plain_driver(world: World, load: Load, seed: int, events: int) -> list[Sample]:
+    """Sends only the statements and HTTP requests of ``events`` events. Returns the samples before and after.
+
+    All of them are recorded before the first is sent. Recording in between would give Cassandra pauses to flush and
+    compact, which it does not have while the job runs.
+    """
+    processes = {
+        "driver process": lambda: [psutil.Process()],
+        "Cassandra": lambda: [psutil.Process(world.cassandra.pid)],
+    }
+    driver = PlainDriver(cassandra_config(world), Metrics())
+    await driver.open()
+    batches = load.record(driver, seed, BATCH_SIZE)
+    recorded = 0
+    while recorded < events:
+        await anext(batches)
+        recorded += BATCH_SIZE
+    # As in the jobs' workers: the garbage collector must not traverse the recorded statements again and again.
+    gc.freeze()
+    before = sample(processes, 0)
+    await driver.replay(IN_FLIGHT)
+    samples = [before, sample(processes, recorded)]
+    gc.unfreeze()
+    await driver.close()
+    return samples

@@ -1,0 +1,112 @@
+"""Latency of a job at a steady rate of events."""
+
+import asyncio
+import time
+from itertools import islice
+
+import msgspec
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from benchmarks.load import Event, Load
+from benchmarks.rows import cassandra_config
+from common.metrics import Metrics
+from common.servers.cassandra import Cassandra
+from local.world import ENVIRONMENT, World
+
+PROBE_SECONDS = 0.25
+"""The time between two probes: events whose rows are polled."""
+POLL_SECONDS = 0.02
+LINGER_MS = 5
+"""Without lingering, each event is a produce request, which costs Kafka more CPU than the event costs the job."""
+
+
+async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, seconds: float) -> list[float]:
+    """Produces ``rate`` events/s for ``seconds`` and returns latencies in seconds.
+
+    A latency is the time from the Kafka timestamp of an event until a query returns its row. Only one event every
+    PROBE_SECONDS is queried, and none in the first five seconds.
+    """
+    cassandra = Cassandra(cassandra_config(world), Metrics())
+    await cassandra.open()
+    producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": LINGER_MS})
+    # Generated in advance, so that generating events does not take CPU from the job.
+    events = list(islice(load.events(seed=2), round(rate * (seconds + 5))))
+    latencies: list[float] = []
+    probes: list[asyncio.Task[None]] = []
+
+    async def probe(event: Event) -> None:
+        acknowledged = asyncio.get_running_loop().create_future()
+
+        def on_delivery(_: object, message: Message) -> None:
+            acknowledged.set_result(message.timestamp()[1] / 1000)
+
+        producer.produce(topic, event.value, on_delivery=on_delivery)
+        written_at = await acknowledged
+        statement = await cassandra.prepare(event.query)
+        while not (await cassandra.read(statement, [event.parameters]))[0]:  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(POLL_SECONDS)
+        latencies.append(time.time() - written_at)
+
+    started = time.perf_counter()
+    next_probe = started + 5
+    for number, event in enumerate(events):
+        due = started + number / rate
+        while (now := time.perf_counter()) < due:
+            producer.poll(0)
+            await asyncio.sleep(min(due - now, 0.002))
+        if now >= next_probe:
+            next_probe = now + PROBE_SECONDS
+            probes.append(asyncio.create_task(probe(event)))
+        else:
+            producer.produce(topic, event.value)
+    while not all(task.done() for task in probes):
+        producer.poll(0)
+        await asyncio.sleep(POLL_SECONDS)
+    await asyncio.gather(*probes)
+    producer.flush()
+    await cassandra.close()
+    return latencies
+
+
+async def latencies_to_messages(world: World, load: Load, topic: str, rate: float, seconds: float) -> list[float]:
+    """Produces ``rate`` events/s for ``seconds`` and returns the latencies of all events, in seconds.
+
+    A latency is the time between the Kafka timestamps of an event and of its message. The first five seconds are not
+    counted.
+    """
+    producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": LINGER_MS})
+    consumer = Consumer(
+        {"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "latencies", "auto.offset.reset": "latest"}
+    )
+    output = f"{ENVIRONMENT}.{load.output_topic}"
+    consumer.assign(
+        [
+            TopicPartition(output, number, consumer.get_watermark_offsets(TopicPartition(output, number))[1])
+            for number in consumer.list_topics(output).topics[output].partitions
+        ]
+    )
+    events = list(islice(load.events(seed=2), round(rate * (seconds + 5))))
+    written_at: dict[int, int] = {}
+
+    def on_delivery(_: object, message: Message) -> None:
+        written_at[_event_time_ms(message)] = message.timestamp()[1]
+
+    started = time.perf_counter()
+    for number, event in enumerate(events):
+        due = started + number / rate
+        while (now := time.perf_counter()) < due:
+            producer.poll(0)
+            await asyncio.sleep(min(due - now, 0.002))
+        producer.produce(topic, event.value, on_delivery=on_delivery)
+    producer.flush()
+    sent_at: dict[int, int] = {}
+    while len(sent_at) < len(events):
+        for message in consumer.consume(1_000, timeout=30):
+            sent_at[_event_time_ms(message)] = message.timestamp()[1]
+    consumer.close()
+    first = min(written_at.values()) + 5_000
+    return [(sent_at[key] - at) / 1000 for key, at in written_at.items() if at >= first]
+
+
+def _event_time_ms(message: Message) -> int:
+    return int(msgspec.json.decode(message.value())["ets"])

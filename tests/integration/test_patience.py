@@ -1,0 +1,59 @@
+"""The patience of a job has to end before Flink's checkpoints time out: checked where the job is submitted."""
+
+from collections.abc import Mapping
+
+import pytest
+from pyflink.common import Configuration
+from pyflink.datastream import StreamExecutionEnvironment
+
+from common.flink.start_check import check_patience
+from local.errors import LocalWorldError
+from local.flink import FlinkCluster
+from local.world import World
+from tests.support.configuration import load_with
+
+SHIPPED_MS = 480_000 + 30_000
+
+
+def check(flink: Mapping[str, str], **variables: str) -> None:
+    options = Configuration()
+    for key, value in flink.items():
+        options.set_string(key, value)
+    config = load_with({f"AGGREGATES__{name}": value for name, value in variables.items()})
+    check_patience(config, "SomeJob", StreamExecutionEnvironment.get_execution_environment(options))
+
+
+CHECKPOINTS = {"execution.checkpointing.interval": "10 s"}
+
+
+class TestTheCheck:
+    def test_what_is_shipped_fits_the_timeout_that_flink_has_by_default(self) -> None:
+        check(CHECKPOINTS)
+
+    def test_both_keys_are_named_with_their_values(self) -> None:
+        with pytest.raises(SystemExit) as ended:
+            check(CHECKPOINTS, RETRY__PATIENCE_MS="600000")
+        assert ended.value.code == (
+            "SomeJob cannot start: retry.patience_ms (600000) plus http.call_timeout_ms (30000) must be less than "
+            "Flink's execution.checkpointing.timeout (600000 ms). Lower AGGREGATES__RETRY__PATIENCE_MS, or raise "
+            "Flink's timeout in its configuration or with -D"
+        )
+
+    @pytest.mark.parametrize(("timeout_ms", "fits"), [(SHIPPED_MS, False), (SHIPPED_MS + 1, True)])
+    def test_the_last_call_counts(self, timeout_ms: int, fits: bool) -> None:
+        options = {**CHECKPOINTS, "execution.checkpointing.timeout": f"{timeout_ms} ms"}
+        if fits:
+            check(options)
+        else:
+            with pytest.raises(SystemExit, match=r"cannot start: retry\.patience_ms"):
+                check(options)
+
+    def test_without_checkpoints_there_is_no_bound(self) -> None:
+        check({}, RETRY__PATIENCE_MS="600000")
+
+
+def test_flink_run_refuses_a_checkpoint_timeout_that_is_too_short(world: World, flink_cluster: FlinkCluster) -> None:
+    jobs = flink_cluster.client.jobs()
+    with pytest.raises(LocalWorldError, match=r"AssessmentAggregator cannot start: retry\.patience_ms \(480000\)"):
+        world.submit("jobs.assessment_aggregator", options={"execution.checkpointing.timeout": "8 min"})
+    assert flink_cluster.client.jobs() == jobs

@@ -1,0 +1,41 @@
+"""Each reader runs in an environment made from its own requirements file, without Flink and what Flink needs."""
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from local.config import REPOSITORY
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+package = importlib.import_module(sys.argv[1])
+for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    importlib.import_module(module.name)
+    print(module.name)
+"""
+FIND = """
+import importlib.util, sys
+print(*[name for name in sys.argv[1:] if importlib.util.find_spec(name)])
+"""
+OF_FLINK = ("pyflink", "apache_beam", "pandas", "numpy", "pyarrow", "py4j")
+
+
+@pytest.mark.parametrize("reader", ["services", "reports"])
+def test_a_reader_needs_nothing_of_flink(reader: str, tmp_path: Path) -> None:
+    venv.create(tmp_path, symlinks=True)
+    python = tmp_path / "bin" / "python"
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-compile"]
+    run(*install, "--require-hashes", "-r", f"requirements/{reader}.txt")
+
+    assert f"{reader}.__main__" in run(str(python), "-c", IMPORT_ALL, reader).split()
+    assert run(str(python), "-c", FIND, *OF_FLINK).split() == []
+
+
+def run(*command: str) -> str:
+    """What the command has printed, run in the repository."""
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout

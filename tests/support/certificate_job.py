@@ -1,0 +1,206 @@
+"""The certificate pre-processor with its batches and retries, and a course that it decides about."""
+
+import asyncio
+import itertools
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from cassandra.cluster import Session
+
+from common.config.model import HttpConfig
+from common.domain.events import Refused, Skip
+from common.domain.messages import Message
+from common.flink.group_commit import GroupCommit, Observer
+from common.flink.job import Outcome
+from common.metrics import Metrics
+from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
+from jobs.collection_cert_pre_processor.events import CertificateRequest
+from jobs.collection_cert_pre_processor.job import CollectionCertPreProcessor
+from local.http_services import HttpServices
+from local.world import World
+
+OUT = "dev.generate.certificate.request"
+
+
+FAILED = "dev.issue.certificate.failed"
+
+
+EVENT_TIME_MS = 1_715_657_560_200  # 2024-05-14T03:32:40Z
+
+
+COMPLETED_ON = "2024-05-13 20:00:00.001Z"
+
+
+COMPLETED_ON_MS = 1_715_630_400_001
+
+
+COMPLETED = {"enrollment": {"status": 2}}
+
+
+AT_LEAST_75 = {"assessment": {"score": {">=": 75}}}
+
+
+QUICK = HttpConfig(
+    request_timeout_ms=5_000,
+    call_timeout_ms=30_000,
+    initial_backoff_ms=5,
+    max_backoff_ms=20,
+    breaker_delay_ms=20,
+)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - what it waits for happens in the service's thread
+        await asyncio.sleep(0.005)
+
+
+class Course:
+    """A course of ids that no other test has, its name and its quiz in the caches, and Asha, who can be read."""
+
+    def __init__(self, world: World, session: Session, services: HttpServices, unique: str) -> None:
+        self.course_id = f"do_{unique}"
+        self.batch_id = f"b-{unique}"
+        self.quiz = f"do_{unique}q"
+        self.asha = f"asha-{unique}"
+        self._world = world
+        self._session = session
+        self._services = services
+        self.cache(0, self.course_id, {"name": "Botany"})
+        self.cache(5, self.quiz, {"contentType": "SelfAssess"})
+        self.user(self.asha)
+
+    def cache(self, database: int, key: str, value: object) -> None:
+        with self._world.redis.client(db=database) as client:
+            client.set(key, json.dumps(value))
+
+    def user(self, user_id: str, **fields: object) -> str:
+        self._services.users[user_id] = {"firstName": "Asha", "lastName": "Rao", "rootOrgId": "org-1", **fields}
+        return user_id
+
+    def templates(self, *templates: Mapping[str, str]) -> None:
+        """With keys t-0, t-1, … in this order."""
+        numbered = {f"t-{number}": template for number, template in enumerate(templates)}
+        self._insert("course_batch", courseid=self.course_id, batchid=self.batch_id, cert_templates=numbered)
+
+    def enrol(self, user_id: str, **columns: object) -> None:
+        """As somebody who has completed the course; a column that is None stays unset."""
+        row = {"active": True, "status": 2, "completedon": COMPLETED_ON, **columns}
+        self._insert("user_enrolments", userid=user_id, courseid=self.course_id, batchid=self.batch_id, **row)
+
+    def score(self, user_id: str, aggregates: Mapping[str, float] | None, agg: Mapping[str, int] | None = None) -> None:
+        """The row of ``user_activity_agg`` with a column unset where it is None."""
+        self._insert(
+            "user_activity_agg",
+            activity_type="Course",
+            activity_id=self.course_id,
+            user_id=user_id,
+            context_id=f"cb:{self.batch_id}",
+            agg=agg,
+            aggregates=aggregates,
+        )
+
+    def quiz_of_10(self, score: float, metric_type: Callable[[float], Any] = float) -> dict[str, Any]:
+        return {f"score:{self.quiz}": metric_type(score), f"max_score:{self.quiz}": metric_type(10)}
+
+    def _insert(self, table: str, **row: object) -> None:
+        values = {column: value for column, value in row.items() if value is not None}
+        self._session.execute(f"INSERT INTO {table} JSON %s", [json.dumps(values)])
+
+    def request(self, *user_ids: str, **edata: object) -> bytes:
+        """For Asha if for nobody else."""
+        document = {
+            "eid": "BE_JOB_REQUEST",
+            "ets": EVENT_TIME_MS,
+            "mid": "LP.1715657560200.8a0f",
+            "actor": {"id": "Course Certificate Generator", "type": "System"},
+            "edata": {
+                "userIds": user_ids or [self.asha],
+                "action": "issue-certificate",
+                "iteration": 1,
+                "batchId": self.batch_id,
+                "courseId": self.course_id,
+                **edata,
+            },
+        }
+        return json.dumps(document).encode()
+
+
+def template(criteria: object = COMPLETED, **fields: object) -> dict[str, str]:
+    texts = {"identifier": "t-id", "name": "Completion", "url": "https://c/t.svg", "criteria": criteria, **fields}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in texts.items()}
+
+
+class Running:
+    """The job with the batches and the retries that the pipeline adds to it."""
+
+    def __init__(self, job: CollectionCertPreProcessor, metrics: Metrics) -> None:
+        self.counts = metrics.counts
+        self.retries = 0
+        self.refused: Counter[str] = Counter()
+        """How often events were refused, by kind."""
+        self._job = job
+        self._commit = GroupCommit(job.apply_batch, self._refuse, job.batch, job.retry, Observer(retried=self._retried))
+
+    async def apply(self, *values: bytes) -> list[list[Message]]:
+        """The messages of each Kafka value; all go as one batch."""
+
+        async def messages_of(index: int, value: bytes) -> list[Message]:
+            request = self._job.decode(value, 0)
+            assert not isinstance(request, Skip)
+            outcome = await self._commit.submit(index, request)
+            self.refused.update(part.kind for part in outcome if isinstance(part, Refused))
+            return [
+                part if isinstance(part, Message) else self._job.failed_message(value, part, part.user_id)
+                for part in outcome
+            ]
+
+        return await asyncio.gather(*itertools.starmap(messages_of, enumerate(values)))
+
+    @staticmethod
+    def _refuse(request: CertificateRequest, error: Exception) -> Outcome:
+        raise AssertionError(f"{request} is refused") from error
+
+    def _retried(self) -> None:
+        self.retries += 1
+
+    def of(self, name: str) -> dict[str, int]:
+        """The counts of a metric by their label."""
+        return {key[2]: count for key, count in self.counts.items() if isinstance(key, tuple) and key[0] == name}
+
+
+@asynccontextmanager
+async def running(config: CollectionCertPreProcessorConfig) -> AsyncIterator[Running]:
+    job, metrics = CollectionCertPreProcessor(config), Metrics()
+    try:
+        await job.open(metrics)
+        yield Running(job, metrics)
+    finally:
+        await job.close()
+
+
+async def applied(config: CollectionCertPreProcessorConfig, *values: bytes) -> tuple[list[Message], Running]:
+    """The messages of one batch and the job that sent them."""
+    async with running(config) as job:
+        messages_by_request = await job.apply(*values)
+    return [message for messages in messages_by_request for message in messages], job
+
+
+def edata(messages: Sequence[Message]) -> dict[str, Any]:
+    """Of the one certificate that is to be generated."""
+    (message,) = messages
+    assert message.topic == OUT
+    found = json.loads(message.value)["edata"]
+    assert isinstance(found, dict)
+    return found
+
+
+def names(messages: Iterable[Message]) -> list[str]:
+    """Of the templates whose certificates are to be generated."""
+    return [json.loads(message.value)["edata"]["name"] for message in messages if message.topic == OUT]
+
+
+def failures(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    return [json.loads(message.value) for message in messages if message.topic == FAILED]

@@ -1,0 +1,56 @@
+"""The variables of the keys that have no default, with values of a made-up installation: for tests without servers."""
+
+from common.config.model import Section
+from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
+from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
+from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
+from reports.config import ReportsConfig, RequestsReportsConfig
+from services.config import ServicesConfig
+
+_DATABASES = {
+    "AGGREGATES__CASSANDRA__CONTACT_POINTS": "[cassandra-1, cassandra-2]",
+    "AGGREGATES__REDIS__HOST": "redis",
+}
+_SERVERS = {
+    **_DATABASES,
+    "AGGREGATES__KAFKA__BOOTSTRAP_SERVERS": "kafka-1:9092",
+    "AGGREGATES__KAFKA__ENV": "dev",
+}
+_REPORTS = {
+    **_DATABASES,
+    "AGGREGATES__CONTENT_BASE_URL": "http://search:9000",
+    "AGGREGATES__HIERARCHY_KEYSPACE": "dev_hierarchy_store",
+}
+
+REQUIRED: dict[type[Section], dict[str, str]] = {
+    AssessmentAggregatorConfig: {
+        **_SERVERS,
+        "AGGREGATES__CONTENT_READ_API": "http://content:9000/content/v3/read/",
+    },
+    ActivityAggregateUpdaterConfig: {
+        **_SERVERS,
+        "AGGREGATES__SEARCH_API": "http://search:9000/v3/search",
+    },
+    CollectionCertPreProcessorConfig: {
+        **_SERVERS,
+        "AGGREGATES__LEARNER_BASE_URL": "http://learner:9000",
+        "AGGREGATES__CONTENT_BASE_URL": "http://content:9000",
+        "AGGREGATES__CLOUD_STORAGE_BASE_URL": "https://storage.test",
+        "AGGREGATES__CONTENT_CLOUD_STORAGE_CONTAINER": "content",
+        "AGGREGATES__CERT_DOMAIN_URL": "https://certificates.test",
+    },
+    ServicesConfig: {
+        **_SERVERS,
+        "AGGREGATES__TOKENS__PUBLIC_KEYS_FOLDER": "/token-keys",
+        "AGGREGATES__GROUP_SERVICE__BASE_URL": "http://groups:9000",
+    },
+    ReportsConfig: _REPORTS,
+    RequestsReportsConfig: {
+        **_REPORTS,
+        "AGGREGATES__POSTGRES__HOST": "postgres",
+        "AGGREGATES__POSTGRES__DATABASE": "analytics",
+        "AGGREGATES__POSTGRES__TABLE": "dev_job_request",
+        "AGGREGATES__POSTGRES__USERNAME": "reports",
+    },
+}
+"""By the class of the configuration."""
