@@ -1,14 +1,13 @@
 """Group aggregates read: the merged aggregates of a group's members in an activity. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from common.domain.aggregates import merge
-from common.domain.events import to_time_ms
+from common.domain.events import MAX_TIME_MS
 from services.envelope import client_error, convert, forbidden, invalid_request
 
 Member = Mapping[str, Any]
@@ -37,15 +36,12 @@ class GroupActivityQuery(NamedTuple):
 
 
 class AggregatesRow(NamedTuple):
-    """A row of ``user_activity_agg``: one learner in one batch. Each of the maps may be null.
-
-    ``agg_last_updated`` is Cassandra's JSON of the map, with times like ``2024-05-14 03:32:40.002Z``.
-    """
+    """A row of ``user_activity_agg``: a learner in one batch. Any of the maps may be null; times are in ms."""
 
     user_id: str
     agg: Mapping[str, int] | None
     aggregates: Mapping[str, float] | None
-    agg_last_updated: str | None
+    agg_last_updated: Mapping[str, int] | None
 
 
 class Metric(msgspec.Struct, rename="camel"):
@@ -97,7 +93,6 @@ class CachedAnswer(msgspec.Struct):
     result: GroupActivity
 
 
-_TIMES = msgspec.json.Decoder(dict[str, str] | None)
 CACHED_ANSWER = msgspec.json.Decoder(CachedAnswer)
 
 
@@ -154,22 +149,16 @@ def shape(
 
     The time of the count is the latest of all times, or ``now_ms`` if there is none.
     """
-    times_ms: dict[str | None, int | None] = {}
-    entries = [_entry(members[row.user_id], row, times_ms) for row in rows]
+    entries = [_entry(members[row.user_id], row) for row in rows]
     times = [metric.last_updated_on for entry in entries for metric in entry.agg if metric.last_updated_on is not None]
     count = EnrolmentCount("enrolmentCount", max(times, default=now_ms), len({row.user_id for row in rows}))
     return GroupActivity(query.group_id, Activity(query.activity_id, query.activity_type, [count]), entries)
 
 
-def _entry(member: Member, row: AggregatesRow, times_ms: dict[str | None, int | None]) -> MemberAggregates:
-    """``times_ms`` has the times that were parsed before. One write gives many metrics the same time."""
-    times = (_TIMES.decode(row.agg_last_updated) if row.agg_last_updated else None) or {}
-    metrics = []
-    for key, value in merge(row.agg, row.aggregates).items():
-        time = times.get(key)
-        if time not in times_ms:
-            times_ms[time] = None if time is None else _time_ms(time)
-        metrics.append(Metric(key, times_ms[time], value))
+def _entry(member: Member, row: AggregatesRow) -> MemberAggregates:
+    # No client can show a time that no calendar has.
+    times = {key: time for key, time in (row.agg_last_updated or {}).items() if 0 <= time <= MAX_TIME_MS}
+    metrics = [Metric(key, times.get(key), value) for key, value in merge(row.agg, row.aggregates).items()]
     return MemberAggregates(
         user_id=row.user_id,
         agg=metrics,
@@ -178,14 +167,6 @@ def _entry(member: Member, row: AggregatesRow, times_ms: dict[str | None, int | 
         status=_present(member, "status"),
         created_by=_present(member, "createdBy"),
     )
-
-
-def _time_ms(time: str) -> int | None:
-    """None for a time outside the years 1 to 9999."""
-    try:
-        return to_time_ms(datetime.fromisoformat(time))
-    except ValueError:
-        return None
 
 
 def _present(member: Member, name: str) -> Any | UnsetType:

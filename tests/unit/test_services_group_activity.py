@@ -1,13 +1,11 @@
 """Group aggregates read: validation, the merge with maps that are null, who may read."""
 
 import json
-from datetime import datetime
 from typing import Any
 
 import msgspec
 import pytest
 
-from common.domain.events import to_datetime
 from services.envelope import ApiError
 from services.group_activity import (
     AggregatesRow,
@@ -24,14 +22,9 @@ QUERY = GroupActivityQuery("g", "c", "Course")
 NOW_MS = 1_800_000_000_000
 
 
-def as_json(times: dict[str, datetime]) -> str:
-    """As Cassandra's toJson writes a map of times."""
-    return json.dumps({key: f"{time:%Y-%m-%d %H:%M:%S}.{time.microsecond // 1000:03}Z" for key, time in times.items()})
-
-
-@pytest.mark.parametrize("text", ["null", "{}", '{"a": "+292278994-08-17 07:12:55.807Z"}', '{"b": "x"}'])
-def test_times_that_cannot_be_used_are_null(text: str) -> None:
-    [metric] = shaped(AggregatesRow("u", {"a": 1}, None, text), u={})["members"][0]["agg"]
+@pytest.mark.parametrize("times", [None, {}, {"a": 10**17}, {"a": -1}, {"b": 1}])
+def test_times_that_cannot_be_used_are_null(times: dict[str, int] | None) -> None:
+    [metric] = shaped(AggregatesRow("u", {"a": 1}, None, times), u={})["members"][0]["agg"]
 
     assert metric == {"metric": "a", "lastUpdatedOn": None, "value": 1.0}
 
@@ -81,8 +74,8 @@ def test_members_need_an_id() -> None:
 def test_null_maps_and_missing_times() -> None:
     answer = shaped(
         AggregatesRow("u", {"completedCount": 4, "score:x": 7}, None, None),
-        AggregatesRow("u", None, {"score:x": 7.5}, as_json({"score:x": to_datetime(NOW_MS - 1)})),
-        AggregatesRow("v", None, None, as_json({"orphan": to_datetime(NOW_MS)})),
+        AggregatesRow("u", None, {"score:x": 7.5}, {"score:x": NOW_MS - 1}),
+        AggregatesRow("v", None, None, {"orphan": NOW_MS}),
         u={"name": None, "role": "admin"},
         v={},
     )
