@@ -8,8 +8,8 @@ REQUIREMENTS := requirements/dev.txt
 COMPILE := $(RUN) -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 # Where the code runs in the process of pytest. What runs in Flink's workers or in a process of its own is not measured.
-IN_PROCESS := tests/unit $(addprefix tests/integration/,activity_tables certificate_job http_client \
-	test_caches_redis.py test_cassandra.py test_replay.py test_reports.py test_schema.py test_services.py)
+IN_PROCESS := tests/unit $(addprefix tests/integration/,activity_tables certificate_job http_client reports \
+	test_caches_redis.py test_cassandra.py test_replay.py test_schema.py test_services.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit coverage check format bench chaos up down status lock setup
@@ -43,7 +43,7 @@ format: setup ## format the code
 bench: setup ## measure events/s, CPU and latency on a real cluster, and compare with the plain driver
 	$(RUN) -m benchmarks
 
-chaos: setup ## kill, pause and rescale everything under load, then check every row and message (SEEDS="1 2 3")
+chaos: setup ## kill, pause and rescale everything under load, then compare rows and messages (SEEDS="1 2 3")
 	$(RUN) -m chaos $(if $(SEEDS),--seeds $(SEEDS))
 
 up: setup ## start the local servers and the Flink cluster in the background

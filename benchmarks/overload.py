@@ -25,6 +25,7 @@ __all__ = ["SERVERS", "run"]
 
 CONTENTS = 50
 SECONDS = 10.0
+HEALTH = ("/health/live", "/health/ready")
 HEALTH_SECONDS = 0.1
 TIMES = (0.5, 1.0, 4.0)
 
@@ -38,7 +39,9 @@ class _Answers:
     without_retry_after: int = 0
     late: list[float] = field(default_factory=list)
     """Seconds by which requests were sent later than they were due: the load generator's own fault."""
-    health: list[float] = field(default_factory=list)
+    health: dict[str, list[float]] = field(default_factory=lambda: {path: [] for path in HEALTH})
+    unhealthy: int = 0
+    """Answers of a health check other than 200."""
 
 
 def run(world: World) -> None:
@@ -95,10 +98,12 @@ async def _load(
 
     async def watch_health() -> None:
         while True:
-            sent = time.perf_counter()
-            async with session.get(f"{readers.internal_url}/health/ready") as response:
-                response.raise_for_status()
-            answers.health.append(time.perf_counter() - sent)
+            for path in HEALTH:
+                sent = time.perf_counter()
+                async with session.get(f"{readers.internal_url}{path}") as response:
+                    await response.read()
+                    answers.unhealthy += response.status != 200
+                answers.health[path].append(time.perf_counter() - sent)
             await asyncio.sleep(HEALTH_SECONDS)
 
     watching = asyncio.create_task(watch_health())
@@ -119,7 +124,9 @@ def _print(times: float, capacity: float, answers: _Answers, base: _Answers | No
     accepted = len(answers.accepted) / SECONDS
     print(f"    {times:g} times that: {accepted:.0f}/s accepted, {len(answers.refused) / SECONDS:.0f}/s refused")
     print(f"      accepted {_times(answers.accepted)}   refused {_times(answers.refused)}")
-    print(f"      health   {_times(answers.health)}   sent too late {_times(answers.late)}")
+    for path, seconds in answers.health.items():
+        print(f"      {path} {_times(seconds)}")
+    print(f"      answers of health other than 200: {answers.unhealthy}   sent too late {_times(answers.late)}")
     if answers.without_retry_after:
         raise RuntimeError(f"{answers.without_retry_after} answers 503 have no Retry-After")
     if base is not None:

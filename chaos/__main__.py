@@ -1,8 +1,8 @@
 """``python -m chaos``: runs the jobs on a real cluster, injects faults at random times, and checks the results.
 
 It starts its own servers and stops them at the end. Each seed has its own course and learners. Their events arrive
-while faults are injected. When all events have been processed, the oracle checks every row and message. The exit code
-is 1 if anything is wrong.
+while faults are injected. When all events have been processed, the oracle compares rows and messages with what was
+sent. The exit code is 1 if anything is wrong.
 """
 
 import argparse

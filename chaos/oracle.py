@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from chaos.load import QUESTIONS, Learner, Load
+from local.expected import content_aggregates
 
 
 class Kind(StrEnum):
@@ -38,7 +39,7 @@ class Observed:
     """The rows and messages of one load. Unset columns are left out."""
 
     numbers: dict[tuple[str, ...], float] = field(default_factory=dict)
-    """Every number of every row. The key is the table, the key columns, and the name of the column or map entry."""
+    """The numbers that the oracle reads. The key is the table, the key columns, and the column or map entry."""
     audits: set[Sent] = field(default_factory=set)
     requests: set[Sent] = field(default_factory=set)
     certificates: set[Sent] = field(default_factory=set)
@@ -71,9 +72,8 @@ def _expected_numbers(load: Load) -> dict[tuple[str, ...], float]:
                 numbers["attempt", user_id, content_id, attempt_id, "score"] = score
                 numbers["attempt", user_id, content_id, attempt_id, "max_score"] = QUESTIONS
             row = ("aggregates", load.course.course_id, user_id)
-            numbers[*row, f"score:{content_id}"] = max(attempts.values())
-            numbers[*row, f"max_score:{content_id}"] = QUESTIONS
-            numbers[*row, f"attempts_count:{content_id}"] = len(attempts)
+            expected = content_aggregates(content_id, [(score, QUESTIONS) for score in attempts.values()])
+            numbers |= {(*row, key): value for key, value in expected.items()}
         for content_id in learner.counted_at:
             numbers["content", user_id, content_id, "viewcount"] = 1
             numbers["content", user_id, content_id, "completedcount"] = 1

@@ -10,6 +10,7 @@ from typing import Any
 
 from common.domain import topics
 from local import generator
+from local.expected import content_aggregates
 
 _DAY_MS = 86_400_000
 CROWD = 150
@@ -34,10 +35,7 @@ class Learner:
         """The expected column `aggregates` of the learner's row for the course."""
         expected: dict[str, float] = {}
         for content_id, scores in self.attempts.items():
-            best, best_max = max(scores, key=lambda score_and_max: score_and_max[0])
-            expected[f"score:{content_id}"] = best
-            expected[f"max_score:{content_id}"] = best_max
-            expected[f"attempts_count:{content_id}"] = float(len(scores))
+            expected |= content_aggregates(content_id, scores)
         if self.completed:
             expected["completedCount"] = float(len(self.completed & set(course.contents)))
         return expected

@@ -24,6 +24,7 @@ from reports.display import Display
 from reports.exhaust import Exhaust
 from reports.model import Batch, ReportError
 from reports.protection import Level, Protection
+from reports.scratch import delete_abandoned
 from reports.store import Store, open_store
 from reports.writers import JOB_IDS, File, Report
 
@@ -156,6 +157,8 @@ async def _run_requests(config: RequestsReportsConfig, options: argparse.Namespa
     from reports.user_org import SecurityPolicy  # noqa: PLC0415
 
     folder: Path = options.out
+    # Also by a run that finds no open request.
+    delete_abandoned(folder)
     destination = Folder(folder) if config.object_storage.url is None else _object_storage(config)
     policy = SecurityPolicy(config)
     try:

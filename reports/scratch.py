@@ -15,12 +15,10 @@ _PREFIX = ".exhaust-"
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A new folder in ``parent`` that only this user can read; gone at the end, with all that is in it.
 
-    It is locked as long as this process lives. Folders of the same kind that are not locked belonged to runs that were
-    killed, and are deleted. Raises OSError.
+    It is locked as long as this process lives. Raises OSError.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    for folder in parent.glob(f"{_PREFIX}*"):
-        _delete_if_abandoned(folder)
+    delete_abandoned(parent)
     while (created := _create(parent)) is None:
         pass
     folder, lock = created
@@ -29,6 +27,12 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def delete_abandoned(parent: Path) -> None:
+    """Deletes folders of the same kind that are not locked: they belonged to runs that were killed."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        _delete_if_abandoned(folder)
 
 
 def _create(parent: Path) -> tuple[Path, int] | None:

@@ -114,7 +114,7 @@ class Store:
         """The rows of these learners in all batches. Raises WorldFault and TaskFault."""
         keys = [(ACTIVITY_TYPE, activity_id, user_id) for user_id in user_ids if _fits(activity_id, user_id)]
         rows = await self._cassandra.read(self._read_group, keys)
-        return [AggregatesRow(*row) for of_one in rows for row in of_one]
+        return [AggregatesRow(*row) for learner_rows in rows for row in learner_rows]
 
     async def save_drafts(self, drafts: Sequence[AcceptedAssessment], now_ms: int) -> list[bool]:
         """Writes the answers of attempts that are not submitted yet. The result is False for one that is.

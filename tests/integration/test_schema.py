@@ -139,7 +139,7 @@ def test_replication_is_taken_for_a_fresh_keyspace_and_left_alone_on_an_old_one(
 def test_what_is_wrong_with_the_arguments_is_said(cassandra: World, tmp_path: Path) -> None:
     assert "not JSON" in apply(cassandra, "--replication", "{").stderr
     assert 'must be an object with "class"' in apply(cassandra, "--replication", "{}").stderr
-    assert "go together" in apply(cassandra, "--username", "somebody").stderr
+    assert "must be set together" in apply(cassandra, "--username", "somebody").stderr
     assert f"Cassandra refuses this user or connection: TLS with 127.0.0.1:{cassandra.cassandra.port}: " in (
         apply(cassandra, "--tls").stderr
     )

@@ -14,6 +14,7 @@ from common.domain.attempts import AssessmentEvent, decode
 from common.domain.enrolments import EnrolmentKey
 from common.domain.messages import Message
 from jobs.assessment_aggregator.rules import Attempt, Decision, Settings, decide, needs_aggregate_keys
+from local.expected import content_aggregates
 from tests.support.strategies import (
     ASHA,
     T0,
@@ -103,15 +104,13 @@ def in_batches(draw: st.DrawFn, events: Sequence[AssessmentEvent]) -> Batches:
 def computed_from(attempts: Iterable[Attempt]) -> dict[str, float]:
     """The job's entries of ``aggregates``, written down a second time, without regard to speed."""
     scored = [(attempt, attempt.total_score) for attempt in attempts if attempt.total_score is not None]
-    expected = {}
+    scored.sort(key=lambda scored_attempt: scored_attempt[0].attempt_id.encode())
+    expected: dict[str, float] = {}
     for content_id in {attempt.content_id for attempt, _ in scored}:
-        scored_attempts = [(score, attempt) for attempt, score in scored if attempt.content_id == content_id]
-        best_score = max(score for score, _ in scored_attempts)
-        equally_good = [attempt for score, attempt in scored_attempts if score == best_score]
-        first = min(equally_good, key=lambda attempt: attempt.attempt_id.encode())
-        expected[f"score:{content_id}"] = best_score
-        expected[f"max_score:{content_id}"] = first.total_max_score or 0.0
-        expected[f"attempts_count:{content_id}"] = float(len(scored_attempts))
+        scores = [
+            (score, attempt.total_max_score or 0.0) for attempt, score in scored if attempt.content_id == content_id
+        ]
+        expected |= content_aggregates(content_id, scores)
     return expected
 
 

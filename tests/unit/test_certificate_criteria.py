@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.domain.aggregates import overall_best_score, percent
 from common.domain.events import BadEvent
-from jobs.collection_cert_pre_processor.criteria import Criteria, parse
+from jobs.collection_cert_pre_processor.criteria import Criteria, canonical, parse
 
 
 def criteria(**document: Any) -> Criteria:
@@ -197,3 +198,10 @@ def test_unusable_criteria_make_a_bad_template(text: str) -> None:
     with pytest.raises(BadEvent) as failure:
         parse(text)
     assert failure.value.kind == "bad_template"
+
+
+@pytest.mark.parametrize("answer", [b"[" * 5_000 + b"]" * 5_000, b"{", b'"\\ud83d"'])
+def test_an_answer_that_cannot_be_read_is_refused(answer: bytes) -> None:
+    with pytest.raises(BadEvent, match=r"^JSON value to be compared cannot be read: ") as caught:
+        canonical(msgspec.Raw(answer))
+    assert caught.value.kind == "wrong_type"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import jobs
 from common.config import loader
 from common.config.loader import ConfigError, load, variable
 from common.config.model import Section
@@ -182,11 +183,7 @@ class TestLayers:
 class TestNames:
     def test_group_is_that_of_the_environment(self) -> None:
         groups = [load(job, environ=REQUIRED[job] | {"AGGREGATES__KAFKA__ENV": "prod"}).group_id for job in JOBS]
-        assert groups == [
-            "prod-assessment-aggregator-group",
-            "prod-activity-aggregate-updater-group",
-            "prod-collection-cert-pre-processor-group",
-        ]
+        assert groups == [f"prod-{name.replace('_', '-')}-group" for name in jobs.JOBS]
 
     def test_group_can_be_chosen(self) -> None:
         assert load_with({"AGGREGATES__KAFKA__GROUP_ID": "mine"}).group_id == "mine"

@@ -7,6 +7,7 @@ from common.config.loader import load
 from common.metrics import Metrics
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.assessment_aggregator.job import AssessmentAggregator
+from local.expected import content_aggregates
 from local.world import World
 from tests.support.assessment import Assessment, Learner, Tables
 from tests.support.assessment_rows import (
@@ -41,12 +42,8 @@ class TestSeveralEventsOfOneEnrolment:
         ]
         row = tables.aggregates(learner)
         assert row.aggregates == {
-            "score:do_1": 7.5,
-            "max_score:do_1": 10.0,
-            "attempts_count:do_1": 2.0,
-            "score:do_2": 1.0,
-            "max_score:do_2": 10.0,
-            "attempts_count:do_2": 1.0,
+            **content_aggregates("do_1", [(6, 10), (7.5, 10)]),
+            **content_aggregates("do_2", [(1, 10)]),
         }
         assert row.agg_details == [
             detail("do_1", "a1", 6.0, 10.0),

@@ -39,6 +39,8 @@ def test_a_request_and_a_command(
         "SECRET_KEY": "secret",
     }.items():
         monkeypatch.setenv(f"AGGREGATES__OBJECT_STORAGE__{name}", value)
+    # Where files are before they are uploaded.
+    monkeypatch.setenv("AGGREGATES__OUTPUT_FOLDER", str(reports.folder))
     course.create("quiz")
     asha = course.learner("asha")
     request_id = job_requests.submit({"batchId": course.batch_id})
