@@ -1,8 +1,11 @@
 """TLS towards Cassandra: whose certificate is trusted, and what is said of one that is not."""
 
 import asyncio
+import socket
 import ssl
+import threading
 from collections.abc import Coroutine
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +123,43 @@ def test_a_node_that_asks_for_a_certificate_gets_ours(world: World, tmp_path: Pa
             await use(proxy.port, unique, ca_file=node.file, certificate_file=ours.file, key_file=ours.key_file)
 
     run(test())
+
+
+class StrictNode(threading.Thread):
+    """Ends the TLS handshake of a client whose certificate it does not trust as a node does: alert, then close."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(daemon=True)
+        self._context = context
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+
+    def run(self) -> None:
+        with suppress(OSError):  # the listener is closed
+            while True:
+                client, _ = self._server.accept()
+                with client, suppress(ssl.SSLError):
+                    self._context.wrap_socket(client, server_side=True)
+
+    def close(self) -> None:
+        # A thread that waits in accept() does not notice a close.
+        self._server.shutdown(socket.SHUT_RDWR)
+        self.join()
+        self._server.close()
+
+
+def test_a_node_that_refuses_our_certificate_ends_the_task(tmp_path: Path, unique: str) -> None:
+    """Whether the client reads the alert first, or first notices that it can no longer write."""
+    node, other = Certificate(tmp_path, "node"), Certificate(tmp_path, "other")
+    strict = StrictNode(node.of_the_node(node.file))
+    strict.start()
+
+    async def test() -> None:
+        for _ in range(15):
+            with pytest.raises(TaskFault, match="certificate required"):
+                await use(strict.port, unique, ca_file=node.file)
+            with pytest.raises(TaskFault, match="unknown ca"):
+                await use(strict.port, unique, ca_file=node.file, certificate_file=other.file, key_file=other.key_file)
+
+    with closing(strict):
+        run(test())

@@ -214,7 +214,7 @@ class RecordingCassandra:
     def __init__(self) -> None:
         self.reads: list[tuple[str, Any]] = []
 
-    async def prepare(self, statement: str) -> str:
+    async def prepare(self, statement: str, _: object = None) -> str:
         return statement
 
     async def read(self, statement: str, parameters: Sequence[Any]) -> list[list[Any]]:

@@ -129,8 +129,22 @@ class LoopConnection(Connection):
                 self.loop.add_writer(self._socket.fileno(), self._send_rest, data)
                 return
             except OSError as error:
-                self.defunct(error)
+                self.defunct(self._refusal() or error)
                 return
+
+    def _refusal(self) -> ssl.SSLError | None:
+        """The TLS alert that a node sent before it closed the connection, if it has sent one.
+
+        In TLS 1.3 a node checks our certificate when our side of the handshake is over. So the first thing to fail may
+        be a write, whose error does not say why.
+        """
+        try:
+            self._socket.recv(_READ_BYTES)
+        except ssl.SSLError as error:
+            return None if isinstance(error, _CUT_SHORT + _TRY_LATER) else error
+        except OSError:
+            return None
+        return None
 
     def _send_rest(self, data: memoryview) -> None:
         self.loop.remove_writer(self._socket.fileno())
