@@ -1,4 +1,4 @@
-"""The tables of the local world, one query at a time, for programs that are not asynchronous."""
+"""Synchronous access to the tables of the local world, one query at a time."""
 
 import asyncio
 import threading
@@ -13,10 +13,10 @@ Result = TypeVar("Result")
 
 
 class Tables:
-    """A session with the keyspace `sunbird_courses`; closed by `with`."""
+    """A session in the keyspace `sunbird_courses`, to be used in a `with` statement."""
 
     def __init__(self, contact_points: Sequence[str], port: int) -> None:
-        """Connects. The event loop runs in a thread, because a session has to answer its nodes between two queries."""
+        """Connects. The event loop runs in a thread, because a session also responds to nodes between queries."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tables", daemon=True)
         self._thread.start()
@@ -30,7 +30,7 @@ class Tables:
             raise
 
     def execute(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
-        """The rows by column name, times in ms; none for a write."""
+        """Executes a statement and returns its rows by column name, with times in ms. A write returns no rows."""
         return self._run(self._execute(statement, parameters))
 
     async def _execute(self, text: str, parameters: Sequence[Any]) -> list[dict[str, Any]]:
@@ -44,11 +44,9 @@ class Tables:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def __enter__(self) -> Self:
-        """Is connected already."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes the session."""
         self._end()
 
     def _end(self) -> None:

@@ -1,12 +1,11 @@
-"""Statements on Cassandra: prepared, many at a time, with the failures told apart.
+"""Executes prepared statements on Cassandra, many at a time, and tells apart whose fault a failure is.
 
-The driver is cassandra-driver. Only this module and the package ``cassandra_driver`` know it;
-docs/decisions/cassandra-driver.md says why it was chosen and how it is used.
+The driver is cassandra-driver. Only this module and the package ``cassandra_driver`` import it. Why it was chosen and
+how it is used: docs/decisions/cassandra-driver.md.
 
-**What is sent twice.** A statement whose node goes away, fails or is late is sent to one more node, with a newer
-timestamp.
-So where both executions set a list, the elements of the newer one remain. A statement that sets a list and has its
-timestamp as a parameter is sent only once.
+**Repeated requests.** A request that fails or is late is sent to another node, each time with a newer timestamp. With
+the same timestamp, two executions that set a list would leave the elements of both. A statement that sets a list and
+takes its timestamp as a parameter is sent only once.
 
 **Times.** A ``timestamp`` is read as ms since 1970. It is written from ms or from an aware datetime.
 """
@@ -22,7 +21,7 @@ from cassandra.cluster import Cluster, Session
 from cassandra.query import SimpleStatement
 
 from common.config.model import CassandraConfig
-from common.domain.events import MAX_TIME_MS, to_datetime
+from common.domain.events import MAX_TIME_MS, MIN_TIME_MS, to_datetime
 from common.domain.faults import TaskFault
 from common.domain.native_protocol import Encoder
 from common.metrics import Metrics
@@ -39,20 +38,16 @@ Write = Execution
 """One statement with its parameters."""
 
 next_timestamp_us = CLOCK
-"""The next timestamp for a statement that has one as a parameter, in us since 1970. It never goes back."""
-
-MIN_TIME_MS = -62_135_510_400_000
-"""First ms of 2 January of the year 1 in UTC, which has begun everywhere: the counterpart of ``MAX_TIME_MS``."""
+"""Returns the next timestamp for a statement that takes one as a parameter, in us since 1970. It never goes back."""
 
 _FIRST_TOKEN, _LAST_TOKEN = -(2**63), 2**63 - 1
-"""Of the Murmur3 partitioner. No row has the first one."""
+"""The tokens of the Murmur3 partitioner. No row has the first one."""
 
 
 class Cassandra:
-    """One session. Created, used and closed in one event loop."""
+    """A session, which is opened, used and closed in one event loop."""
 
     def __init__(self, config: CassandraConfig, metrics: Metrics) -> None:
-        """Connects to nothing yet."""
         self._config = config
         self._counts = metrics.counts
         self._cluster: Cluster | None = None
@@ -60,14 +55,14 @@ class Cassandra:
         self._requests: Requests | None = None
 
     async def open(self, keyspace: str | None = None) -> None:
-        """Connects; ``keyspace`` is that of tables which statements name without one.
+        """Connects. ``keyspace`` is for statements that name a table without its keyspace.
 
-        Raises WorldFault if no node answers, TaskFault if they refuse this user or certificate.
+        Raises WorldFault if no node answers, TaskFault if the nodes refuse this user or certificate.
         """
         loop = asyncio.get_running_loop()
         connection_class = bound_to(loop, DirectConnection)
         try:
-            # In a thread, because the driver asks the DNS already when the cluster is made.
+            # In a thread, because creating the driver's Cluster already resolves host names.
             self._session = await loop.run_in_executor(None, self._connect, connection_class, keyspace)
         except Exception as error:
             raise _fault_of_the_start(error, "Cassandra cannot be used") from error
@@ -75,6 +70,7 @@ class Cassandra:
             self._session,
             loop,
             clock=CLOCK,
+            counts=self._counts,
             max_in_flight=self._config.max_concurrent_statements,
             timeout=self._config.request_timeout_ms / 1000,
             late_after=self._config.speculative_delay_ms / 1000,
@@ -87,8 +83,8 @@ class Cassandra:
     async def prepare(self, statement: str, encoders: Mapping[str, Encoder] | None = None) -> Statement:
         """Prepares a statement for this session.
 
-        ``encoders`` are for parameters, by column, that the caller has a faster way to encode for than their type's.
-        Raises WorldFault, or TaskFault if the table, a column or the permission is missing.
+        ``encoders`` replace the encoders of parameters, by column name. Raises WorldFault, or TaskFault if the table, a
+        column or the permission is missing.
         """
         session, _ = self._opened()
         try:
@@ -99,7 +95,10 @@ class Cassandra:
         return Statement.of(prepared, tuple((encoders or {}).items()), profile.consistency_level)
 
     async def read(self, statement: Statement, parameters: Sequence[Sequence[Any]]) -> list[list[Row]]:
-        """The rows of each parameter list, in their order. Raises WorldFault, TaskFault or StatementError."""
+        """Executes a statement with each list of parameters, and returns the rows of each, in that order.
+
+        Raises WorldFault, TaskFault or StatementError.
+        """
         _, requests = self._opened()
         pages = await requests.execute([Execution(statement, values) for values in parameters])
         rows = [rows for rows, _ in pages]
@@ -107,7 +106,7 @@ class Cassandra:
         return rows
 
     async def pages(self, statement: Statement, parameters: Sequence[Any], page_size: int) -> AsyncIterator[list[Row]]:
-        """The rows of one statement, at most ``page_size`` at a time, no page empty. Raises as :meth:`read` does."""
+        """The rows of one statement, in pages of 1 to ``page_size`` rows. Raises as :meth:`read` does."""
         _, requests = self._opened()
         state: bytes | None = None
         while True:
@@ -121,18 +120,19 @@ class Cassandra:
     async def scan(
         self, statement: Statement, parameters: Sequence[Any], ranges: int, page_size: int
     ) -> AsyncIterator[list[Row]]:
-        """The pages of a whole table, token range by token range, so that no query reads too much at once.
+        """The rows of a whole table, in pages. Each query reads one token range, so that none takes too long.
 
-        The last two parameters of the statement are the bounds: ``token(key) > ? AND token(key) <= ?``.
+        The last two parameters of the statement are the bounds of a range: ``token(key) > ? AND token(key) <= ?``.
+        Raises as :meth:`read` does, and then some rows have not been returned.
         """
         for bounds in token_ranges(ranges):
             async for rows in self.pages(statement, (*parameters, *bounds), page_size):
                 yield rows
 
     async def write(self, partitions: Iterable[Sequence[Write]]) -> None:
-        """Executes all; the writes of one partition in one unlogged batch, which a replica applies as a whole.
+        """Executes all writes. Those of one partition go in one unlogged batch, which a replica applies as a whole.
 
-        Raises as :meth:`read` does. Some of the writes may have been applied then.
+        Raises as :meth:`read` does, and then some of the writes may have been applied.
         """
         _, requests = self._opened()
         batches = [writes for writes in partitions if writes]
@@ -140,9 +140,9 @@ class Cassandra:
         self._counts["rows_written"] += sum(map(len, batches))
 
     async def execute(self, statement: str, timeout_seconds: float | None = None) -> list[Row]:
-        """Executes a statement that is not prepared, such as one that changes the schema, and returns its rows.
+        """Executes a statement without preparing it, such as one that changes the schema, and returns its rows.
 
-        It runs in a thread, and the driver converts the values. Raises as :meth:`read` does.
+        The driver converts the values, in a thread. Raises as :meth:`read` does.
         """
         session, _ = self._opened()
         execute = partial(
@@ -154,21 +154,24 @@ class Cassandra:
             raise fault(error, statement) from error
         return list(result)
 
-    def to_datetime(self, column: str, time_ms: int | None) -> datetime | None:
-        """A ``timestamp`` as an aware datetime in UTC.
+    def usable_time_ms(self, column: str, time_ms: int | None) -> int | None:
+        """A ``timestamp`` in ms; None if it is unset, or a time that no datetime can hold.
 
-        None if it is unset, or outside of what a datetime can hold in every time zone: somebody wrote us instead of ms.
-        Such times are counted by ``column`` in the metric ``unusable_times``.
+        Such a time is that of a writer who wrote us instead of ms, for example. The metric ``unusable_times`` counts
+        them by ``column``.
         """
-        if time_ms is None:
-            return None
-        if MIN_TIME_MS <= time_ms <= MAX_TIME_MS:
-            return to_datetime(time_ms)
+        if time_ms is None or MIN_TIME_MS <= time_ms <= MAX_TIME_MS:
+            return time_ms
         self._counts["unusable_times", "column", column] += 1
         return None
 
+    def to_datetime(self, column: str, time_ms: int | None) -> datetime | None:
+        """The same as an aware datetime in UTC."""
+        usable_ms = self.usable_time_ms(column, time_ms)
+        return None if usable_ms is None else to_datetime(usable_ms)
+
     async def close(self) -> None:
-        """Closes the session, if there is one."""
+        """Closes the session if it is open."""
         cluster, self._cluster, self._session = self._cluster, None, None
         requests, self._requests = self._requests, None
         if requests is not None:
@@ -183,13 +186,13 @@ class Cassandra:
 
 
 def token_ranges(count: int) -> list[tuple[int, int]]:
-    """The ring in ``count`` parts of the same size, for ``token(...) > ? AND token(...) <= ?``."""
+    """Divides the ring into ``count`` ranges of equal size, for ``token(...) > ? AND token(...) <= ?``."""
     span = _LAST_TOKEN - _FIRST_TOKEN
     bounds = [_FIRST_TOKEN + span * number // count for number in range(count + 1)]
     return list(pairwise(bounds))
 
 
 def _fault_of_the_start(error: Exception, what: str) -> Exception:
-    """Without the right answer nothing can begin, so what is no fault of the world is one of the task."""
+    """At the start there is no event to blame: what is not a WorldFault is a TaskFault."""
     found = fault(error)
     return TaskFault(f"{what}: {error}") if isinstance(found, StatementError) else found

@@ -4,8 +4,7 @@ import asyncio
 import re
 import socket
 import struct
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -19,7 +18,7 @@ from common.domain.faults import TaskFault, WorldFault
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, StatementError, Write, next_timestamp_us, token_ranges
 from local.world import World
-from tests.support.cassandra_proxy import RESULT, CassandraProxy, Frame, let_the_node_answer
+from tests.support.cassandra_proxy import RESULT, Frame, behind_a_proxy, let_the_node_answer, opened
 
 TABLE = "sunbird_courses.user_content_consumption"
 INSERT = f"INSERT INTO {TABLE} (userid, courseid, batchid, contentid, status) VALUES (?, ?, ?, ?, ?)"
@@ -34,23 +33,6 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 @pytest.fixture
 def config(world: World) -> CassandraConfig:
     return CassandraConfig(contact_points=tuple(world.cassandra.contact_points), port=world.cassandra.port)
-
-
-@asynccontextmanager
-async def opened(config: CassandraConfig, **changes: Any) -> AsyncIterator[tuple[Cassandra, Metrics]]:
-    metrics = Metrics()
-    cassandra = Cassandra(config.model_copy(update=changes), metrics)
-    try:
-        await cassandra.open()
-        yield cassandra, metrics
-    finally:
-        await cassandra.close()
-
-
-@asynccontextmanager
-async def behind_a_proxy(config: CassandraConfig, **changes: Any) -> AsyncIterator[tuple[Cassandra, CassandraProxy]]:
-    async with CassandraProxy(config.port) as proxy, opened(config, port=proxy.port, **changes) as (cassandra, _):
-        yield cassandra, proxy
 
 
 class TestStatements:
@@ -447,7 +429,7 @@ class TestConcurrency:
                         await slow.wait()
                         return None
                     failed.set()
-                    return frame.error(0x1001, "overloaded")
+                    return frame.error(0x2200, "invalid")
 
                 proxy.answer = answer
                 call = asyncio.ensure_future(cassandra.read(select, [(f"user-{n}", "c") for n in range(10)]))
@@ -455,7 +437,7 @@ class TestConcurrency:
                 done, _ = await asyncio.wait([call], timeout=0.2)
                 assert not done
                 slow.set()
-                with pytest.raises(WorldFault, match="overloaded"):
+                with pytest.raises(StatementError, match="invalid"):
                     await call
                 assert len(proxy.requests) == 2
 

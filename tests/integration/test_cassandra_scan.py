@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from common.config.model import CassandraConfig
 from common.domain.faults import WorldFault
-from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, Row, Write, token_ranges
 from local.world import World
-from tests.support.cassandra_proxy import CassandraProxy, Frame
+from tests.support.cassandra_proxy import CassandraProxy, Frame, behind_a_proxy, opened
 
 TABLE = "sunbird_courses.user_content_consumption"
 INSERT = f"INSERT INTO {TABLE} (userid, courseid, batchid, contentid, status) VALUES (?, ?, 'b', ?, 1)"
@@ -23,6 +22,11 @@ SELECT = (
     "ALLOW FILTERING"
 )
 RANGES, PAGE_SIZE = 7, 5
+
+
+@pytest.fixture
+def config(world: World) -> CassandraConfig:
+    return CassandraConfig(contact_points=tuple(world.cassandra.contact_points), port=world.cassandra.port)
 
 
 async def scan(cassandra: Cassandra, course_id: str) -> list[Sequence[Row]]:
@@ -40,51 +44,40 @@ def test_ranges_follow_each_other_and_cover_the_ring(count: int) -> None:
     assert max(widths) - min(widths) <= 1
 
 
-def test_a_scan_returns_every_row_once_in_pages(world: World, unique: str) -> None:
+def test_a_scan_returns_every_row_once_in_pages(config: CassandraConfig, unique: str) -> None:
     rows = {(f"{unique}-{user}", f"do_{content}") for user in range(60) for content in range(3)}
 
     async def test() -> None:
-        async with CassandraProxy(world.cassandra.port) as proxy:
-            metrics = Metrics()
-            cassandra = Cassandra(CassandraConfig(contact_points=("127.0.0.1",), port=proxy.port), metrics)
-            await cassandra.open()
-            try:
-                insert = await cassandra.prepare(INSERT)
-                await cassandra.write([[Write(insert, (user, unique, content))] for user, content in rows])
-                proxy.requests.clear()
-                pages = await scan(cassandra, unique)
-                assert sorted(row for page in pages for row in page) == sorted(rows)
-                assert max(map(len, pages)) <= PAGE_SIZE
-                assert metrics.counts["rows_read"] == len(rows)
-                # Each page is one request, and so is the end of a range that has no rows left.
-                assert len(pages) <= len(proxy.requests) <= len(pages) + RANGES
-                bounds = {bounds_of(frame, unique) for frame in proxy.requests}
-                assert bounds == set(token_ranges(RANGES))
-                assert await scan(cassandra, f"{unique}-other") == []
-            finally:
-                await cassandra.close()
+        async with CassandraProxy(config.port) as proxy, opened(config, port=proxy.port) as (cassandra, metrics):
+            insert = await cassandra.prepare(INSERT)
+            await cassandra.write([[Write(insert, (user, unique, content))] for user, content in rows])
+            proxy.requests.clear()
+            pages = await scan(cassandra, unique)
+            assert sorted(row for page in pages for row in page) == sorted(rows)
+            assert max(map(len, pages)) <= PAGE_SIZE
+            assert metrics.counts["rows_read"] == len(rows)
+            # Each page is one request, and so is the end of a range that has no rows left.
+            assert len(pages) <= len(proxy.requests) <= len(pages) + RANGES
+            bounds = {bounds_of(frame, unique) for frame in proxy.requests}
+            assert bounds == set(token_ranges(RANGES))
+            assert await scan(cassandra, f"{unique}-other") == []
 
     asyncio.run(asyncio.wait_for(test(), timeout=60))
 
 
-def test_a_scan_that_loses_a_page_raises_instead_of_leaving_it_out(world: World, unique: str) -> None:
+def test_a_scan_that_loses_a_page_raises_instead_of_leaving_it_out(config: CassandraConfig, unique: str) -> None:
     async def test() -> None:
-        async with CassandraProxy(world.cassandra.port) as proxy:
-            cassandra = Cassandra(CassandraConfig(contact_points=("127.0.0.1",), port=proxy.port), Metrics())
-            await cassandra.open()
-            try:
-                insert = await cassandra.prepare(INSERT)
-                await cassandra.write([[Write(insert, (f"{unique}-{n}", unique, "do_1"))] for n in range(60)])
-                proxy.requests.clear()
+        async with behind_a_proxy(config) as (cassandra, proxy):
+            insert = await cassandra.prepare(INSERT)
+            await cassandra.write([[Write(insert, (f"{unique}-{n}", unique, "do_1"))] for n in range(60)])
+            proxy.requests.clear()
 
-                async def overload_once(frame: Frame) -> Frame | None:
-                    return frame.error(0x1001, "overloaded") if len(proxy.requests) == 4 else None
+            async def overload_once(frame: Frame) -> Frame | None:
+                return frame.error(0x1001, "overloaded") if len(proxy.requests) == 4 else None
 
-                proxy.answer = overload_once
-                with pytest.raises(WorldFault, match="overloaded"):
-                    await scan(cassandra, unique)
-            finally:
-                await cassandra.close()
+            proxy.answer = overload_once
+            with pytest.raises(WorldFault, match="overloaded"):
+                await scan(cassandra, unique)
 
     asyncio.run(asyncio.wait_for(test(), timeout=60))
 

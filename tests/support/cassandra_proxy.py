@@ -3,10 +3,14 @@
 import asyncio
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
+
+from common.config.model import CassandraConfig
+from common.metrics import Metrics
+from common.servers.cassandra import Cassandra
 
 HEADER = struct.Struct(">BBhBI")
 ERROR, RESULT, EXECUTE, BATCH = 0x00, 0x08, 0x0A, 0x0D
@@ -133,3 +137,20 @@ class CassandraProxy:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+@asynccontextmanager
+async def opened(config: CassandraConfig, **changes: Any) -> AsyncIterator[tuple[Cassandra, Metrics]]:
+    metrics = Metrics()
+    cassandra = Cassandra(config.model_copy(update=changes), metrics)
+    try:
+        await cassandra.open()
+        yield cassandra, metrics
+    finally:
+        await cassandra.close()
+
+
+@asynccontextmanager
+async def behind_a_proxy(config: CassandraConfig, **changes: Any) -> AsyncIterator[tuple[Cassandra, CassandraProxy]]:
+    async with CassandraProxy(config.port) as proxy, opened(config, port=proxy.port, **changes) as (cassandra, _):
+        yield cassandra, proxy

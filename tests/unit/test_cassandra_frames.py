@@ -211,6 +211,12 @@ def test_frames_are_the_same_wherever_they_are_cut(sent: list[tuple[int, int, by
         ("UPDATE t SET scores = scores + ?", (SCORES,), True),
         ("INSERT INTO t (id, number) VALUES (?, ?)", (TEXT, cqltypes.ListType.apply_parameters([TEXT])), True),
         ("UPDATE t SET id = id + ?", (cqltypes.CounterColumnType,), False),
+        ("UPDATE t SET scores = scores - ? WHERE k = 1", (SCORES,), True),
+        ("UPDATE t SET id = id + ?", (cqltypes.ListType.apply_parameters([TEXT]),), False),
+        ("UPDATE t SET id=?+id WHERE k = 1", (cqltypes.ListType.apply_parameters([TEXT]),), False),
+        ("UPDATE t SET id = ? WHERE k = 1", (cqltypes.ListType.apply_parameters([TEXT]),), True),
+        ("update t set id = ? where k = 1 if id = 'a'", (TEXT,), False),
+        ("INSERT INTO t (id) VALUES (?) IF NOT EXISTS", (TEXT,), False),
     ],
 )
 def test_what_may_be_sent_again(text: str, types: Sequence[Any], is_repeatable: bool) -> None:

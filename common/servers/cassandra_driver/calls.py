@@ -1,6 +1,8 @@
-"""What is asked of Cassandra: calls, and the requests they are made of. Knows the bytes, not how they are sent."""
+"""A call and the requests it consists of. Knows their bytes, but not how they are sent."""
 
 import asyncio
+import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,7 @@ from common.servers.cassandra_driver.frames import Columns, Statement
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A statement with its values; ``page`` is the number of rows to return at most, and the paging state."""
+    """A statement with its values. ``page`` is the maximum number of rows to return, and the paging state."""
 
     statement: Statement
     values: Sequence[Any]
@@ -23,23 +25,49 @@ class Execution:
 class Call:
     """The requests of one call of :meth:`Requests.execute`."""
 
-    __slots__ = ("done", "failure", "in_flight", "next", "requests", "results")
+    __slots__ = ("deadline", "done", "failure", "in_flight", "is_final", "late", "requests", "results", "waiting")
 
     def __init__(self, requests: Sequence[Execution | Sequence[Execution]]) -> None:
-        """In the event loop."""
+        """To be created in the event loop."""
         self.requests = requests
         self.results: list[Any] = [None] * len(requests)
-        self.next = self.in_flight = 0
+        self.waiting = deque(range(len(requests)))
+        """Indexes of the requests that have not been sent in this round."""
+        self.deadline = math.inf
+        """For all requests together, in seconds of the loop's time. The first round has none."""
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        self.in_flight = 0
+        self.late: list[int] = []
+        """Indexes of the requests that have failed in this round."""
         self.failure: Exception | None = None
+        self.is_final = False
+        """Whether another round would not help, or is not allowed."""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    def begin_next_round(self, deadline: float) -> None:
+        """With the requests that have no result yet."""
+        self.waiting.extendleft(reversed(self.late))
+        self.deadline = deadline
+        self._begin_round()
+
     def has_more(self) -> bool:
-        """Whether another request is to be started: not after a failure, nor once the caller has gone."""
-        return self.next < len(self.requests) and self.failure is None and not self.done.done()
+        """Whether another request is to be sent: not after a failure, nor once the caller has gone."""
+        return bool(self.waiting) and self.failure is None and not self.done.done()
+
+    def statement(self, index: int) -> Statement:
+        """That of a request; the first one of a batch."""
+        request = self.requests[index]
+        return (request if isinstance(request, Execution) else request[0]).statement
+
+    def is_worth_finishing(self) -> bool:
+        """Whether a node has answered, and all failures are those of a node or a connection."""
+        return not self.is_final and any(result is not None for result in self.results)
 
 
 class Request:
-    """An EXECUTE or BATCH. ``keyspace`` and ``routing_key`` are what the driver's load balancing asks of a query."""
+    """An EXECUTE or BATCH. The driver's load balancing policies read its ``keyspace`` and ``routing_key``."""
 
     __slots__ = (
         "asked",
@@ -71,14 +99,14 @@ class Request:
     statements: Sequence[Statement]
 
     def __init__(self, call: Call, index: int, late_at: float, deadline: float) -> None:
-        """The ``index``-th of the call; times are those of the loop, in seconds."""
+        """``index`` is that in the call. Times are those of the loop, in seconds."""
         self.call, self.index = call, index
         self.late_at, self.deadline = late_at, deadline
         self.copies = 0
-        """That are in flight."""
+        """In flight, each on another node."""
         self.asked: list[Host] = []
         self.errors: dict[Any, Exception] = {}
-        self.is_done = self.was_prepared_again = False
+        self.is_done = self.was_prepared_again = self.is_repeatable = False
 
     def encode(self, timestamp_us: int) -> None:
         """Raises StatementError."""

@@ -1,4 +1,4 @@
-"""The driver's Cluster of a configuration."""
+"""Creates the driver's Cluster from a configuration."""
 
 import logging
 import ssl
@@ -23,12 +23,12 @@ from common.servers.cassandra_driver.connection import LoopConnection
 from common.servers.cassandra_driver.values import PROTOCOL_VERSION
 
 _RECONNECTION_SECONDS = (0.2, 5.0)
-"""The first and the longest wait. The driver's default waits up to ten minutes, longer than a node takes to start."""
+"""The first and the longest wait. The driver's default is up to ten minutes, longer than a node takes to start."""
 
 _HEARTBEAT_SECONDS = 10
-"""A connection that has been silent so long is asked for a sign of life, and closed if it gives none in as long again.
+"""The interval and the timeout of heartbeats on idle connections.
 
-The driver's default is 30, and a node that is frozen would keep getting statements for a minute."""
+The driver's default is 30 for both, so a frozen node would get requests for a minute."""
 
 _RAISED_ANYWAY = (
     "Closing connection",
@@ -43,42 +43,44 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(_RAISED_ANYWAY)
 
 
-# It warns of each lost connection, and so do our retries, which also say what they mean for the caller.
+# The driver warns about each lost connection. Our retries log that too, and say what it means for the batch.
 logging.getLogger("cassandra").setLevel(logging.ERROR)
 for _module in ("cluster", "connection"):
     logging.getLogger(f"cassandra.{_module}").addFilter(_is_news)
 
 
 class Clock:
-    """Timestamps of writes, in us since 1970. They grow by each call, even if the machine's clock goes back.
+    """Timestamps of writes, in us since 1970. Each is greater than the one before, even if the clock goes back.
 
-    Of two writes to one cell the one with the later timestamp wins, so the clocks of the workers' machines have to
-    agree, as well as those of Cassandra's nodes.
+    Of two writes to one cell, the one with the later timestamp wins. So the clocks of the machines that write must be
+    synchronised.
     """
 
     def __init__(self) -> None:
-        """Has given none yet."""
         self._last_us = 0
         self._lock = threading.Lock()
 
     def __call__(self) -> int:
-        """The next one. May be called from any thread."""
+        """Returns the next one. May be called from any thread."""
         with self._lock:
             self._last_us = max(time.time_ns() // 1_000, self._last_us + 1)
             return self._last_us
 
 
 CLOCK = Clock()
-"""Of the process, so that a session that is opened again does not go back either."""
+"""One for the process, so that a session that is opened again does not go back either."""
 
 
 def create_cluster(config: CassandraConfig, connection_class: type[LoopConnection]) -> Cluster:
-    """Not connected yet. Raises OSError if a file for TLS cannot be read, ConnectionException if no name is known."""
+    """Creates a Cluster that is not connected yet.
+
+    Raises OSError if a TLS file cannot be read, ConnectionException if no contact point can be resolved.
+    """
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(
             DCAwareRoundRobinPolicy(config.local_datacenter or ""), shuffle_replicas=True
         ),
-        # The default sends a statement again, with the same timestamp, whenever a connection is lost: lists double.
+        # The default policy sends a request again with the same timestamp when a connection is lost: lists double.
         retry_policy=FallthroughRetryPolicy(),
         consistency_level=ConsistencyLevel.name_to_value[config.consistency],
         request_timeout=config.request_timeout_ms / 1000,

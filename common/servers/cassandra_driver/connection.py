@@ -1,10 +1,10 @@
-"""The driver's connections, read and written in the event loop of the session that uses them.
+"""The driver's connections, read and written in the caller's event loop.
 
-The driver lets its users exchange the class of its connections (``Cluster.connection_class``). Its own class for
-asyncio runs another event loop in another thread, and each answer then has to wake the caller's loop. Here the caller's
-loop reads the answer itself and does what follows from it.
+The class of the driver's connections can be replaced (``Cluster.connection_class``). Its own class for asyncio runs
+another event loop in another thread, so that each answer has to wake the caller's loop. Here the caller's loop reads
+the answers itself.
 
-Connecting and the TLS handshake block, so the driver does both in its own threads.
+Connecting and the TLS handshake block. The driver does both in its own threads.
 """
 
 import asyncio
@@ -20,22 +20,22 @@ from common.servers.cassandra_driver.errors import Refused
 
 _READ_BYTES = 256 * 1024
 
-# The handshake was cut short, which a node that is starting or ending does, too.
+# The handshake was cut short. A node that is starting or shutting down does that, too.
 _CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 _TRY_LATER = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Timer:
-    """A timeout of the driver's own requests. Ours have one timer for all: see :mod:`direct`."""
+    """A timeout of the driver's own requests. Ours share one timer: see :mod:`direct`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float, callback: Callable[[], None]) -> None:
-        """Starts it from any thread; ``timeout`` in seconds."""
+        """Starts the timer, from any thread. ``timeout`` is in seconds."""
         self._is_cancelled = False
         self._callback = callback
         loop.call_soon_threadsafe(loop.call_later, timeout, self._end)
 
     def cancel(self) -> None:
-        """From any thread. The callback may be running already."""
+        """May be called from any thread. The callback may be running already."""
         self._is_cancelled = True
 
     def _end(self) -> None:
@@ -44,17 +44,17 @@ class Timer:
 
 
 class LoopConnection(Connection):
-    """A connection of one event loop. :func:`bound_to` binds the class to it."""
+    """A connection that belongs to one event loop. :func:`bound_to` binds the class to it."""
 
     is_closed: bool
     loop: ClassVar[asyncio.AbstractEventLoop]
     thread: ClassVar[int]
     problems: ClassVar[dict[EndPoint, Exception]]
-    """Why the last connection to a node failed or ended; nothing for a node that was connected to since."""
+    """Why the last connection to a node failed or was lost. A successful connection removes the entry."""
 
     @classmethod
     def factory(cls, endpoint: EndPoint, *args: Any, **kwargs: Any) -> "LoopConnection":
-        """Connects, in a thread of the driver's. Raises OSError, ConnectionException, or Refused."""
+        """Connects, in one of the driver's threads. Raises OSError, ConnectionException or Refused."""
         try:
             connection: LoopConnection = super().factory(endpoint, *args, **kwargs)
         except _CUT_SHORT as error:
@@ -71,11 +71,11 @@ class LoopConnection(Connection):
 
     @classmethod
     def create_timer(cls, timeout: float, callback: Callable[[], None]) -> Timer:
-        """As the driver asks for one."""
+        """Called by the driver."""
         return Timer(cls.loop, timeout, callback)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Connects, in a thread of the driver's."""
+        """Connects, in one of the driver's threads."""
         super().__init__(*args, **kwargs)
         self._handshake_error: ssl.SSLError | None = None
         self._unsent: list[bytes] = []
@@ -84,7 +84,7 @@ class LoopConnection(Connection):
         try:
             self._connect_socket()
         except OSError:
-            # The driver makes another OSError of it, whose number means something else.
+            # The driver has replaced it by an OSError whose number means something else.
             if self._handshake_error is not None:
                 raise self._handshake_error from None
             raise
@@ -104,7 +104,7 @@ class LoopConnection(Connection):
             self.loop.add_reader(self._socket.fileno(), self._read)
 
     def push(self, data: bytes) -> None:
-        """Sends data together with what else is pushed in the same turn of the loop."""
+        """Sends data, together with all other data pushed in the same iteration of the loop."""
         self._unsent.append(data)
         if not self._is_flush_scheduled:
             self._is_flush_scheduled = True
@@ -165,7 +165,7 @@ class LoopConnection(Connection):
                 self.defunct(ConnectionShutdown(f"{self.endpoint} has closed the connection"))
                 return
             self._take(data)
-            # What a TLS socket has decrypted already, select() does not know of.
+            # select() does not know of data that the TLS socket has already decrypted.
             if self.ssl_context is None:
                 return
 
@@ -174,12 +174,12 @@ class LoopConnection(Connection):
         self.process_io_buffer()
 
     def defunct(self, error: Exception) -> Any:
-        """The driver's: closes the connection for good."""
+        """Closes the connection after an error. Also called by the driver."""
         self.problems[self.endpoint] = error
         return super().defunct(error)
 
     def close(self) -> None:
-        """From any thread."""
+        """May be called from any thread."""
         with self.lock:
             if self.is_closed:
                 return
@@ -204,6 +204,6 @@ class LoopConnection(Connection):
 
 
 def bound_to(loop: asyncio.AbstractEventLoop, connection_class: type[LoopConnection]) -> type[LoopConnection]:
-    """The class for the driver's Cluster; to be called in the loop's own thread."""
+    """Returns the class to give to the driver's Cluster. Must be called in the loop's own thread."""
     attributes = {"loop": loop, "thread": threading.get_ident(), "problems": {}}
     return type(connection_class.__name__, (connection_class,), attributes)

@@ -1,17 +1,17 @@
-"""Executes statements on the driver's connections without its ``Session.execute_async``.
+"""Sends requests on the driver's connections without its ``Session.execute_async``.
 
-``execute_async`` makes a future with a lock and an event, a timer and a set of callbacks for each statement. Here all
-statements of a call share one future, and one timer looks after everything that is in flight.
+``execute_async`` creates a future with a lock and an event, a timer and callbacks for each statement. Here all requests
+of a call share one future, and one timer watches everything that is in flight.
 
-The driver still finds the nodes, connects, logs in, reconnects, prepares, and says which node a statement should go to.
-Its parts that are used here are not documented: the pools of a session (``_pools``, ``borrow_connection``,
-``return_connection``), ``Connection.send_msg``, ``process_msg`` and ``error_all_requests``. Another version may have
-changed them, so :func:`check_version` refuses any other.
+The driver still discovers nodes, connects, authenticates, reconnects, prepares, and chooses the nodes for a request.
+Some of its parts that are used here are not documented: the pools of a session (``_pools``, ``borrow_connection``,
+``return_connection``), ``Connection.send_msg``, ``process_msg`` and ``error_all_requests``. They may differ in another
+version, so :func:`check_version` accepts only the one that was tested.
 """
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +22,8 @@ from cassandra.connection import ConnectionException, ConnectionShutdown, _Frame
 from cassandra.pool import Host, HostConnection, NoConnectionsAvailable
 from cassandra.protocol import PreparedQueryNotFound
 
+from common.domain.faults import WorldFault
+from common.metrics import Key
 from common.servers.cassandra_driver import frames
 from common.servers.cassandra_driver.calls import Call, Execution, Request
 from common.servers.cassandra_driver.connection import LoopConnection
@@ -32,14 +34,17 @@ from common.servers.cassandra_driver.values import PROTOCOL_VERSION
 SUPPORTED_VERSION = "3.30.1"
 
 MAX_UNANSWERED = 8_192
-"""Requests of one connection whose callers have given up. The protocol has numbers for 32,768 in flight, and a number
-is free only once its answer has come."""
+"""A connection with more requests in flight is replaced when one of them times out. The protocol has 32,768 stream ids
+per connection, and a stream id is not free before its answer has come."""
 
-MAX_COPIES, MAX_COPIES_IN_FLIGHT = 3, 2
-"""Of one request: more would only add to the load of a cluster that is too slow already."""
+MAX_NODES, MAX_COPIES_IN_FLIGHT = 3, 2
+"""For one request. More would only add load to a cluster that is already too slow."""
 
 _LOOK_SECONDS = 0.05
-"""Between two looks at what is in flight, so a timeout may be so much late."""
+"""The interval at which the deadlines are checked, so a timeout may come this much late."""
+
+_FIRST_PAUSE_SECONDS = 0.1
+"""Before failed requests are sent again. It doubles each time."""
 
 _VERSION_MASK = 0x7F
 
@@ -47,7 +52,7 @@ _logger = logging.getLogger(__name__)
 
 
 def check_version() -> None:
-    """Raises RuntimeError if cassandra-driver is another version than the one this was written and tested for."""
+    """Raises RuntimeError unless cassandra-driver has the version that this package was tested with."""
     if cassandra.__version__ != SUPPORTED_VERSION:
         raise RuntimeError(
             f"common.servers.cassandra_driver is written for cassandra-driver {SUPPORTED_VERSION}, and this is "
@@ -57,12 +62,12 @@ def check_version() -> None:
 
 
 class DirectConnection(LoopConnection):
-    """Cuts frames without a copy of all that follows, and fails requests in the loop where they were made."""
+    """Splits frames without copying the rest of the data, and fails requests in the loop that sent them."""
 
     _requests: dict[int, tuple[Callable[[Any], None], Any, Any]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Connects, in a thread of the driver's."""
+        """Connects, in one of the driver's threads."""
         self._rest = b""
         super().__init__(*args, **kwargs)
 
@@ -83,7 +88,7 @@ class DirectConnection(LoopConnection):
         self._rest = data[position:]
 
     def error_all_requests(self, error: Exception) -> None:
-        """Fails all that is in flight, whichever thread has noticed that the connection is lost."""
+        """Fails everything in flight. Called in whichever thread notices that the connection is lost."""
         self._in_loop(self._error_all_requests, ConnectionShutdown(f"{self.endpoint}: {error}"))
 
     def _error_all_requests(self, error: ConnectionShutdown) -> None:
@@ -92,11 +97,11 @@ class DirectConnection(LoopConnection):
             try:
                 callback(error)
             except Exception:
-                _logger.exception("a request could not be told that its connection is lost")
+                _logger.exception("a request could not be failed after its connection was lost")
 
 
 class Requests:
-    """Executes statements of one session, in its event loop."""
+    """Sends the requests of one session, in its event loop."""
 
     def __init__(
         self,
@@ -104,17 +109,19 @@ class Requests:
         loop: asyncio.AbstractEventLoop,
         *,
         clock: Callable[[], int],
+        counts: Counter[Key],
         max_in_flight: int,
         timeout: float,
         late_after: float,
     ) -> None:
-        """``clock`` gives the timestamps. ``timeout`` and ``late_after`` are in seconds: after the one a request has
-        failed, after the other it is sent to one more node if it may be.
+        """``clock`` gives the timestamps; ``counts`` gets ``requests_repeated``. ``timeout`` and ``late_after`` are in
+        seconds: after the one a request has failed, after the other it is sent to one more node if it may be.
         """
         check_version()
         self._session = session
         self._loop = loop
         self._clock = clock
+        self._counts = counts
         self._timeout, self._late_after = timeout, late_after
         self._make_query_plan = session.cluster.profile_manager.default.load_balancing_policy.make_query_plan
         self._free = max_in_flight
@@ -125,23 +132,32 @@ class Requests:
         self._preparations: dict[str, asyncio.Future[Any]] = {}
 
     async def execute(self, requests: Sequence[Execution | Sequence[Execution]]) -> list[Page]:
-        """The result of each; several executions in one request go as an unlogged batch.
+        """Returns the result of each request. A request of several executions goes as an unlogged batch.
 
-        At the first failure no further request is started, and those in flight are waited for. Then that failure is
-        raised, as :func:`errors.fault` makes it.
+        At the first failure no further request is started, and those in flight are waited for. If only nodes and
+        connections have failed, and some requests have succeeded, the others are sent again until the timeout of the
+        first ones is over. Otherwise the first failure is raised, as :func:`errors.fault` makes it.
         """
         if not requests:
             return []
         call = Call(requests)
-        self._calls.append(call)
-        self._start_requests()
-        await call.done
-        if call.failure is not None:
-            raise call.failure
-        return call.results
+        deadline = self._loop.time() + self._timeout
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            self._calls.append(call)
+            self._start_requests()
+            await call.done
+            if call.failure is None:
+                return call.results
+            if not call.is_worth_finishing() or self._loop.time() + pause >= deadline:
+                raise call.failure
+            await asyncio.sleep(pause)
+            pause *= 2
+            self._counts["requests_repeated"] += len(call.late)
+            call.begin_next_round(deadline)
 
     def close(self) -> None:
-        """Fails what is in flight."""
+        """Fails everything in flight."""
         if self._look_handle is not None:
             self._look_handle.cancel()
             self._look_handle = None
@@ -156,8 +172,8 @@ class Requests:
             if not call.has_more():
                 self._calls.popleft()
                 continue
-            request = Request(call, call.next, now + self._late_after, now + self._timeout)
-            call.next += 1
+            deadline = min(now + self._timeout, call.deadline)
+            request = Request(call, call.waiting.popleft(), now + self._late_after, deadline)
             call.in_flight += 1
             self._free -= 1
             self._in_flight.add(request)
@@ -172,7 +188,7 @@ class Requests:
             self._look_handle = self._loop.call_later(_LOOK_SECONDS, self._look)
 
     def _send_to_next(self, request: Request) -> bool:
-        """Sends it to the next node of its plan that takes it; False if there is none."""
+        """Sends it to the next node of its query plan that accepts it. Returns False if there is none."""
         for node in request.nodes:  # noqa: SIM110 - it is called for each statement, and a generator costs more
             if self._send(request, node):
                 return True
@@ -211,14 +227,14 @@ class Requests:
             node.endpoint: ConnectionException("it is down") for node in cluster.metadata.all_hosts() if not node.is_up
         }
         errors |= {node.endpoint: error for node, error in request.errors.items()}
-        # Why there is no connection, where that is known.
+        # Where it is known why there is no connection, that is the better reason.
         errors |= dict(cluster.connection_class.problems)
         return NoHostAvailable("no node can be used", errors)
 
     def _answered(
         self, request: Request, node: Host, pool: HostConnection, connection: LoopConnection, answer: Any
     ) -> None:
-        """Called in the loop, with a Page, or with what went wrong."""
+        """Called in the loop with a Page or an error."""
         pool.return_connection(connection)
         request.copies -= 1
         if request.is_done or self._loop.is_closed():
@@ -234,21 +250,24 @@ class Requests:
             self._not_done(request, node, _error(answer))
 
     def _not_done(self, request: Request, node: Host, error: Exception) -> None:
-        """After the failure of one copy: sends it to another node, waits for the other copy, or fails the request."""
+        """After one copy failed: sends it to another node, waits for the other copy, or fails the request."""
         request.errors[node] = error
         if is_of_the_world(error) and (self._repeat(request) or request.copies):
             return
         self._fail(request, error)
 
     def _repeat(self, request: Request) -> bool:
-        """Sends it to one more node, with a newer timestamp."""
-        if not request.is_repeatable or len(request.asked) >= MAX_COPIES or request.copies >= MAX_COPIES_IN_FLIGHT:
+        """Sends it to another node, with a newer timestamp. Returns False if it may not or cannot be sent."""
+        if not request.is_repeatable or len(request.asked) >= MAX_NODES or request.copies >= MAX_COPIES_IN_FLIGHT:
             return False
         request.body = frames.with_timestamp(request.body, self._clock())
-        return self._send_to_next(request)
+        if not self._send_to_next(request):
+            return False
+        self._counts["requests_repeated"] += 1
+        return True
 
     async def _prepare_again(self, request: Request, node: Host) -> None:
-        """A node that has forgotten a statement has not executed it, so it may be sent as it is."""
+        """A node that does not know the statement has not executed it, so the request may be sent unchanged."""
         try:
             await asyncio.gather(*(self._prepare(text) for text in {one.text for one in request.statements}))
         except Exception as error:  # noqa: BLE001 - it is raised in the call
@@ -258,7 +277,7 @@ class Requests:
             self._fail(request, self._no_node(request))
 
     async def _prepare(self, text: str) -> None:
-        """On all nodes, once for all who wait for it."""
+        """On all nodes, once for all requests that wait for it."""
         if text not in self._preparations:
             self._preparations[text] = self._loop.run_in_executor(None, self._session.prepare, text)
         try:
@@ -267,7 +286,7 @@ class Requests:
             self._preparations.pop(text, None)
 
     def _look(self) -> None:
-        """Fails what has had its time, and sends what is late to one more node."""
+        """Fails requests whose deadline has passed, and sends late ones to another node."""
         now = self._loop.time()
         for request in tuple(self._in_flight):
             if now >= request.deadline:
@@ -289,15 +308,18 @@ class Requests:
     def _fail(self, request: Request, error: Exception) -> None:
         if request.is_done:
             return
-        if request.call.failure is None:
-            statements = request.call.requests[request.index]
-            first = statements if isinstance(statements, Execution) else statements[0]
-            request.call.failure = fault(error, first.statement.text)
+        call = request.call
+        failure = fault(error, call.statement(request.index).text)
+        if isinstance(failure, WorldFault) and request.is_repeatable:
+            call.late.append(request.index)
+        else:
+            call.is_final = True
+        call.failure = call.failure or failure
         self._end(request)
 
     def _end(self, request: Request) -> None:
         request.is_done = True
-        request.body = b""  # a copy that is late may be in flight for long
+        request.body = b""  # another copy may stay in flight for long
         self._in_flight.discard(request)
         self._free += 1
         call = request.call
@@ -305,13 +327,13 @@ class Requests:
         if not call.in_flight and not call.has_more() and not call.done.done():
             call.done.set_result(None)
         if self._calls and not self._is_start_scheduled:
-            # After all answers that have come together, so that what follows leaves together.
+            # After all answers that arrived together, so that the next requests leave together.
             self._is_start_scheduled = True
             self._loop.call_soon(self._start_requests)
 
 
 def _encode(request: Request, stream: int, version: int, **_: Any) -> bytes:
-    """As the driver calls its ``ProtocolHandler.encode_message``."""
+    """Called as the driver's ``ProtocolHandler.encode_message``."""
     return HEADER.pack(PROTOCOL_VERSION, 0, stream, request.opcode, len(request.body)) + request.body
 
 

@@ -1,4 +1,4 @@
-"""Whose fault an error of the driver or of a node is."""
+"""Tells whose fault an error is that the driver or a node reports."""
 
 import ssl
 
@@ -11,21 +11,22 @@ from common.domain.faults import TaskFault, WorldFault
 
 
 class StatementError(Exception):
-    """The statement itself is at fault: a value that cannot be stored or read, a key that is too long.
+    """The statement is at fault: a value cannot be stored or read, or a key is too long.
 
-    It will fail with these values however often it is executed; other values of the same statement may work. The text
-    names the statement.
+    With these values it fails however often it is executed. With other values it may work. The text names the
+    statement.
     """
 
 
 class Refused(ConnectionException):
-    """A node refuses this user, or one side the other's certificate.
+    """A node refuses this user, or one side refuses the other's certificate.
 
-    It is no AuthenticationFailed, after which the driver would never try the node again: a password may be set right.
+    It is not an AuthenticationFailed, after which the driver would never connect to the node again. A password may be
+    corrected.
     """
 
 
-# The server or the connection to it: the statement may work later.
+# A server or the connection to it. The statement may work later.
 _WORLD = (
     NoHostAvailable,
     ConnectionException,
@@ -42,7 +43,7 @@ _WORLD = (
     protocol.ServerError,
     protocol.TruncateError,
 )
-# Will be the same however often it is tried and whichever event it is tried with.
+# The same for every statement, however often it is tried.
 _TASK = (
     Refused,
     cassandra.AuthenticationFailed,
@@ -54,12 +55,12 @@ _TASK = (
 
 
 def is_of_the_world(error: Exception) -> bool:
-    """Whether the same statement may work later, or on another node."""
+    """Whether the same statement may work later or on another node."""
     return isinstance(error, _WORLD) and not isinstance(error, _TASK)
 
 
 def fault(error: Exception, statement: str = "") -> Exception:
-    """The error to raise: WorldFault, TaskFault, or StatementError that names the statement."""
+    """The error to raise for an error of the driver: WorldFault, TaskFault, or StatementError with the statement."""
     if isinstance(error, StatementError | WorldFault | TaskFault):
         return error
     if (refusal := _refusal(error)) is not None:
@@ -70,7 +71,7 @@ def fault(error: Exception, statement: str = "") -> Exception:
 
 
 def _refusal(error: Exception) -> Exception | None:
-    """One that a node has given: with several nodes the driver gathers them."""
+    """The refusal in an error, which may be that of several nodes."""
     if isinstance(error, _TASK):
         return error
     if isinstance(error, NoHostAvailable) and isinstance(error.errors, dict):

@@ -1,12 +1,12 @@
 """Requests and answers of Cassandra's native protocol, version 4, as bytes.
 
-What the driver does with a request and an answer costs several times what it takes to write and read their bytes. So
-EXECUTE and BATCH are written here, and the answers to them read, as far as they are rows or nothing. All else, errors
-among it, the driver decodes.
+The driver's messages and rows cost several times as much CPU as writing and reading the bytes. So EXECUTE and BATCH
+are encoded here, and so are answers decoded that hold rows or nothing. The driver decodes all others, such as errors.
 
 Source: native_protocol_v4.spec, sections 2 and 4.
 """
 
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ EXECUTE, BATCH = 0x0A, 0x0D
 _RESULT = 0x08
 _ROWS = 2
 _WITHOUT_ROWS = (1, 3, 5)
-"""Nothing, a keyspace that is in use now, a change of the schema."""
+"""Void, a keyspace that was set, a schema change."""
 _NO_PAGE: Page = ([], None)
 
 _WITH_WARNINGS = 0x08
@@ -45,6 +45,10 @@ _LONG = struct.Struct(">q")
 _OPTIONS = struct.Struct(">HBH")
 _CONSISTENCY_AND_FLAGS = struct.Struct(">HB")
 _unpack_int = _INT.unpack_from
+
+_CONDITION = re.compile(r"\bif\b", re.IGNORECASE)
+_ADDITION = re.compile(r"(\w+)\s*=\s*\1\s*\+|\?\s*\+\s*(\w+)", re.IGNORECASE)
+"""``column = column + ?`` or ``? + column``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +81,13 @@ class Statement:
     """A prepared statement. Made by :meth:`common.servers.cassandra.Cassandra.prepare`, for that session."""
 
     prepared: Any
-    """The driver's own, which it prepares again where a node has forgotten it."""
+    """The driver's own object, to prepare it again on a node that has forgotten it."""
     text: str
     keyspace: str | None
     parameters: Sequence[Column]
     encoders: Sequence[Encoder]
     key_indexes: Sequence[int] | None
-    """Of the parameters that make up the partition key; None if not all of it is a parameter."""
+    """Which parameters form the partition key; None if some part of the key is not a parameter."""
     columns: Columns | None
     is_repeatable: bool
     """Whether it may be executed again with a newer timestamp while the first execution may still happen."""
@@ -93,7 +97,7 @@ class Statement:
     _batch_head: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        """Encodes what is the same in each request."""
+        """Encodes the parts that are the same in each request."""
         query_id = self.prepared.query_id
         self._id = _SHORT.pack(len(query_id)) + query_id
         self._execute_head = self._head(0)
@@ -101,12 +105,12 @@ class Statement:
 
     @property
     def column_names(self) -> list[str]:
-        """Of the rows; empty for a write."""
+        """The columns of the rows; empty for a write."""
         return [column.name for column in self.columns.columns] if self.columns else []
 
     @classmethod
     def of(cls, prepared: Any, encoders: Sequence[tuple[str, Encoder]], consistency: int) -> "Statement":
-        """From the driver's prepared statement; ``encoders`` replace those of the parameters with these names."""
+        """From the driver's prepared statement. ``encoders`` replace those of the parameters with these names."""
         bound = prepared.column_metadata or ()
         own = dict(encoders)
         if unknown := own.keys() - {column.name for column in bound}:
@@ -125,7 +129,7 @@ class Statement:
         )
 
     def encode(self, values: Sequence[Any]) -> list[bytes]:
-        """The values as they go into a request. Raises StatementError that names the parameter at fault."""
+        """Encodes the values of a request. Raises StatementError, which names the parameter at fault."""
         try:
             return [
                 NULL if value is None else encode(value) for encode, value in zip(self.encoders, values, strict=True)
@@ -134,18 +138,18 @@ class Statement:
             raise self._wrong_values(values, error) from error
 
     def routing_key(self, encoded: Sequence[bytes]) -> bytes | None:
-        """What the driver finds the replicas by, from encoded values."""
+        """The partition key in ``encoded`` values, from which the driver finds the replicas. None if it has no key."""
         if self.key_indexes is None or not self.key_indexes:
             return None
         if len(self.key_indexes) == 1:
             return encoded[self.key_indexes[0]][4:]
         parts = [encoded[index][4:] for index in self.key_indexes]
         if max(map(len, parts)) > 0xFFFF:
-            return None  # Cassandra will refuse it, and say why
+            return None  # Cassandra refuses it and says why
         return b"".join([_SHORT.pack(len(part)) + part + b"\0" for part in parts])
 
     def execute_body(self, encoded: Sequence[bytes], timestamp_us: int, page: tuple[int, bytes | None] | None) -> bytes:
-        """The body of an EXECUTE. It ends with the timestamp."""
+        """The body of an EXECUTE. Its last 8 bytes are the timestamp."""
         if page is None:
             return b"".join((self._execute_head, *encoded, _LONG.pack(timestamp_us)))
         size, state = page
@@ -154,11 +158,11 @@ class Statement:
         return b"".join((head, *encoded, paging, _LONG.pack(timestamp_us)))
 
     def batch_part(self, encoded: Sequence[bytes]) -> bytes:
-        """The statement as it stands in a BATCH."""
+        """The statement's part of a BATCH."""
         return self._batch_head + b"".join(encoded)
 
     def batch_end(self, timestamp_us: int) -> bytes:
-        """What follows the last statement of a BATCH."""
+        """The part of a BATCH after its last statement."""
         return _CONSISTENCY_AND_FLAGS.pack(self._consistency, _WITH_TIMESTAMP) + _LONG.pack(timestamp_us)
 
     def _head(self, flags: int) -> bytes:
@@ -177,7 +181,7 @@ class Statement:
 
 
 def batch_body(parts: Sequence[bytes], end: bytes) -> bytes:
-    """The body of an unlogged BATCH. It ends with the timestamp."""
+    """The body of an unlogged BATCH. Its last 8 bytes are the timestamp."""
     if len(parts) > 0xFFFF:
         raise StatementError(f"a batch has {len(parts)} statements, and the protocol allows 65535")
     return b"".join((_UNLOGGED, _SHORT.pack(len(parts)), *parts, end))
@@ -190,10 +194,10 @@ def with_timestamp(body: bytes, timestamp_us: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """An answer that cannot be read.
+    """An answer that cannot be decoded.
 
-    It is a value because an error raised by a decoder makes the driver close the connection, and everything that is in
-    flight on it would fail.
+    It is a value because the driver closes the connection when a decoder raises an error, and then everything in flight
+    on it fails.
     """
 
     error: Exception
@@ -202,9 +206,9 @@ class Undecodable:
 def decode(
     version: int, user_types: Any, stream: int, flags: int, opcode: int, body: bytes, decompress: Any, columns: Any
 ) -> Any:
-    """The answer to an EXECUTE or BATCH: a Page, an error of the driver's, or Undecodable.
+    """Decodes the answer to an EXECUTE or BATCH: a Page, one of the driver's errors, or Undecodable.
 
-    It has the signature of the driver's ``ProtocolHandler.decode_message``.
+    The parameters are those of the driver's ``ProtocolHandler.decode_message``.
     """
     try:
         if opcode != _RESULT or flags & ~_WITH_WARNINGS:
@@ -258,7 +262,7 @@ def _page(body: bytes, position: int, columns: Columns | None) -> Page:
 
 
 def _cql(cql_type: Any) -> str:
-    # On the wire a text is a varchar, its older name.
+    # The driver calls a text by its older name.
     return str(cql_type.cql_parameterized_type()).replace("varchar", "text")
 
 
@@ -266,11 +270,16 @@ def _is_repeatable(text: str, parameters: Sequence[Column]) -> bool:
     """Whether a statement may be executed twice, the second time with a newer timestamp.
 
     Setting a list that is not frozen removes older elements, but not those with the same timestamp. So two executions
-    with one timestamp leave the elements of both. The newer timestamp of a second execution removes those of the first;
-    but where the timestamp is a parameter, it is the caller's and stays the same. Increments always add up.
+    with one timestamp leave the elements of both. A newer timestamp removes those of the first execution, but a
+    timestamp that is a parameter stays the same. Lists and counters that are added to keep both additions, and a
+    condition (IF) is checked against what the first execution has written.
     """
     if text.lstrip()[:6].upper() == "SELECT":
         return True
-    types = {column.type.split("<", 1)[0] for column in parameters}
-    names = {column.name for column in parameters}
-    return "counter" not in types and not ("list" in types and "[timestamp]" in names)
+    if _CONDITION.search(text):
+        return False
+    lists = {column.name for column in parameters if column.type.startswith("list<")}
+    if lists & {match[1] or match[2] for match in _ADDITION.finditer(text)}:
+        return False
+    has_timestamp = any(column.name == "[timestamp]" for column in parameters)
+    return not (lists and has_timestamp) and all(column.type != "counter" for column in parameters)

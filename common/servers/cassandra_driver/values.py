@@ -1,9 +1,8 @@
-"""How values of a column become bytes and back, by the type that the driver names for the column.
+"""Converts values to bytes and back, by the type of their column.
 
-cassandra-driver converts values by classes of its own, and that is slow. The types that our tables use are converted
-here; all others are left to the driver.
+The driver's own conversion is slow. The types that our tables use are converted here, all others by the driver.
 
-A ``timestamp`` is read as ms since 1970, not as a datetime: a column may hold times that no datetime can.
+A ``timestamp`` is read as ms since 1970 and not as a datetime, because a column may hold times that no datetime can.
 """
 
 import struct
@@ -20,7 +19,7 @@ PROTOCOL_VERSION = 4
 """Version 5 adds checksums that the driver computes in Python. Cassandra has known version 4 since 2.2."""
 
 Decoder = Callable[[bytes], Any]
-"""Makes the bytes of one value, without their length, a value. Raises an error for bytes of another type."""
+"""Decodes the bytes of one value, without their length. Raises an error if they are not of its type."""
 
 _unpack_int = struct.Struct(">i").unpack_from
 _unpack_double = struct.Struct(">d").unpack
@@ -72,7 +71,7 @@ def decoder(cql_type: Any) -> Decoder:
 
 
 def _integer(value: bytes) -> int | None:
-    # Cassandra accepts an empty value for any type; drivers take it for a null.
+    # Cassandra accepts an empty value for any type. Drivers take it as null.
     return int.from_bytes(value, "big", signed=True) if value else None
 
 
@@ -104,7 +103,7 @@ _DECODERS: dict[str, Decoder] = {
 
 
 def _next(data: bytes, position: int, decode: Decoder) -> tuple[Any, int]:
-    """The value at a position, and the position behind it."""
+    """The value at a position, and the position after it."""
     (size,) = _unpack_int(data, position)
     position += 4
     if size < 0:
@@ -131,7 +130,7 @@ def _elements(collection: Callable[[list[Any]], Any], decode: Decoder, data: byt
 
 
 def _fields(names: Sequence[str], decoders: Sequence[Decoder], data: bytes) -> dict[str, Any]:
-    """The fields by name. Those that were added to the type after the value was written are None."""
+    """The fields by name. A field that was added to the type after the value was written is None."""
     position, fields = 0, dict.fromkeys(names)
     for name, decode in zip(names, decoders, strict=True):
         if position == len(data):
