@@ -7,7 +7,6 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from common.domain.aggregates import merge
-from common.domain.events import MAX_TIME_MS
 from services.envelope import client_error, convert, forbidden, invalid_request
 
 Member = Mapping[str, Any]
@@ -41,7 +40,7 @@ class AggregatesRow(NamedTuple):
     user_id: str
     agg: Mapping[str, int] | None
     aggregates: Mapping[str, float] | None
-    agg_last_updated: Mapping[str, int] | None
+    agg_last_updated: Mapping[str, int | None] | None
 
 
 class Metric(msgspec.Struct, rename="camel"):
@@ -156,8 +155,7 @@ def shape(
 
 
 def _entry(member: Member, row: AggregatesRow) -> MemberAggregates:
-    # No client can show a time that no calendar has.
-    times = {key: time for key, time in (row.agg_last_updated or {}).items() if 0 <= time <= MAX_TIME_MS}
+    times = row.agg_last_updated or {}
     metrics = [Metric(key, times.get(key), value) for key, value in merge(row.agg, row.aggregates).items()]
     return MemberAggregates(
         user_id=row.user_id,

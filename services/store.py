@@ -1,7 +1,7 @@
 """What the services read from Cassandra, and the drafts of attempts, which is all that they write."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from common.domain import questions
 from common.domain.aggregates import ACTIVITY_TYPE, context_id, merge
@@ -85,11 +85,22 @@ class Store:
 
     async def _consumption(self, query: ContentStateQuery) -> list[Consumption]:
         rows = await self._of_batch(self._read_consumption, self._read_consumption_of, query)
-        return [Consumption(*row) for row in rows]
+        usable = self._cassandra.usable_time_ms
+        return [
+            row._replace(
+                last_access_time_ms=usable("last_access_time", row.last_access_time_ms),
+                last_completed_time_ms=usable("last_completed_time", row.last_completed_time_ms),
+            )
+            for row in (Consumption(*row) for row in rows)
+        ]
 
     async def _attempts(self, query: ContentStateQuery) -> list[AttemptTotals]:
         rows = await self._of_batch(self._read_attempts, self._read_attempts_of, query)
-        return [AttemptTotals(*row) for row in rows]
+        usable = self._cassandra.usable_time_ms
+        return [
+            AttemptTotals(content_id, attempt_id, usable("last_attempted_on", time_ms), *totals)
+            for content_id, attempt_id, time_ms, *totals in rows
+        ]
 
     async def _of_batch(self, statement: Statement, with_contents: Statement, query: ContentStateQuery) -> list[Row]:
         """The rows of a query in clustering order. Their first column is the content id."""
@@ -114,7 +125,18 @@ class Store:
         """The rows of these learners in all batches. Raises WorldFault and TaskFault."""
         keys = [(ACTIVITY_TYPE, activity_id, user_id) for user_id in user_ids if _fits(activity_id, user_id)]
         rows = await self._cassandra.read(self._read_group, keys)
-        return [AggregatesRow(*row) for learner_rows in rows for row in learner_rows]
+        return [self._aggregates_row(*row) for learner_rows in rows for row in learner_rows]
+
+    def _aggregates_row(
+        self,
+        user_id: str,
+        agg: Mapping[str, int] | None,
+        aggregates: Mapping[str, float] | None,
+        times_ms: Mapping[str, int] | None,
+    ) -> AggregatesRow:
+        usable = self._cassandra.usable_time_ms
+        times = {key: usable("agg_last_updated", time_ms) for key, time_ms in (times_ms or {}).items()}
+        return AggregatesRow(user_id, agg, aggregates, times)
 
     async def save_drafts(self, drafts: Sequence[AcceptedAssessment], now_ms: int) -> list[bool]:
         """Writes the answers of attempts that are not submitted yet. The result is False for one that is.

@@ -22,8 +22,8 @@ QUERY = GroupActivityQuery("g", "c", "Course")
 NOW_MS = 1_800_000_000_000
 
 
-@pytest.mark.parametrize("times", [None, {}, {"a": 10**17}, {"a": -1}, {"b": 1}])
-def test_times_that_cannot_be_used_are_null(times: dict[str, int] | None) -> None:
+@pytest.mark.parametrize("times", [None, {}, {"a": None}, {"b": 1}])
+def test_times_that_cannot_be_used_are_null(times: dict[str, int | None] | None) -> None:
     [metric] = shaped(AggregatesRow("u", {"a": 1}, None, times), u={})["members"][0]["agg"]
 
     assert metric == {"metric": "a", "lastUpdatedOn": None, "value": 1.0}
