@@ -4,11 +4,13 @@ import asyncio
 import time
 from itertools import islice
 
-import acsylla
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from benchmarks.load import Event, Load
+from benchmarks.rows import cassandra_config
+from common.metrics import Metrics
+from common.servers.cassandra import Cassandra
 from local.world import ENVIRONMENT, World
 
 PROBE_SECONDS = 0.25
@@ -27,9 +29,8 @@ async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, s
     PROBE_SECONDS is queried, and none in the first five seconds. Raises TimeoutError if a row does not come,
     KafkaException if the broker refuses an event.
     """
-    session = await acsylla.create_cluster(
-        world.cassandra.contact_points, port=world.cassandra.port, log_level="error"
-    ).create_session()
+    cassandra = Cassandra(cassandra_config(world), Metrics())
+    await cassandra.open()
     producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": LINGER_MS})
     # Generated in advance, so that generating events does not take CPU from the job.
     events = list(islice(load.events(seed=2), round(rate * (seconds + 5))))
@@ -47,9 +48,8 @@ async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, s
 
         producer.produce(topic, event.value, on_delivery=on_delivery)
         written_at = await acknowledged
-        statement = acsylla.create_statement(event.query, len(event.parameters))
-        statement.bind_list(list(event.parameters))
-        while not (await session.execute(statement)).count():  # noqa: ASYNC110 - another process writes it
+        statement = await cassandra.prepare(event.query)
+        while not (await cassandra.read(statement, [event.parameters]))[0]:  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(POLL_SECONDS)
         latencies.append(time.time() - written_at)
 
@@ -73,7 +73,7 @@ async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, s
         await asyncio.sleep(POLL_SECONDS)
     await asyncio.gather(*probes)
     producer.flush()
-    await session.close()
+    await cassandra.close()
     return latencies
 
 

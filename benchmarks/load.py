@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import acsylla
 import aiohttp
 
 from benchmarks.measure import Processes
-from common.servers.cassandra import Cassandra, Row, Write
+from common.servers.cassandra import Cassandra, Row, Statement, Write
 from local.world import World
 
 
@@ -59,7 +58,7 @@ class PlainDriver(Cassandra):
         async with aiohttp.ClientSession(raise_for_status=True) as self._http:
             await asyncio.gather(*(run_waves() for _ in range(in_flight)))
 
-    async def read(self, statement: acsylla.PreparedStatement, parameters: Sequence[Sequence[Any]]) -> list[list[Row]]:
+    async def read(self, statement: Statement, parameters: Sequence[Sequence[Any]]) -> list[list[Row]]:
         """Executes the reads like the base class, or records them and returns no rows."""
         if self._waves is None:
             return await super().read(statement, parameters)

@@ -19,13 +19,13 @@ from benchmarks.http_services import HttpServices
 from benchmarks.rows import aggregates, cassandra_config, open_cassandra, write_rows
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from common.domain.events import to_datetime
-from common.servers.cassandra import Cassandra, Write
+from common.metrics import Metrics
+from common.servers.cassandra import Cassandra, Write, token_ranges
 from local import generator
 from local.config import REPOSITORY
 from local.generator import Course
 from local.readers import HIERARCHY_KEYSPACE, HIERARCHY_TABLES, report_environment
 from local.world import CASSANDRA, REDIS, World
-from reports.paged_cassandra import PagedCassandra, token_ranges
 from reports.store import chunks
 
 SERVERS = frozenset({CASSANDRA, REDIS})
@@ -130,7 +130,7 @@ def _report(world: World, http_services_url: str, *chosen: str) -> _Run:
 
 async def _plain(world: World, course: Course, learners: int) -> float:
     """Seconds in which the driver alone reads the enrolments and the aggregates of the batch, as the report does."""
-    cassandra = PagedCassandra(cassandra_config(world), PAGE_SIZE)
+    cassandra = Cassandra(cassandra_config(world), Metrics())
     await cassandra.open()
     enrolments = await cassandra.prepare(
         "SELECT userid, active, enrolled_date, enrolleddate, completedon, contentstatus, certificates, "
@@ -145,7 +145,7 @@ async def _plain(world: World, course: Course, learners: int) -> float:
     found = 0
     started = time.perf_counter()
     for bounds in token_ranges(SCAN_RANGES):
-        async for page in cassandra.pages(enrolments, (course.course_id, course.batch_id, *bounds)):
+        async for page in cassandra.pages(enrolments, (course.course_id, course.batch_id, *bounds), PAGE_SIZE):
             keys = [(ACTIVITY_TYPE, course.course_id, row[0], context) for row in page]
             found += sum(map(len, await cassandra.read(read_aggregates, keys)))
     seconds = time.perf_counter() - started

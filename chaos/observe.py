@@ -14,7 +14,6 @@ from chaos.load import FAILED_TOPIC, Load
 from chaos.oracle import Observed, Sent
 from common.domain import topics
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
-from common.domain.events import to_time_ms
 from common.domain.messages import repaired
 from local.errors import LocalWorldError
 from local.tables import Tables
@@ -159,4 +158,4 @@ def read_rows(tables: Tables, load: Load, observed: Observed) -> None:
                 if row[column] is not None:
                     numbers["enrolment", user_id, column] = row[column]
             if row["completedon"] is not None:
-                numbers["enrolment", user_id, "completedon"] = to_time_ms(row["completedon"])
+                numbers["enrolment", user_id, "completedon"] = row["completedon"]

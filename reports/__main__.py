@@ -16,6 +16,7 @@ from typing import Any
 from common.config.loader import ConfigError, load, print_config, variable
 from common.config.model import PREFIX
 from common.domain.faults import TaskFault, WorldFault
+from common.servers.cassandra import StatementError
 from reports import progress, response
 from reports.config import ReportsConfig, RequestsReportsConfig
 from reports.destination import Destination, Folder
@@ -30,7 +31,7 @@ from reports.writers import JOB_IDS, File, Report
 _JOB_IDS = {"progress": progress.JOB_ID, "response": response.JOB_ID}
 
 # What is wrong with a server or the data, and not with this program: told in a line, without a stack.
-_EXPECTED = (ReportError, WorldFault, TaskFault, OSError)
+_EXPECTED = (ReportError, WorldFault, TaskFault, StatementError, OSError)
 
 
 def main(arguments: Sequence[str]) -> int:

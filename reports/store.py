@@ -7,6 +7,7 @@ are never read, and never more than one page is in memory.
 import logging
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
 from common.domain.aggregates import ACTIVITY_TYPE, context_id, merge
@@ -14,14 +15,13 @@ from common.domain.events import Refused
 from common.domain.faults import TaskFault
 from common.domain.relations import optional_nodes_key
 from common.metrics import Metrics
-from common.servers.cassandra import Row
+from common.servers.cassandra import Cassandra, Row, Statement
 from common.servers.concurrency import gather_all
 from common.servers.http import ApiClient
 from common.servers.redis import RedisClient
 from reports import model
 from reports.config import ReportsConfig
 from reports.model import Batch, EnrolmentRow, Learner, ReportError
-from reports.paged_cassandra import PagedCassandra, Statement
 from reports.response import AttemptRow
 
 Item = TypeVar("Item")
@@ -42,7 +42,7 @@ class Store:
     def __init__(self, config: ReportsConfig) -> None:
         """Connects to nothing yet. To be called inside the event loop."""
         self._config = config
-        self._cassandra = PagedCassandra(config.cassandra, config.page_size)
+        self._cassandra = Cassandra(config.cassandra, Metrics())
         self._users = RedisClient(config.redis, config.redis.user_database)
         self._relations = RedisClient(config.redis, config.redis.relation_database)
         self._search = ApiClient("search", f"{config.content_base_url}/v3/search", config.http, Metrics())
@@ -67,7 +67,7 @@ class Store:
             return {}
         statement = await self._prepare(f"{self._batches} WHERE token(courseid) > ? AND token(courseid) <= ?")
         found: dict[str, Batch] = {}
-        async for rows in self._cassandra.scan(statement, (), self._config.scan_ranges):
+        async for rows in self._cassandra.scan(statement, (), self._config.scan_ranges, self._config.page_size):
             found |= {row[1]: Batch(*row) for row in rows if row[1] in wanted}
         return found
 
@@ -129,16 +129,16 @@ class Store:
         if self._config.enrolments_table == "report_user_enrolments":
             by_batch = await self._prepare(f"{select} courseid = ? AND batchid = ?")
             for key in sorted(keys):
-                async for rows in self._cassandra.pages(by_batch, key):
-                    yield [EnrolmentRow(*row) for row in rows]
+                async for rows in self._cassandra.pages(by_batch, key, self._config.page_size):
+                    yield [self._enrolment(row) for row in rows]
             return
         statement = await self._prepare(
             f"{select} courseid IN ? AND batchid IN ? AND token(userid) > ? AND token(userid) <= ? ALLOW FILTERING"
         )
         ids = [sorted({key[0] for key in keys}), sorted({key[1] for key in keys})]
-        async for rows in self._cassandra.scan(statement, ids, self._config.scan_ranges):
+        async for rows in self._cassandra.scan(statement, ids, self._config.scan_ranges, self._config.page_size):
             # A batch id in a row of another course of the same scan.
-            yield [EnrolmentRow(*row) for row in rows if row[1:3] in keys]
+            yield [self._enrolment(row) for row in rows if row[1:3] in keys]
 
     async def learners(self, user_ids: Sequence[str]) -> dict[str, Learner]:
         """The hashes of the users by id, without users who have none that can be read."""
@@ -166,7 +166,7 @@ class Store:
 
     async def attempts(self, batch: Batch, user_ids: Sequence[str]) -> list[list[AttemptRow]]:
         """The submitted attempts of each user, in order of content and attempt."""
-        # As JSON: the driver cannot read a decimal inside a user-defined type.
+        # As JSON, so that questions are decoded only when their rows are written.
         statement = await self._prepare(
             "SELECT content_id, attempt_id, last_attempted_on, total_score, toJson(question) "
             f"FROM {self._config.cassandra.keyspace}.assessment_aggregator "
@@ -174,8 +174,8 @@ class Store:
         )
 
         async def of(user_id: str) -> list[AttemptRow]:
-            pages = self._cassandra.pages(statement, (user_id, batch.course_id, batch.batch_id))
-            attempts = [AttemptRow(*row) async for rows in pages for row in rows]
+            pages = self._cassandra.pages(statement, (user_id, batch.course_id, batch.batch_id), self._config.page_size)
+            attempts = [self._attempt(row) async for rows in pages for row in rows]
             return [attempt for attempt in attempts if attempt.is_submitted]
 
         return await gather_all(map(of, user_ids))
@@ -203,6 +203,31 @@ class Store:
                 f"The content search answered with status {answer.status}: {answer.at('params', 'errmsg')}"
             )
         return answer.at("result", "content") or []
+
+    def _enrolment(self, row: Row) -> EnrolmentRow:
+        user_id, course_id, batch_id, active, enrolled_date_ms, enrolleddate, completedon_ms, *rest = row
+        return EnrolmentRow(
+            user_id,
+            course_id,
+            batch_id,
+            active,
+            self._time("enrolled_date", enrolled_date_ms, user_id),
+            enrolleddate,
+            self._time("completedon", completedon_ms, user_id),
+            *rest,
+        )
+
+    def _attempt(self, row: Row) -> AttemptRow:
+        content_id, attempt_id, last_attempted_on_ms, *rest = row
+        return AttemptRow(
+            content_id, attempt_id, self._time("last_attempted_on", last_attempted_on_ms, attempt_id), *rest
+        )
+
+    def _time(self, column: str, time_ms: int | None, of: str) -> datetime | None:
+        moment = self._cassandra.to_datetime(column, time_ms)
+        if moment is None and time_ms is not None:
+            _logger.warning("%s of %s is left out, it is no time in ms: %d", column, of, time_ms)
+        return moment
 
     async def _rows(self, statement: str, *parameters: Any) -> list[Row]:
         (rows,) = await self._cassandra.read(await self._prepare(statement), [parameters])

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from acsylla import errors
 from pydantic import SecretStr, ValidationError
 
 from common.config.loader import variable
 from common.config.model import CassandraConfig
+from common.domain.faults import TaskFault, WorldFault
+from common.servers.cassandra import StatementError
 from schema.apply import SchemaError, apply_schema
 
 # The jobs use the same variables.
@@ -32,10 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.errors(include_input=False):
             print("schema:", *map(str, problem["loc"]), problem["msg"], file=sys.stderr)
         return 1
-    except errors.CassException as error:
-        print(f"schema: Cassandra: {error}", file=sys.stderr)
-        return 1
-    except (SchemaError, OSError) as error:
+    except (SchemaError, StatementError, TaskFault, WorldFault, OSError) as error:
         print(f"schema: {error}", file=sys.stderr)
         return 1
     return 0

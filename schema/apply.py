@@ -9,11 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import acsylla
-from acsylla import errors
-
 from common.config.model import CassandraConfig
-from common.servers.cassandra import create_cluster
+from common.metrics import Metrics
+from common.servers.cassandra import Cassandra, Row, StatementError
 
 HERE = Path(__file__).parent
 KEYSPACE = "sunbird_courses"
@@ -34,14 +32,16 @@ async def apply_schema(config: CassandraConfig, report: Callable[[str], None], r
 
     `replication` is a CQL map such as `{'class': 'NetworkTopologyStrategy', 'dc1': 3}`. It is only used if the keyspace
     does not exist yet. Raises SchemaError if the column has another type, or if the nodes do not agree on the schema
-    in time. Raises acsylla.errors.CassException if no node answers or the cluster rejects a statement.
+    in time. Raises StatementError if the cluster rejects a statement, WorldFault if no node
+    answers, TaskFault if they refuse this user.
     """
-    session = await create_cluster(config).create_session()
+    cassandra = Cassandra(config, Metrics())
     try:
-        await _create(session, replication, report)
-        await _migrate(session, report)
+        await cassandra.open()
+        await _create(cassandra, replication, report)
+        await _migrate(cassandra, report)
     finally:
-        await session.close()
+        await cassandra.close()
 
 
 def statements(cql: str) -> list[str]:
@@ -50,53 +50,52 @@ def statements(cql: str) -> list[str]:
     return [statement.strip() for statement in code.split(";") if statement.strip()]
 
 
-async def _create(session: acsylla.Session, replication: str | None, report: Callable[[str], None]) -> None:
+async def _create(cassandra: Cassandra, replication: str | None, report: Callable[[str], None]) -> None:
     create_keyspace, *create_rest = statements((HERE / "sunbird_courses.cql").read_text(encoding="utf-8"))
     if replication is not None:
         create_keyspace = f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {replication}"
-    before = await _objects(session)
+    before = await _objects(cassandra)
     # A user of the keyspace often lacks the permission to create keyspaces, which IF NOT EXISTS also requires.
     for statement in create_rest if f"keyspace {KEYSPACE}" in before else (create_keyspace, *create_rest):
-        await _execute(session, statement)
+        await _execute(cassandra, statement)
         # The next statement may reach any node, so all nodes must know the new keyspace or type first.
-        await _wait_for_agreement(session)
-    created = sorted(await _objects(session) - before)
+        await _wait_for_agreement(cassandra)
+    created = sorted(await _objects(cassandra) - before)
     report(f"created {', '.join(created)}" if created else "keyspace, type and tables are there")
 
 
-async def _migrate(session: acsylla.Session, report: Callable[[str], None]) -> None:
-    if await _has_column(session):
+async def _migrate(cassandra: Cassandra, report: Callable[[str], None]) -> None:
+    if await _has_column(cassandra):
         report(f"{_TABLE} has the column {_COLUMN}")
         return
     (add_column,) = statements((HERE / "add_aggregates.cql").read_text(encoding="utf-8"))
     try:
-        await _execute(session, add_column)
-    except errors.CassErrorServerInvalidQuery:
+        await _execute(cassandra, add_column)
+    except StatementError:
         # Another run may have added it meanwhile. Not all versions of Cassandra support ADD IF NOT EXISTS.
-        if not await _has_column(session):
+        if not await _has_column(cassandra):
             raise
         report(f"{_TABLE} has the column {_COLUMN}, which another run has just added")
         return
-    await _wait_for_agreement(session)
+    await _wait_for_agreement(cassandra)
     report(f"added the column {_COLUMN} to {_TABLE}")
 
 
-async def _has_column(session: acsylla.Session) -> bool:
-    result = await _execute(
-        session,
+async def _has_column(cassandra: Cassandra) -> bool:
+    rows = await _execute(
+        cassandra,
         "SELECT type FROM system_schema.columns "
         f"WHERE keyspace_name = '{KEYSPACE}' AND table_name = '{_TABLE}' AND column_name = '{_COLUMN}'",
     )
-    row = result.first()
-    if row is None:
+    if not rows:
         return False
-    found = str(row.column_value("type"))
+    ((found,),) = rows
     if found != _COLUMN_TYPE:
         raise SchemaError(f"{KEYSPACE}.{_TABLE}.{_COLUMN} is {found} and must be {_COLUMN_TYPE}: drop or rename it")
     return True
 
 
-async def _objects(session: acsylla.Session) -> set[str]:
+async def _objects(cassandra: Cassandra) -> set[str]:
     found = set()
     for kind, table, column in (
         ("keyspace", "keyspaces", "keyspace_name"),
@@ -104,17 +103,17 @@ async def _objects(session: acsylla.Session) -> set[str]:
         ("table", "tables", "table_name"),
     ):
         query = f"SELECT {column} FROM system_schema.{table} WHERE keyspace_name = '{KEYSPACE}'"
-        found |= {f"{kind} {row.column_value(column)}" for row in await _execute(session, query)}
+        found |= {f"{kind} {name}" for (name,) in await _execute(cassandra, query)}
     return found
 
 
-async def _wait_for_agreement(session: acsylla.Session) -> None:
+async def _wait_for_agreement(cassandra: Cassandra) -> None:
     deadline = time.monotonic() + AGREEMENT_TIMEOUT_SECONDS
     while True:
         versions = {
-            str(row.column_value("schema_version"))
+            version
             for table in ("local", "peers")
-            for row in await _execute(session, f"SELECT schema_version FROM system.{table}")
+            for (version,) in await _execute(cassandra, f"SELECT schema_version FROM system.{table}")
         }
         if len(versions) == 1:
             return
@@ -126,5 +125,5 @@ async def _wait_for_agreement(session: acsylla.Session) -> None:
         await asyncio.sleep(_AGREEMENT_POLL_SECONDS)
 
 
-async def _execute(session: acsylla.Session, cql: str) -> acsylla.Result:
-    return await session.execute(acsylla.create_statement(cql, timeout=AGREEMENT_TIMEOUT_SECONDS))
+async def _execute(cassandra: Cassandra, cql: str) -> list[Row]:
+    return await cassandra.execute(cql, AGREEMENT_TIMEOUT_SECONDS)

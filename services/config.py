@@ -64,12 +64,6 @@ class GroupServiceConfig(Section):
     max_connections: Positive = 100
 
 
-class ServicesCassandraConfig(CassandraConfig):
-    """Cassandra. A request executes statements one after the other, so they are collected for a shorter time."""
-
-    coalesce_delay_us: Positive = 200
-
-
 class ServicesRedisConfig(RedisConfig):
     """Redis, with the database that only the services use."""
 
@@ -85,7 +79,7 @@ class ServicesConfig(Section):
 
     server: ServerConfig = ServerConfig()
     tokens: TokenConfig
-    cassandra: ServicesCassandraConfig
+    cassandra: CassandraConfig
     redis: ServicesRedisConfig
     kafka: KafkaConfig
     publish_timeout_ms: Positive = 10_000

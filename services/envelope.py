@@ -13,7 +13,7 @@ from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar
 import msgspec
 from msgspec import Meta
 
-from common.domain.events import MAX_TIME_MS, to_datetime
+from common.domain.events import MAX_TIME_MS, MIN_TIME_MS, to_datetime
 
 Result = TypeVar("Result")
 Request = TypeVar("Request", bound=msgspec.Struct)
@@ -26,9 +26,6 @@ USER_ERROR = "Invalid User-authenticated-Token Header"
 EMPTY = "Field cannot be empty"
 INVALID = "Invalid Request"
 """Messages by field of the viewer service."""
-
-_MIN_TIME_MS = -62_135_510_400_000
-"""2 January of the year 1 in UTC: the first day that a datetime can hold in every time zone."""
 
 _RESPONSE_CODES = {401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "RESOURCE_NOT_FOUND"}
 
@@ -282,7 +279,7 @@ def course_time(time_ms: int | None, time_zone: tzinfo) -> str | None:
 
     None for an unset time and for one outside the years 1 to 9999.
     """
-    if time_ms is None or not _MIN_TIME_MS <= time_ms <= MAX_TIME_MS:
+    if time_ms is None or not MIN_TIME_MS <= time_ms <= MAX_TIME_MS:
         return None
     moment = to_datetime(time_ms).astimezone(time_zone)
     # Neither %Y, which does not pad the years before 1000, nor the seconds that %z has for offsets before 1906.

@@ -28,7 +28,7 @@ class RequestMetrics:
         """``counts`` are shown as ``aggregates_<name>_total``."""
         self._counts = counts
         self._shown: Counts[Key] = Counts()
-        self._counters: dict[Key, Counter] = {}
+        self._counters: dict[str, Counter] = {}
         self._admission = admission
         self._registry = CollectorRegistry()
         self._limits: dict[str, Gauge] = {}
@@ -85,14 +85,16 @@ class RequestMetrics:
                 self._limits[operation] = self._limit.labels(operation)
             self._limits[operation].set(limit.value)
         for key, count in list(self._counts.counts.items()):
-            if isinstance(key, str) and (new := count - self._shown[key]):
+            if new := count - self._shown[key]:
                 self._counter(key).inc(new)
                 self._shown[key] = count
 
-    def _counter(self, key: str) -> Counter:
-        if key not in self._counters:
-            self._counters[key] = Counter(f"aggregates_{key}", "A count of the clients.", registry=self._registry)
-        return self._counters[key]
+    def _counter(self, key: Key) -> Counter:
+        name, *label = (key,) if isinstance(key, str) else key
+        if name not in self._counters:
+            text = "A count of the clients."
+            self._counters[name] = Counter(f"aggregates_{name}", text, label[:1], registry=self._registry)
+        return self._counters[name].labels(label[1]) if label else self._counters[name]
 
 
 def _forget_ended_workers(folder: Path) -> None:

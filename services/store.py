@@ -1,16 +1,13 @@
 """What the services read from Cassandra, and the drafts of attempts, which is all that they write."""
 
 import asyncio
-import time
 from collections.abc import Collection, Sequence
-
-import acsylla
 
 from common.domain import questions
 from common.domain.aggregates import ACTIVITY_TYPE, context_id, merge
-from common.domain.events import MAX_KEY_BYTES, to_datetime
+from common.domain.events import MAX_KEY_BYTES
 from common.domain.questions import Question
-from common.servers.cassandra import BIGINT, TEXT, Cassandra, Row, Unprepared, Write, timestamp
+from common.servers.cassandra import Cassandra, Row, Statement, Write, next_timestamp_us
 from services.assessment import AcceptedAssessment
 from services.content_state import AttemptTotals, Consumption, ContentStateQuery
 from services.group_activity import AggregatesRow
@@ -30,21 +27,19 @@ class Store:
         """``cassandra`` is open."""
         self._cassandra = cassandra
         self._keyspace = keyspace
-        self._last_write_time_us = 0
 
     async def prepare(self) -> None:
         """Raises WorldFault, or TaskFault where a table or a column is missing."""
         prepare = self._cassandra.prepare
         attempts = f"{self._keyspace}.assessment_aggregator"
         aggregates = f"{self._keyspace}.user_activity_agg"
-        # Times as numbers: a row with a time that no datetime can hold must not fail the whole list.
         of_batch = (
             "SELECT contentid, courseid, batchid, status, progress, viewcount, completedcount, completionpercentage, "
-            "progressdetails, tounixtimestamp(last_access_time), tounixtimestamp(last_completed_time) "
+            "progressdetails, last_access_time, last_completed_time "
             f"FROM {self._keyspace}.user_content_consumption WHERE userid = ? AND courseid = ? AND batchid = ?"
         )
         attempts_of_batch = (
-            "SELECT content_id, attempt_id, tounixtimestamp(last_attempted_on), total_score, total_max_score "
+            "SELECT content_id, attempt_id, last_attempted_on, total_score, total_max_score "
             f"FROM {attempts} WHERE user_id = ? AND course_id = ? AND batch_id = ?"
         )
         of_activity = "activity_type = ? AND activity_id = ? AND user_id = ?"
@@ -65,11 +60,10 @@ class Store:
             "WHERE user_id = ? AND course_id = ? AND batch_id = ? AND content_id = ? AND attempt_id = ?"
         )
         self._read_node = await prepare("SELECT key FROM system.local")
-        self._write_draft = Unprepared(
+        self._write_draft = await prepare(
             f"INSERT INTO {attempts} (user_id, course_id, batch_id, content_id, attempt_id, updated_on, question) "
             "VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-            partition_key=(0, 1),
-            encoders=(*[TEXT] * 5, timestamp, questions.encode, BIGINT),
+            {"question": questions.encode},
         )
 
     async def ping(self) -> None:
@@ -93,15 +87,24 @@ class Store:
 
     async def _consumption(self, query: ContentStateQuery) -> list[Consumption]:
         rows = await self._of_batch(self._read_consumption, self._read_consumption_of, query)
-        return [Consumption(*row) for row in rows]
+        usable = self._cassandra.usable_time_ms
+        return [
+            row._replace(
+                last_access_time_ms=usable("last_access_time", row.last_access_time_ms),
+                last_completed_time_ms=usable("last_completed_time", row.last_completed_time_ms),
+            )
+            for row in (Consumption(*row) for row in rows)
+        ]
 
     async def _attempts(self, query: ContentStateQuery) -> list[AttemptTotals]:
         rows = await self._of_batch(self._read_attempts, self._read_attempts_of, query)
-        return [AttemptTotals(*row) for row in rows]
+        usable = self._cassandra.usable_time_ms
+        return [
+            AttemptTotals(content_id, attempt_id, usable("last_attempted_on", time_ms), *totals)
+            for content_id, attempt_id, time_ms, *totals in rows
+        ]
 
-    async def _of_batch(
-        self, statement: acsylla.PreparedStatement, with_contents: acsylla.PreparedStatement, query: ContentStateQuery
-    ) -> list[Row]:
+    async def _of_batch(self, statement: Statement, with_contents: Statement, query: ContentStateQuery) -> list[Row]:
         """The rows of a query in clustering order. Their first column is the content id."""
         batch = (query.user_id, query.course_id, query.batch_id)
         content_ids = [content_id for content_id in query.content_ids if _fits(content_id, query.batch_id)]
@@ -134,22 +137,17 @@ class Store:
         row is read: a submission that the aggregator writes in between is newer and stays, whichever of the two writes
         arrives first. Raises WorldFault and TaskFault.
         """
-        write_time_us = self._next_write_time_us()
+        write_time_us = next_timestamp_us()
         keys = [(*draft.event.enrolment, draft.content_id, _attempt_id(draft)) for draft in drafts]
         totals = await self._cassandra.read(self._read_total, keys)
         is_open = [not rows or rows[0][0] is None for rows in totals]
         # Of several drafts of one attempt the last one wins: with the same write time their lists would become one.
         open_drafts = {key: draft for key, draft, is_draft in zip(keys, drafts, is_open, strict=True) if is_draft}
         await self._cassandra.write(
-            [Write(self._write_draft, (*key, to_datetime(now_ms), _answers(draft), write_time_us))]
+            [Write(self._write_draft, (*key, now_ms, _answers(draft), write_time_us))]
             for key, draft in open_drafts.items()
         )
         return is_open
-
-    def _next_write_time_us(self) -> int:
-        """Now, or later if another request has that time. Two lists with one write time would become one list."""
-        self._last_write_time_us = max(self._last_write_time_us + 1, time.time_ns() // 1_000)
-        return self._last_write_time_us
 
 
 def _fits(*ids: str) -> bool:

@@ -81,7 +81,7 @@ def flink_cluster(running_flink_cluster: FlinkCluster) -> Iterator[FlinkCluster]
 
 @pytest.fixture(scope="session")
 def cassandra_session(world: World) -> Iterator[Session]:
-    """The other driver: what the jobs wrote is read back with code that they do not use."""
+    """What the jobs wrote is read back with the driver's own API, so with code that the jobs do not use."""
     with connect(world.cassandra) as session:
         yield session
 

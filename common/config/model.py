@@ -68,21 +68,14 @@ class KafkaTlsConfig(EncryptedCertificateFiles):
 
 
 class CassandraTlsConfig(EncryptedCertificateFiles):
-    """TLS for Cassandra. ``verify: hostname`` compares the certificate with the IP address of the node."""
+    """TLS for Cassandra. Without ``ca_file`` the system's authorities are trusted.
+
+    ``verify: hostname`` compares the certificate with the IP address of the node.
+    """
 
     enabled: bool = False
     ca_file: Text | None = None
     verify: Literal["hostname", "certificate", "none"] = "hostname"
-
-    @model_validator(mode="after")
-    def _something_to_verify_with(self) -> Self:
-        if self.enabled and self.verify != "none" and self.ca_file is None:
-            raise conflict(
-                f"verify: {self.verify} needs ca_file, because the driver does not use the system's authorities",
-                "verify",
-                "ca_file",
-            )
-        return self
 
 
 class RedisTlsConfig(CertificateFiles):
@@ -173,8 +166,8 @@ class CassandraConfig(Section):
     connect_timeout_ms: Positive = 5_000
     request_timeout_ms: Positive = 12_000
     max_concurrent_statements: Positive = 128
-    coalesce_delay_us: Positive = 5_000
-    """The driver gathers statements for this long and sends them together. The first one after a pause goes at once."""
+    speculative_delay_ms: Positive = 1_000
+    """After so long without an answer a statement is sent to one more node. The first answer counts."""
 
     @model_validator(mode="after")
     def _username_with_password(self) -> Self:

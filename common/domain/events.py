@@ -14,6 +14,9 @@ from typing import TypeVar
 
 import msgspec
 
+MIN_TIME_MS = -62_135_510_400_000
+"""2 January of the year 1 in UTC: the first day that Python's datetime can hold in every time zone."""
+
 MAX_TIME_MS = 253_402_214_399_999
 """The last ms of 30 December 9999 in UTC. Python's datetime, and so every reader of the tables, ends one day later, and
 time zones east of Greenwich reach that end earlier."""

@@ -1,31 +1,63 @@
-"""CQL values as Cassandra's native protocol (version 3 and later) puts them on the wire. Pure.
+"""Values of Cassandra's types as its native protocol (version 3 and later) puts them on the wire. Pure.
 
-For what the driver cannot bind: acsylla 1.2.0 sends the text of a decimal as if it were its number (12.4 arrives as
-82537221.2), and walks nested collections value by value. A value that is encoded here is bound as bytes to a statement
-that is not prepared, where the driver has no type to convert it to. What repeats can be encoded once and kept.
+Each function returns a value with its length before it, as it stands in a request, a collection or a user-defined type;
+None becomes a null. What repeats, such as the fixed part of a question, can be encoded once and kept.
 
-Source: native_protocol_v5.spec, section 6. Integers are big-endian. All functions but :func:`list_value` return a
-value with its length before it, as it stands in a collection or a user-defined type; None becomes a null.
+Source: native_protocol_v4.spec, section 6. Integers are big-endian.
 """
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
+from typing import Any
+
+from common.domain.events import to_time_ms
+
+Encoder = Callable[[Any], bytes]
+"""Makes a value its bytes with their length before them. Raises TypeError, ValueError or struct.error."""
 
 _INT = struct.Struct(">i")
-_SIZE_AND_DOUBLE = struct.Struct(">id")
+_SIZE_AND_BOOLEAN = struct.Struct(">i?")
+_SIZE_AND_INT = struct.Struct(">ii")
 _SIZE_AND_BIGINT = struct.Struct(">iq")
-_NULL = _INT.pack(-1)
+_SIZE_AND_FLOAT = struct.Struct(">if")
+_SIZE_AND_DOUBLE = struct.Struct(">id")
+
+NULL = _INT.pack(-1)
 
 
 def sized(value: bytes) -> bytes:
-    """An encoded value with its length before it."""
+    """Encoded bytes, such as a ``blob``, with their length before them."""
     return _INT.pack(len(value)) + value
 
 
 def text(value: str | None) -> bytes:
-    """A ``text``."""
-    return _NULL if value is None else sized(value.encode())
+    """A ``text``, ``varchar`` or ``ascii``."""
+    if value is None:
+        return NULL
+    encoded = value.encode()
+    return _INT.pack(len(encoded)) + encoded
+
+
+def boolean(value: bool) -> bytes:
+    """A ``boolean``."""
+    return _SIZE_AND_BOOLEAN.pack(1, value)
+
+
+def int32(value: int) -> bytes:
+    """An ``int``."""
+    return _SIZE_AND_INT.pack(4, value)
+
+
+def bigint(value: int) -> bytes:
+    """A ``bigint`` or ``counter``."""
+    return _SIZE_AND_BIGINT.pack(8, value)
+
+
+def float32(value: float) -> bytes:
+    """A ``float``."""
+    return _SIZE_AND_FLOAT.pack(4, value)
 
 
 def double(value: float) -> bytes:
@@ -38,10 +70,15 @@ def timestamp(time_ms: int) -> bytes:
     return _SIZE_AND_BIGINT.pack(8, time_ms)
 
 
+def moment(value: int | datetime) -> bytes:
+    """A ``timestamp``, from ms since 1970 or an aware datetime."""
+    return _SIZE_AND_BIGINT.pack(8, value if isinstance(value, int) else to_time_ms(value))
+
+
 def decimal(value: Decimal | None) -> bytes:
     """A ``decimal``, digit by digit: 12.40 stays 12.40. ``value`` is finite."""
     if value is None:
-        return _NULL
+        return NULL
     digits, _, exponent = str(value).partition("E")
     whole, _, fraction = digits.partition(".")
     unscaled = int(whole + fraction)
@@ -50,15 +87,17 @@ def decimal(value: Decimal | None) -> bytes:
     return sized(_INT.pack(len(fraction) - int(exponent or 0)) + unscaled.to_bytes(length, "big", signed=True))
 
 
+def elements(encoded: Sequence[bytes]) -> bytes:
+    """A ``list`` or ``set`` of encoded elements."""
+    return sized(_INT.pack(len(encoded)) + b"".join(encoded))
+
+
+def entries(encode_key: Encoder, encode_value: Encoder, values: Mapping[Any, Any]) -> bytes:
+    """A ``map``."""
+    encoded = [encode_key(key) + encode_value(value) for key, value in values.items()]
+    return sized(_INT.pack(len(encoded)) + b"".join(encoded))
+
+
 def text_maps(maps: Iterable[Mapping[str, str]]) -> bytes:
     """A ``list<frozen<map<text, text>>>``."""
-    return sized(list_value([_text_map(entries) for entries in maps]))
-
-
-def _text_map(entries: Mapping[str, str]) -> bytes:
-    return sized(_INT.pack(len(entries)) + b"".join([text(key) + text(value) for key, value in entries.items()]))
-
-
-def list_value(elements: Sequence[bytes]) -> bytes:
-    """A ``list`` of sized elements, without its own length: ready to be bound."""
-    return _INT.pack(len(elements)) + b"".join(elements)
+    return elements([entries(text, text, of_one) for of_one in maps])

@@ -66,8 +66,8 @@ def to_responses(maps: TextMaps) -> Responses:
 
 
 def encode(questions: Sequence[Question]) -> bytes:
-    """The column ``question``, a ``list<frozen<question>>``, as the bytes to bind."""
-    return native_protocol.list_value([_encode(question) for question in questions])
+    """The column ``question``, a ``list<frozen<question>>``, as it goes into a statement."""
+    return native_protocol.elements([_encode(question) for question in questions])
 
 
 def _encode(question: Question) -> bytes:

@@ -1,257 +1,198 @@
-"""Concurrent reads and writes on Cassandra: prepared statements, bounded concurrency, faults told apart.
+"""Executes prepared statements on Cassandra, many at a time, and tells apart whose fault a failure is.
 
-The driver is acsylla (C++, asyncio): 60 to 75 us of CPU a statement, where cassandra-driver takes 160 to 240.
+The driver is cassandra-driver. Only this module and the package ``cassandra_driver`` import it. Why it was chosen and
+how it is used: docs/decisions/cassandra-driver.md.
 
-Every statement of the suite is an upsert that may be repeated, so all are marked idempotent and the driver may try
-another node by itself. The driver gives each write a timestamp from this machine's clock that never goes back while the
-session lives, even if the clock does. Of two writes to one cell the later wins, so the clocks of the workers' machines
-have to agree as well as those of Cassandra's nodes.
+**Repeated requests.** A request that fails or is late is sent to another node, each time with a newer timestamp. With
+the same timestamp, two executions that set a list would leave the elements of both. A statement that sets a list and
+takes its timestamp as a parameter is sent only once.
+
+**Times.** A ``timestamp`` is read as ms since 1970. It is written from ms or from an aware datetime.
 """
 
 import asyncio
-import logging
-import struct
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
-import acsylla
-from acsylla import errors
+from cassandra.cluster import Cluster, Session
+from cassandra.query import SimpleStatement
 
 from common.config.model import CassandraConfig
-from common.domain.events import to_time_ms
-from common.domain.faults import TaskFault, WorldFault
+from common.domain.events import MAX_TIME_MS, MIN_TIME_MS, to_datetime
+from common.domain.faults import TaskFault
+from common.domain.native_protocol import Encoder
 from common.metrics import Metrics
+from common.servers.cassandra_driver.calls import Execution
+from common.servers.cassandra_driver.cluster import CLOCK, create_cluster
+from common.servers.cassandra_driver.connection import LoopConnection, bound_to
+from common.servers.cassandra_driver.direct import DirectConnection, Requests
+from common.servers.cassandra_driver.errors import StatementError, fault
+from common.servers.cassandra_driver.frames import Column, Row, Statement
 
-Row = tuple[Any, ...]
+__all__ = ["Cassandra", "Column", "Row", "Statement", "StatementError", "Write", "next_timestamp_us", "token_ranges"]
 
+Write = Execution
+"""One statement with its parameters."""
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Not that Cassandra has no shards, an error for a driver that is ScyllaDB's too, nor what is raised anyway."""
-    message = record.getMessage()
-    is_refusal = "establish a control connection" in message and "Received error response" in message
-    return "sharding info" not in message and not is_refusal
+next_timestamp_us = CLOCK
+"""Returns the next timestamp for a statement that takes one as a parameter, in us since 1970. It never goes back."""
 
-
-logging.getLogger("acsylla").addFilter(_is_news)
-
-# Told by the driver before or instead of an answer, or by a node about itself: the statement may work later.
-_WORLD = (
-    errors.CassExceptionConnectionError,
-    errors.CassErrorLibHostResolution,
-    errors.CassErrorLibNoAvailableIoThread,
-    errors.CassErrorLibNoHostsAvailable,
-    errors.CassErrorLibNoStreams,
-    errors.CassErrorLibRequestQueueFull,
-    errors.CassErrorLibRequestTimedOut,
-    errors.CassErrorLibUnableToConnect,
-    errors.CassErrorLibUnexpectedResponse,
-    errors.CassErrorLibWriteError,
-    errors.CassErrorServerIsBootstrapping,
-    errors.CassErrorServerOverloaded,
-    errors.CassErrorServerReadFailure,
-    errors.CassErrorServerReadTimeout,
-    errors.CassErrorServerServerError,
-    errors.CassErrorServerTruncateError,
-    errors.CassErrorServerUnavailable,
-    errors.CassErrorServerUnprepared,
-    errors.CassErrorServerWriteFailure,
-    errors.CassErrorServerWriteTimeout,
-    errors.CassErrorSslClosed,
-)
-# Will be the same however often it is tried and whichever event it is tried with.
-_TASK = (
-    errors.CassErrorServerBadCredentials,
-    errors.CassErrorServerConfigError,
-    errors.CassErrorServerUnauthorized,
-    errors.CassErrorSourceSsl,
-)
-
-_VERIFY_FLAGS = {"none": 0, "certificate": 1, "hostname": 1 | 2}
-"""CassSslVerifyFlags of the C++ driver: PEER_CERT is 1, PEER_IDENTITY 2."""
-
-
-Encoder = Callable[[Any], bytes]
-"""Makes a parameter what stands on the wire, without its length. Raises an error for a value of another type."""
-
-TEXT: Encoder = str.encode
-DOUBLE: Encoder = struct.Struct(">d").pack
-BIGINT: Encoder = struct.Struct(">q").pack
-
-
-def timestamp(moment: datetime) -> bytes:
-    """The encoder of a ``timestamp``, from an aware datetime."""
-    return BIGINT(to_time_ms(moment))
-
-
-@dataclass(frozen=True, slots=True)
-class Unprepared:
-    """A statement with a value that the driver cannot bind to a prepared one.
-
-    ``encoders`` has one for each parameter; they are called when the statement is about to leave. ``partition_key`` are
-    the indexes of the partition key's parameters: of a prepared statement the driver knows them by itself.
-    """
-
-    text: str
-    partition_key: Sequence[int]
-    encoders: Sequence[Encoder]
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One statement with its parameters."""
-
-    statement: acsylla.PreparedStatement | Unprepared
-    parameters: Sequence[Any]
+_FIRST_TOKEN, _LAST_TOKEN = -(2**63), 2**63 - 1
+"""The tokens of the Murmur3 partitioner. No row has the first one."""
 
 
 class Cassandra:
-    """One session. Created, used and closed in one event loop."""
+    """A session, which is opened, used and closed in one event loop."""
 
     def __init__(self, config: CassandraConfig, metrics: Metrics) -> None:
-        """Connects to nothing yet."""
         self._config = config
         self._counts = metrics.counts
-        self._session: acsylla.Session | None = None
-        self._slots = asyncio.Semaphore(config.max_concurrent_statements)
+        self._cluster: Cluster | None = None
+        self._session: Session | None = None
+        self._requests: Requests | None = None
 
-    async def open(self) -> None:
-        """Connects. Raises WorldFault if no node answers, TaskFault if they refuse this user or certificate."""
+    async def open(self, keyspace: str | None = None) -> None:
+        """Connects. ``keyspace`` is for statements that name a table without its keyspace.
+
+        Raises WorldFault if no node answers, TaskFault if the nodes refuse this user or certificate.
+        """
+        loop = asyncio.get_running_loop()
+        connection_class = bound_to(loop, DirectConnection)
         try:
-            self._session = await create_cluster(self._config).create_session()
-        except errors.CassException as error:
-            raise _fault(error) or TaskFault(f"Cassandra cannot be used: {error}") from error
+            # In a thread, because creating the driver's Cluster already resolves host names.
+            self._session = await loop.run_in_executor(None, self._connect, connection_class, keyspace)
+        except Exception as error:
+            raise _fault_of_the_start(error, "Cassandra cannot be used") from error
+        self._requests = Requests(
+            self._session,
+            loop,
+            clock=CLOCK,
+            counts=self._counts,
+            max_in_flight=self._config.max_concurrent_statements,
+            timeout=self._config.request_timeout_ms / 1000,
+            late_after=self._config.speculative_delay_ms / 1000,
+        )
 
-    async def prepare(self, statement: str) -> acsylla.PreparedStatement:
-        """Raises WorldFault, or TaskFault if the table, a column or the permission is missing."""
+    def _connect(self, connection_class: type[LoopConnection], keyspace: str | None) -> Session:
+        self._cluster = create_cluster(self._config, connection_class)
+        return self._cluster.connect(keyspace)
+
+    async def prepare(self, statement: str, encoders: Mapping[str, Encoder] | None = None) -> Statement:
+        """Prepares a statement for this session.
+
+        ``encoders`` replace the encoders of parameters, by column name. Raises WorldFault, or TaskFault if the table, a
+        column or the permission is missing.
+        """
+        session, _ = self._opened()
         try:
-            return await self._open_session().create_prepared(statement)
-        except errors.CassException as error:
-            raise _fault(error) or TaskFault(f"Cassandra refuses a statement: {error}: {statement}") from error
+            prepared = await asyncio.get_running_loop().run_in_executor(None, session.prepare, statement)
+        except Exception as error:
+            raise _fault_of_the_start(error, "Cassandra refuses a statement") from error
+        profile = session.cluster.profile_manager.default
+        return Statement.of(prepared, tuple((encoders or {}).items()), profile.consistency_level)
 
-    async def read(self, statement: acsylla.PreparedStatement, parameters: Sequence[Sequence[Any]]) -> list[list[Row]]:
-        """The rows of each parameter list, in their order. Raises WorldFault, TaskFault, or the driver's own error."""
-        results = await self._execute_all([Write(statement, values) for values in parameters])
-        rows = [[row.as_tuple() for row in result] for result in results]
+    async def read(self, statement: Statement, parameters: Sequence[Sequence[Any]]) -> list[list[Row]]:
+        """Executes a statement with each list of parameters, and returns the rows of each, in that order.
+
+        Raises WorldFault, TaskFault or StatementError.
+        """
+        _, requests = self._opened()
+        pages = await requests.execute([Execution(statement, values) for values in parameters])
+        rows = [rows for rows, _ in pages]
         self._counts["rows_read"] += sum(map(len, rows))
         return rows
 
-    async def write(self, partitions: Iterable[Sequence[Write]]) -> None:
-        """Executes all; the writes of one partition in one unlogged batch, which a replica applies as a whole.
+    async def pages(self, statement: Statement, parameters: Sequence[Any], page_size: int) -> AsyncIterator[list[Row]]:
+        """The rows of one statement, in pages of 1 to ``page_size`` rows. Raises as :meth:`read` does."""
+        _, requests = self._opened()
+        state: bytes | None = None
+        while True:
+            ((rows, state),) = await requests.execute([Execution(statement, parameters, (page_size, state))])
+            self._counts["rows_read"] += len(rows)
+            if rows:
+                yield rows
+            if state is None:
+                return
 
-        Raises as :meth:`read` does. Some of the writes may have been applied then.
+    async def scan(
+        self, statement: Statement, parameters: Sequence[Any], ranges: int, page_size: int
+    ) -> AsyncIterator[list[Row]]:
+        """The rows of a whole table, in pages. Each query reads one token range, so that none takes too long.
+
+        The last two parameters of the statement are the bounds of a range: ``token(key) > ? AND token(key) <= ?``.
+        Raises as :meth:`read` does, and then some rows have not been returned.
         """
-        requests = [writes[0] if len(writes) == 1 else writes for writes in partitions if writes]
-        await self._execute_all(requests)
-        self._counts["rows_written"] += sum(1 if isinstance(request, Write) else len(request) for request in requests)
+        for bounds in token_ranges(ranges):
+            async for rows in self.pages(statement, (*parameters, *bounds), page_size):
+                yield rows
+
+    async def write(self, partitions: Iterable[Sequence[Write]]) -> None:
+        """Executes all writes. Those of one partition go in one unlogged batch, which a replica applies as a whole.
+
+        Raises as :meth:`read` does, and then some of the writes may have been applied.
+        """
+        _, requests = self._opened()
+        batches = [writes for writes in partitions if writes]
+        await requests.execute([writes[0] if len(writes) == 1 else writes for writes in batches])
+        self._counts["rows_written"] += sum(map(len, batches))
+
+    async def execute(self, statement: str, timeout_seconds: float | None = None) -> list[Row]:
+        """Executes a statement without preparing it, such as one that changes the schema, and returns its rows.
+
+        The driver converts the values, in a thread. Raises as :meth:`read` does.
+        """
+        session, _ = self._opened()
+        execute = partial(
+            session.execute, SimpleStatement(statement), timeout=timeout_seconds or session.default_timeout
+        )
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(None, execute)
+        except Exception as error:
+            raise fault(error, statement) from error
+        return list(result)
+
+    def usable_time_ms(self, column: str, time_ms: int | None) -> int | None:
+        """A ``timestamp`` in ms; None if it is unset, or a time that no datetime can hold.
+
+        Such a time is that of a writer who wrote us instead of ms, for example. The metric ``unusable_times`` counts
+        them by ``column``.
+        """
+        if time_ms is None or MIN_TIME_MS <= time_ms <= MAX_TIME_MS:
+            return time_ms
+        self._counts["unusable_times", "column", column] += 1
+        return None
+
+    def to_datetime(self, column: str, time_ms: int | None) -> datetime | None:
+        """The same as an aware datetime in UTC."""
+        usable_ms = self.usable_time_ms(column, time_ms)
+        return None if usable_ms is None else to_datetime(usable_ms)
 
     async def close(self) -> None:
-        """Closes the session, if there is one."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        """Closes the session if it is open."""
+        cluster, self._cluster, self._session = self._cluster, None, None
+        requests, self._requests = self._requests, None
+        if requests is not None:
+            requests.close()
+        if cluster is not None:
+            await asyncio.get_running_loop().run_in_executor(None, cluster.shutdown)
 
-    async def _execute_all(self, requests: Sequence[Write | Sequence[Write]]) -> list[Any]:
-        """Executes all with bounded concurrency.
-
-        At the first error no further request is started, and those under way are waited for: a write that is still
-        on its way when its batch is tried again could otherwise overtake the newer one.
-        """
-        session = self._open_session()
-        results: list[Any] = [None] * len(requests)
-        remaining = iter(enumerate(requests))
-        failures: list[Exception] = []
-
-        async def work() -> None:
-            # One task for many requests: a task per request costs as much as the driver's share of it.
-            for index, request in remaining:
-                try:
-                    async with self._slots:
-                        if failures:
-                            return
-                        if isinstance(request, Write):
-                            results[index] = await session.execute(_bind(request))
-                        else:
-                            results[index] = await session.execute_batch(_bind_batch(request))
-                except Exception as error:  # noqa: BLE001 - raised below, when nothing is under way any more
-                    failures.append(error)
-                if failures:
-                    return
-
-        await asyncio.gather(*(work() for _ in range(min(len(requests), self._config.max_concurrent_statements))))
-        if failures:
-            raise _fault(failures[0]) or failures[0]
-        return results
-
-    def _open_session(self) -> acsylla.Session:
-        if self._session is None:
+    def _opened(self) -> tuple[Session, Requests]:
+        if self._session is None or self._requests is None:
             raise RuntimeError("the Cassandra session is not open")
-        return self._session
+        return self._session, self._requests
 
 
-def _bind(write: Write) -> acsylla.Statement:
-    if isinstance(write.statement, Unprepared):
-        statement = acsylla.create_statement(write.statement.text, len(write.parameters))
-        encoders = write.statement.encoders
-        statement.bind_list([encode(value) for encode, value in zip(encoders, write.parameters, strict=True)])
-        for index in write.statement.partition_key:
-            statement.add_key_index(index)
-    else:
-        statement = write.statement.bind()
-        statement.bind_list(list(write.parameters))
-    statement.set_is_idempotent(True)
-    return statement
+def token_ranges(count: int) -> list[tuple[int, int]]:
+    """Divides the ring into ``count`` ranges of equal size, for ``token(...) > ? AND token(...) <= ?``."""
+    span = _LAST_TOKEN - _FIRST_TOKEN
+    bounds = [_FIRST_TOKEN + span * number // count for number in range(count + 1)]
+    return list(pairwise(bounds))
 
 
-def _bind_batch(writes: Sequence[Write]) -> acsylla.Batch:
-    batch = acsylla.create_batch_unlogged()
-    for write in writes:
-        batch.add_statement(_bind(write))
-    batch.set_is_idempotent(True)
-    return batch
-
-
-def _fault(error: Exception) -> WorldFault | TaskFault | None:
-    """None for an error that the statement itself has caused, such as a value that is too large."""
-    if isinstance(error, _WORLD):
-        return WorldFault(f"Cassandra: {error}")
-    if isinstance(error, _TASK):
-        return TaskFault(f"Cassandra refuses this user or connection: {error}")
-    return None
-
-
-def create_cluster(config: CassandraConfig) -> acsylla.Cluster:
-    """The driver's cluster of a configuration, not connected yet. Raises OSError if a file for TLS cannot be read."""
-    cluster = acsylla.create_cluster(
-        list(config.contact_points),
-        port=config.port,
-        username=config.username,
-        password=config.password.get_secret_value() if config.password else None,
-        connect_timeout=config.connect_timeout_ms / 1000,
-        request_timeout=config.request_timeout_ms / 1000,
-        coalesce_delay_us=config.coalesce_delay_us,
-        consistency=config.consistency,
-        load_balance_dc_aware=config.local_datacenter,
-        # The default waits up to a minute after a long outage, which is longer than most nodes take to restart.
-        exponential_reconnect_base_delay_ms=200,
-        exponential_reconnect_max_delay_ms=5_000,
-        application_name="sunbird-learner-aggregates",
-        log_level="error",
-    )
-    tls = config.tls
-    if tls.enabled:
-        cluster.set_ssl(
-            True,
-            _read(tls.certificate_file),
-            _read(tls.key_file),
-            tls.key_password.get_secret_value() if tls.key_password else "",
-            _read(tls.ca_file),
-            _VERIFY_FLAGS[tls.verify],
-        )
-    return cluster
-
-
-def _read(file: str | None) -> str | None:
-    return Path(file).read_text(encoding="ascii") if file else None
+def _fault_of_the_start(error: Exception, what: str) -> Exception:
+    """At the start there is no event to blame: what is not a WorldFault is a TaskFault."""
+    found = fault(error)
+    return TaskFault(f"{what}: {error}") if isinstance(found, StatementError) else found

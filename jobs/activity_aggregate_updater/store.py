@@ -8,9 +8,8 @@ from itertools import chain, zip_longest
 
 from common.domain.aggregates import ACTIVITY_TYPE, COMPLETED_COUNT, context_id
 from common.domain.enrolments import EnrolmentKey
-from common.domain.events import to_datetime, to_time_ms
 from common.metrics import Metrics
-from common.servers.cassandra import Cassandra, Row, Write
+from common.servers.cassandra import Cassandra, Write
 from common.servers.concurrency import gather_all
 from jobs.activity_aggregate_updater.progress import EnrolmentChange, EnrolmentRow
 from jobs.activity_aggregate_updater.rules import (
@@ -108,7 +107,7 @@ class Store:
         return {
             enrolment: Stored(
                 contents=[Content(*row) for row in contents],
-                enrolment=_to_enrolment(rows[0]) if rows else None,
+                enrolment=EnrolmentRow(*rows[0]) if rows else None,
                 is_known=enrolment in known,
             )
             for enrolment, contents, rows in zip(enrolments, content_rows, enrolment_rows, strict=True)
@@ -141,7 +140,7 @@ class Store:
         values = (change.status, change.progress, change.content_status, now)
         if change.completed_on_ms is None:
             return Write(self._advance_enrolment, (*values, *enrolment))
-        return Write(self._complete_enrolment, (*values, to_datetime(change.completed_on_ms), *enrolment))
+        return Write(self._complete_enrolment, (*values, change.completed_on_ms, *enrolment))
 
     def _content(self, enrolment: EnrolmentKey, counts: ContentCounts) -> Batch:
         row = (*enrolment, counts.content_id)
@@ -163,12 +162,6 @@ class Store:
 
 def _row_of(enrolment: EnrolmentKey, activity_id: str) -> tuple[str, str, str, str]:
     return ACTIVITY_TYPE, activity_id, enrolment.user_id, context_id(enrolment.batch_id)
-
-
-def _to_enrolment(row: Row) -> EnrolmentRow:
-    active, status, completed_on, content_status, progress = row
-    completed_on_ms = None if completed_on is None else to_time_ms(completed_on)
-    return EnrolmentRow(active, status, completed_on_ms, content_status, progress)
 
 
 def _batches(rows: Iterable[Batch]) -> Iterator[Batch]:

@@ -7,7 +7,7 @@ from typing import Any
 from common.domain import questions
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from common.domain.enrolments import EnrolmentKey
-from common.servers.cassandra import DOUBLE, TEXT, Cassandra, Unprepared, Write, timestamp
+from common.servers.cassandra import Cassandra, Write
 from jobs.assessment_aggregator.rules import AggregateChanges, Attempt, AttemptRow
 
 
@@ -42,18 +42,36 @@ class Store:
             f"UPDATE {aggregates} SET aggregates = aggregates - ?, agg_last_updated = agg_last_updated - ? "
             f"WHERE {of_row}"
         )
-        self._write_attempt = Unprepared(
+        self._write_attempt = await prepare(
             f"INSERT INTO {attempts} (user_id, course_id, batch_id, content_id, attempt_id, created_on, "
             "last_attempted_on, updated_on, total_score, total_max_score, grand_total, question) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            partition_key=(0, 1),
-            encoders=(*[TEXT] * 5, *[timestamp] * 3, DOUBLE, DOUBLE, TEXT, questions.encode),
+            {"question": questions.encode},
         )
 
     async def attempts(self, enrolments: Collection[EnrolmentKey]) -> list[list[Attempt]]:
         """All attempts of each enrolment, without their questions."""
         rows = await self._cassandra.read(self._read_attempts, list(enrolments))
-        return [[Attempt(*row) for row in attempt_rows] for attempt_rows in rows]
+        return [[self._attempt(*row) for row in attempt_rows] for attempt_rows in rows]
+
+    def _attempt(
+        self,
+        content_id: str,
+        attempt_id: str,
+        last_attempted_on_ms: int | None,
+        created_on_ms: int | None,
+        total_score: float | None,
+        total_max_score: float | None,
+    ) -> Attempt:
+        to_datetime = self._cassandra.to_datetime
+        return Attempt(
+            content_id,
+            attempt_id,
+            to_datetime("last_attempted_on", last_attempted_on_ms),
+            to_datetime("created_on", created_on_ms),
+            total_score,
+            total_max_score,
+        )
 
     async def aggregate_keys(self, enrolments: Sequence[EnrolmentKey]) -> dict[EnrolmentKey, Collection[str]]:
         """The keys of each enrolment's ``aggregates``."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from common.domain.aggregates import ACTIVITY_TYPE, context_id, merge
 from common.domain.enrolments import EnrolmentKey
-from common.servers.cassandra import Cassandra
+from common.servers.cassandra import Cassandra, Row
 from common.servers.concurrency import gather_all
 from jobs.collection_cert_pre_processor import templates
 from jobs.collection_cert_pre_processor.rules import EnrolmentRow
@@ -79,10 +79,16 @@ class Store:
                 self._cassandra.read(self._read_aggregates, of_course),
             )
         )
-        found = {key: EnrolmentRow(*rows[0]) for key, rows in zip(narrow, narrow_rows, strict=True) if rows}
+        found = {key: self._enrolment(rows[0]) for key, rows in zip(narrow, narrow_rows, strict=True) if rows}
         for key, rows in zip(whole, whole_rows, strict=True):
-            for active, status, completed_on, issued_certificates, *columns in rows:
-                all_columns = dict(zip(self._columns, columns, strict=True))
-                found[key] = EnrolmentRow(active, status, completed_on, issued_certificates, all_columns)
+            for row in rows:
+                found[key] = self._enrolment(row)
         merged = {key: merge(*rows[0]) if rows else {} for key, rows in zip(aggregates, aggregate_rows, strict=True)}
         return found, merged
+
+    def _enrolment(self, row: Row) -> EnrolmentRow:
+        active, status, completed_on_ms, issued_certificates, *columns = row
+        completed_on = self._cassandra.to_datetime("completedon", completed_on_ms)
+        # A narrow row has none of the columns; messages have times in ms, too.
+        all_columns = dict(zip(self._columns, columns, strict=True)) if columns else {}
+        return EnrolmentRow(active, status, completed_on, issued_certificates, all_columns)

@@ -82,5 +82,5 @@ async def test_events_count_once(world: World, slow_session: Session, caplog: py
         assert sent == arrivals.expected
     assert servers.rows(arrivals.learners, arrivals.course) == arrivals.tables.rows()
     assert sum(batch_sizes) == len(arrivals.events)
-    timeouts = [record for record in caplog.records if "Cassandra: Write timeout" in record.getMessage()]
+    timeouts = [record for record in caplog.records if "timed out waiting for replica" in record.getMessage()]
     assert len(timeouts) > len(batch_sizes) / 2

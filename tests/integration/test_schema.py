@@ -138,7 +138,9 @@ def test_what_is_wrong_with_the_arguments_is_said(cassandra: World, tmp_path: Pa
     assert "not JSON" in apply(cassandra, "--replication", "{").stderr
     assert 'must be an object with "class"' in apply(cassandra, "--replication", "{}").stderr
     assert "must be set together" in apply(cassandra, "--username", "somebody").stderr
-    assert "needs ca_file" in apply(cassandra, "--tls").stderr
+    assert f"Cassandra refuses this user or connection: TLS with 127.0.0.1:{cassandra.cassandra.port}: " in (
+        apply(cassandra, "--tls").stderr
+    )
     missing = apply(cassandra, "--username", "somebody", "--password-file", str(tmp_path / "missing"))
     assert (missing.returncode, "No such file" in missing.stderr) == (1, True)
 
@@ -162,4 +164,4 @@ def test_a_cluster_that_does_not_answer_is_an_error() -> None:
         check=False,
     )
     assert result.returncode == 1
-    assert "connection refused" in result.stderr
+    assert "Connection refused" in result.stderr

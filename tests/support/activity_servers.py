@@ -24,7 +24,7 @@ from common.domain.events import Refused, to_time_ms
 from common.domain.messages import Message, enrolment_sync
 from common.flink.job import Outcome
 from common.metrics import Key, Metrics
-from common.servers.cassandra import Cassandra, Write
+from common.servers.cassandra import Cassandra, Row, Statement, Write
 from jobs.activity_aggregate_updater import job as job_module
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
 from jobs.activity_aggregate_updater.events import ContentsCompleted, EnrolmentSync, LearnerEvent
@@ -191,18 +191,21 @@ class WatchedCassandra(Cassandra):
         self.writes_left = writes_left
 
     async def write(self, partitions: Iterable[Sequence[Write]]) -> None:
+        batches = [writes for writes in partitions if writes]
         if self.writes_left is None:
-            await super().write(partitions)
+            self.requests += len(batches)
+            await super().write(batches)
             return
-        for writes in partitions:
+        for writes in batches:
             if self.writes_left == 0:
                 raise Killed
             self.writes_left -= 1
+            self.requests += 1
             await super().write([writes])
 
-    async def _execute_all(self, requests: Sequence[Write | Sequence[Write]]) -> list[Any]:
-        self.requests += len(requests)
-        return await super()._execute_all(requests)
+    async def read(self, statement: Statement, parameters: Sequence[Sequence[Any]]) -> list[list[Row]]:
+        self.requests += len(parameters)
+        return await super().read(statement, parameters)
 
 
 @dataclass(frozen=True)

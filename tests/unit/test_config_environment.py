@@ -32,7 +32,7 @@ SPECIAL: dict[str, tuple[str, dict[str, str]]] = {
     "security_protocol": ("SSL", {}),
     "certificate_file": ("/c.pem", {"key_file": "/k.pem"}),
     "key_file": ("/k.pem", {"certificate_file": "/c.pem"}),
-    "enabled": ("true", {"ca_file": "/ca.pem"}),
+    "enabled": ("true", {}),
     "username": ("jobs", {"password": SECRET}),
     "password": (SECRET, {"username": "jobs"}),
     "producer_properties": ("{linger.ms: 50}", {}),

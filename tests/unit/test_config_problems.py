@@ -114,11 +114,6 @@ def test_says_everything_at_once(tmp_path: Path) -> None:
             "(certificate_file = '/c' from FILE; key_file is not set)",
         ),
         (
-            {"cassandra.tls.enabled": True},
-            "cassandra.tls: verify: hostname needs ca_file, because the driver does not use the system's "
-            "authorities (verify = 'hostname' from jobs/config.yaml; ca_file is not set)",
-        ),
-        (
             {"cassandra.username": "u"},
             "cassandra: username and password must be set together "
             "(the password as the variable AGGREGATES__CASSANDRA__PASSWORD or with the key password_file) "

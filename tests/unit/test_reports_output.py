@@ -11,11 +11,11 @@ import pytest
 import pyzipper
 from rich.console import Console
 
+from common.servers.cassandra import token_ranges
 from reports import output, protection
 from reports.display import Display
 from reports.model import ReportError
 from reports.output import CsvFormat, escape_formula
-from reports.paged_cassandra import token_ranges
 
 NOW = datetime(2024, 5, 14, 23, 59)
 

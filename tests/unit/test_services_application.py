@@ -214,8 +214,11 @@ class RecordingCassandra:
     def __init__(self) -> None:
         self.reads: list[tuple[str, Any]] = []
 
-    async def prepare(self, statement: str) -> str:
+    async def prepare(self, statement: str, _: object = None) -> str:
         return statement
+
+    def usable_time_ms(self, _: str, time_ms: int | None) -> int | None:
+        return time_ms
 
     async def read(self, statement: str, parameters: Sequence[Any]) -> list[list[Any]]:
         self.reads += [(statement, values) for values in parameters]

@@ -1,0 +1,1 @@
+"""What :mod:`common.servers.cassandra` is made of. Nobody else imports this package, nor cassandra-driver."""

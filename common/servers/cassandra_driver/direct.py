@@ -1,0 +1,346 @@
+"""Sends requests on the driver's connections without its ``Session.execute_async``.
+
+``execute_async`` creates a future with a lock and an event, a timer and callbacks for each statement. Here all requests
+of a call share one future, and one timer watches everything that is in flight.
+
+The driver still discovers nodes, connects, authenticates, reconnects, prepares, and chooses the nodes for a request.
+Some of its parts that are used here are not documented: the pools of a session (``_pools``, ``borrow_connection``,
+``return_connection``), ``Connection.send_msg``, ``process_msg`` and ``error_all_requests``. They may differ in another
+version, so :func:`check_version` accepts only the one that was tested.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import cassandra
+from cassandra.cluster import NoHostAvailable, Session
+from cassandra.connection import ConnectionException, ConnectionShutdown, _Frame
+from cassandra.pool import Host, HostConnection, NoConnectionsAvailable
+from cassandra.protocol import PreparedQueryNotFound
+
+from common.domain.faults import WorldFault
+from common.metrics import Key
+from common.servers.cassandra_driver import frames
+from common.servers.cassandra_driver.calls import Call, Execution, Request
+from common.servers.cassandra_driver.connection import LoopConnection
+from common.servers.cassandra_driver.errors import fault, is_of_the_world
+from common.servers.cassandra_driver.frames import HEADER, Page, Undecodable
+from common.servers.cassandra_driver.values import PROTOCOL_VERSION
+
+SUPPORTED_VERSION = "3.30.1"
+
+MAX_UNANSWERED = 8_192
+"""A connection with more requests in flight is replaced when one of them times out. The protocol has 32,768 stream ids
+per connection, and a stream id is not free before its answer has come."""
+
+MAX_NODES, MAX_COPIES_IN_FLIGHT = 3, 2
+"""For one request. More would only add load to a cluster that is already too slow."""
+
+_LOOK_SECONDS = 0.05
+"""The interval at which the deadlines are checked, so a timeout may come this much late."""
+
+_FIRST_PAUSE_SECONDS = 0.1
+"""Before failed requests are sent again. It doubles each time."""
+
+_VERSION_MASK = 0x7F
+
+_logger = logging.getLogger(__name__)
+
+
+def check_version() -> None:
+    """Raises RuntimeError unless cassandra-driver has the version that this package was tested with."""
+    if cassandra.__version__ != SUPPORTED_VERSION:
+        raise RuntimeError(
+            f"common.servers.cassandra_driver is written for cassandra-driver {SUPPORTED_VERSION}, and this is "
+            f"{cassandra.__version__}: compare cassandra/connection.py and cassandra/pool.py of both, and run "
+            "the tests that docs/decisions/cassandra-driver.md names"
+        )
+
+
+class DirectConnection(LoopConnection):
+    """Splits frames without copying the rest of the data, and fails requests in the loop that sent them."""
+
+    _requests: dict[int, tuple[Callable[[Any], None], Any, Any]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Connects, in one of the driver's threads."""
+        self._rest = b""
+        super().__init__(*args, **kwargs)
+
+    def _take(self, data: bytes) -> None:
+        if self._rest:
+            data = self._rest + data
+        position, end = 0, len(data)
+        while end - position >= HEADER.size:
+            version, flags, stream, opcode, length = HEADER.unpack_from(data, position)
+            body = position + HEADER.size
+            if end - body < length:
+                break
+            position = body + length
+            frame = _Frame(version & _VERSION_MASK, flags, stream, opcode, HEADER.size, HEADER.size + length)
+            self.process_msg(frame, data[body:position])
+            if self.is_closed:
+                return
+        self._rest = data[position:]
+
+    def error_all_requests(self, error: Exception) -> None:
+        """Fails everything in flight. Called in whichever thread notices that the connection is lost."""
+        self._in_loop(self._error_all_requests, ConnectionShutdown(f"{self.endpoint}: {error}"))
+
+    def _error_all_requests(self, error: ConnectionShutdown) -> None:
+        requests, self._requests = self._requests, {}
+        for callback, _, _ in requests.values():
+            try:
+                callback(error)
+            except Exception:
+                _logger.exception("a request could not be failed after its connection was lost")
+
+
+class Requests:
+    """Sends the requests of one session, in its event loop."""
+
+    def __init__(
+        self,
+        session: Session,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        clock: Callable[[], int],
+        counts: Counter[Key],
+        max_in_flight: int,
+        timeout: float,
+        late_after: float,
+    ) -> None:
+        """``clock`` gives the timestamps; ``counts`` gets ``requests_repeated``. ``timeout`` and ``late_after`` are in
+        seconds: after the one a request has failed, after the other it is sent to one more node if it may be.
+        """
+        check_version()
+        self._session = session
+        self._loop = loop
+        self._clock = clock
+        self._counts = counts
+        self._timeout, self._late_after = timeout, late_after
+        self._make_query_plan = session.cluster.profile_manager.default.load_balancing_policy.make_query_plan
+        self._free = max_in_flight
+        self._calls: deque[Call] = deque()
+        self._is_start_scheduled = False
+        self._in_flight: set[Request] = set()
+        self._look_handle: asyncio.TimerHandle | None = None
+        self._preparations: dict[str, asyncio.Future[Any]] = {}
+
+    async def execute(self, requests: Sequence[Execution | Sequence[Execution]]) -> list[Page]:
+        """Returns the result of each request. A request of several executions goes as an unlogged batch.
+
+        At the first failure no further request is started, and those in flight are waited for. If only nodes and
+        connections have failed, and some requests have succeeded, the others are sent again until the timeout of the
+        first ones is over. Otherwise the first failure is raised, as :func:`errors.fault` makes it.
+        """
+        if not requests:
+            return []
+        call = Call(requests)
+        deadline = self._loop.time() + self._timeout
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            self._calls.append(call)
+            self._start_requests()
+            await call.done
+            if call.failure is None:
+                return call.results
+            if not call.is_worth_finishing() or self._loop.time() + pause >= deadline:
+                raise call.failure
+            await asyncio.sleep(pause)
+            pause *= 2
+            self._counts["requests_repeated"] += len(call.late)
+            call.begin_next_round(deadline)
+
+    def close(self) -> None:
+        """Fails everything in flight."""
+        if self._look_handle is not None:
+            self._look_handle.cancel()
+            self._look_handle = None
+        for request in tuple(self._in_flight):
+            self._fail(request, ConnectionShutdown("the session is closed"))
+
+    def _start_requests(self) -> None:
+        self._is_start_scheduled = False
+        now = self._loop.time()
+        while self._calls and self._free:
+            call = self._calls[0]
+            if not call.has_more():
+                self._calls.popleft()
+                continue
+            deadline = min(now + self._timeout, call.deadline)
+            request = Request(call, call.waiting.popleft(), now + self._late_after, deadline)
+            call.in_flight += 1
+            self._free -= 1
+            self._in_flight.add(request)
+            try:
+                request.encode(self._clock())
+                request.nodes = self._make_query_plan(None, request)
+                if not self._send_to_next(request):
+                    raise self._no_node(request)
+            except Exception as error:  # noqa: BLE001 - it is raised in the call
+                self._fail(request, error)
+        if self._in_flight and self._look_handle is None:
+            self._look_handle = self._loop.call_later(_LOOK_SECONDS, self._look)
+
+    def _send_to_next(self, request: Request) -> bool:
+        """Sends it to the next node of its query plan that accepts it. Returns False if there is none."""
+        for node in request.nodes:  # noqa: SIM110 - it is called for each statement, and a generator costs more
+            if self._send(request, node):
+                return True
+        return False
+
+    def _send(self, request: Request, node: Host) -> bool:
+        pool: HostConnection | None = self._session._pools.get(node)
+        if pool is None or pool.is_shutdown:
+            request.errors.setdefault(node, ConnectionException("no connection is open"))
+            return False
+        try:
+            connection, stream = pool.borrow_connection(0)
+        except (ConnectionException, NoConnectionsAvailable) as error:
+            request.errors[node] = error
+            return False
+        try:
+            connection.send_msg(
+                request,
+                stream,
+                partial(self._answered, request, node, pool, connection),
+                encoder=_encode,
+                decoder=frames.decode,
+                result_metadata=request.columns,
+            )
+        except ConnectionException as error:
+            request.errors[node] = error
+            pool.return_connection(connection)
+            return False
+        request.copies += 1
+        request.asked.append(node)
+        return True
+
+    def _no_node(self, request: Request) -> NoHostAvailable:
+        cluster = self._session.cluster
+        errors: dict[Any, Exception] = {
+            node.endpoint: ConnectionException("it is down") for node in cluster.metadata.all_hosts() if not node.is_up
+        }
+        errors |= {node.endpoint: error for node, error in request.errors.items()}
+        # Where it is known why there is no connection, that is the better reason.
+        errors |= dict(cluster.connection_class.problems)
+        return NoHostAvailable("no node can be used", errors)
+
+    def _answered(
+        self, request: Request, node: Host, pool: HostConnection, connection: LoopConnection, answer: Any
+    ) -> None:
+        """Called in the loop with a Page or an error."""
+        pool.return_connection(connection)
+        request.copies -= 1
+        if request.is_done or self._loop.is_closed():
+            return
+        if type(answer) is tuple:
+            request.call.results[request.index] = answer
+            self._end(request)
+        elif isinstance(answer, PreparedQueryNotFound) and not request.was_prepared_again:
+            request.was_prepared_again = True
+            request.asked.remove(node)
+            self._loop.create_task(self._prepare_again(request, node))
+        else:
+            self._not_done(request, node, _error(answer))
+
+    def _not_done(self, request: Request, node: Host, error: Exception) -> None:
+        """After one copy failed: sends it to another node, waits for the other copy, or fails the request."""
+        request.errors[node] = error
+        if is_of_the_world(error) and (self._repeat(request) or request.copies):
+            return
+        self._fail(request, error)
+
+    def _repeat(self, request: Request) -> bool:
+        """Sends it to another node, with a newer timestamp. Returns False if it may not or cannot be sent."""
+        if not request.is_repeatable or len(request.asked) >= MAX_NODES or request.copies >= MAX_COPIES_IN_FLIGHT:
+            return False
+        request.body = frames.with_timestamp(request.body, self._clock())
+        if not self._send_to_next(request):
+            return False
+        self._counts["requests_repeated"] += 1
+        return True
+
+    async def _prepare_again(self, request: Request, node: Host) -> None:
+        """A node that does not know the statement has not executed it, so the request may be sent unchanged."""
+        try:
+            await asyncio.gather(*(self._prepare(text) for text in {one.text for one in request.statements}))
+        except Exception as error:  # noqa: BLE001 - it is raised in the call
+            self._fail(request, error)
+            return
+        if not request.is_done and not self._send(request, node) and not self._send_to_next(request):
+            self._fail(request, self._no_node(request))
+
+    async def _prepare(self, text: str) -> None:
+        """On all nodes, once for all requests that wait for it."""
+        if text not in self._preparations:
+            self._preparations[text] = self._loop.run_in_executor(None, self._session.prepare, text)
+        try:
+            await self._preparations[text]
+        finally:
+            self._preparations.pop(text, None)
+
+    def _look(self) -> None:
+        """Fails requests whose deadline has passed, and sends late ones to another node."""
+        now = self._loop.time()
+        for request in tuple(self._in_flight):
+            if now >= request.deadline:
+                self._fail(request, self._timed_out(request))
+            elif now >= request.late_at and len(request.asked) == 1:
+                self._repeat(request)
+        self._look_handle = self._loop.call_later(_LOOK_SECONDS, self._look) if self._in_flight else None
+
+    def _timed_out(self, request: Request) -> cassandra.OperationTimedOut:
+        waited = f"no answer within {self._timeout:g} s"
+        for pool in tuple(self._session._pools.values()):
+            for connection in pool.get_connections():
+                if connection.in_flight > MAX_UNANSWERED:
+                    connection.defunct(ConnectionShutdown(f"{connection.in_flight} requests are without an answer"))
+        return cassandra.OperationTimedOut(
+            {str(node.endpoint): request.errors.get(node, waited) for node in request.asked}
+        )
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        if request.is_done:
+            return
+        call = request.call
+        failure = fault(error, call.statement(request.index).text)
+        if isinstance(failure, WorldFault) and request.is_repeatable:
+            call.late.append(request.index)
+        else:
+            call.is_final = True
+        call.failure = call.failure or failure
+        self._end(request)
+
+    def _end(self, request: Request) -> None:
+        request.is_done = True
+        request.body = b""  # another copy may stay in flight for long
+        self._in_flight.discard(request)
+        self._free += 1
+        call = request.call
+        call.in_flight -= 1
+        if not call.in_flight and not call.has_more() and not call.done.done():
+            call.done.set_result(None)
+        if self._calls and not self._is_start_scheduled:
+            # After all answers that arrived together, so that the next requests leave together.
+            self._is_start_scheduled = True
+            self._loop.call_soon(self._start_requests)
+
+
+def _encode(request: Request, stream: int, version: int, **_: Any) -> bytes:
+    """Called as the driver's ``ProtocolHandler.encode_message``."""
+    return HEADER.pack(PROTOCOL_VERSION, 0, stream, request.opcode, len(request.body)) + request.body
+
+
+def _error(answer: Any) -> Exception:
+    if isinstance(answer, Undecodable):
+        return answer.error
+    if hasattr(answer, "to_exception"):
+        error: Exception = answer.to_exception()
+        return error
+    return answer if isinstance(answer, Exception) else ConnectionException(f"unexpected answer {answer!r}")

@@ -1,0 +1,71 @@
+"""Nodes of a cluster of three are killed and frozen under load: no list doubles, and no wave waits for its timeout."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from local.cassandra_nodes import CassandraNode, three_nodes
+from local.config import load_config
+from local.prerequisites import find_java
+from tests.support.list_writer import list_writer
+
+TIMEOUT_MS = 12_000
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[CassandraNode]]:
+    with three_nodes(load_config({}).isolated(tmp_path_factory.mktemp("nodes")), find_java()) as nodes:
+        yield nodes
+
+
+@pytest.mark.timeout(600)
+def test_lists_stay_as_they_are_while_nodes_are_killed(nodes: list[CassandraNode]) -> None:
+    async def test() -> None:
+        async with list_writer(nodes[0].port, request_timeout_ms=TIMEOUT_MS) as writer:
+            stop = asyncio.Event()
+            load = asyncio.ensure_future(writer.run(stop))
+            for node in nodes[1:]:
+                await writer.wait_for_rows(500)
+                node.kill()
+                await writer.wait_for_rows(500)
+                node.launch()
+                while not node.is_ready():  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.2)
+            await writer.wait_for_rows(500)
+            stop.set()
+            await load
+            assert await writer.wrong_rows() == {}
+
+    asyncio.run(test())
+
+
+@pytest.mark.timeout(600)
+def test_a_frozen_node_holds_up_nothing_for_long(nodes: list[CassandraNode]) -> None:
+    async def test() -> None:
+        async with list_writer(
+            nodes[0].port, request_timeout_ms=TIMEOUT_MS, speculative_delay_ms=500, consistency="QUORUM"
+        ) as writer:
+            stop = asyncio.Event()
+            # Reads would also wait for a coordinator that has asked the frozen node for a copy.
+            load = asyncio.ensure_future(writer.run(stop, with_reads=False))
+            await writer.wait_for_rows(500)
+            os.kill(nodes[2].pid, signal.SIGSTOP)
+            frozen_at = time.monotonic()
+            try:
+                await writer.wait_for_rows(300)
+            finally:
+                os.kill(nodes[2].pid, signal.SIGCONT)
+            pause = writer.longest_pause(frozen_at)
+            await writer.wait_for_rows(300)
+            stop.set()
+            await load
+            # Without the second copy each wave would have waited for the node's answer, up to the timeout.
+            assert pause < TIMEOUT_MS / 1000
+            assert writer.faults == []
+            assert await writer.wrong_rows() == {}
+
+    asyncio.run(test())
