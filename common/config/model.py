@@ -258,6 +258,14 @@ class HttpConfig(BackoffConfig):
         return self
 
 
+class JobHttpConfig(HttpConfig):
+    """Calls of a job, which needs an answer for every event."""
+
+    poison_after_ms: Positive = 60_000
+    """An id that is answered with 5xx for this long, while others are answered, sends its events to the failed
+    topic."""
+
+
 class BatchConfig(Section):
     """The limits of the batched stage. The names are those of Flink's AsyncSink."""
 
@@ -330,7 +338,7 @@ class JobConfig(Section):
     kafka: JobKafkaConfig
     cassandra: CassandraConfig
     redis: JobRedisConfig
-    http: HttpConfig = HttpConfig()
+    http: JobHttpConfig = JobHttpConfig()
     batch: BatchConfig = BatchConfig()
     retry: RetryConfig = RetryConfig()
 
@@ -339,6 +347,8 @@ class JobConfig(Section):
         for key, timeout_ms in (
             ("http.call_timeout_ms", self.http.call_timeout_ms),
             ("cassandra.request_timeout_ms", self.cassandra.request_timeout_ms),
+            # A task that restarts does not know any more which ids have failed before.
+            ("http.poison_after_ms", self.http.poison_after_ms),
             ("redis.request_timeout_ms", self.redis.request_timeout_ms),
         ):
             if timeout_ms >= self.retry.patience_ms:

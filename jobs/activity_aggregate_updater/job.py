@@ -45,7 +45,9 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
         )
         self._cassandra = Cassandra(config.cassandra, metrics)
         self._redis = RedisClient(config.redis, config.redis.relation_database)
-        self._search_api = ApiClient("search", config.search_api, config.http, metrics)
+        self._search_api = ApiClient(
+            "search", config.search_api, config.http, metrics, poison_after_ms=config.http.poison_after_ms
+        )
         self._relations = RelationCache(self._redis, self._search_api, config, metrics)
         await self._cassandra.open()
         self._store = Store(self._cassandra, config.cassandra.keyspace, metrics)
