@@ -305,10 +305,11 @@ class RetryConfig(BackoffConfig):
     Both together must therefore be less than Flink's ``execution.checkpointing.timeout``. That is 10 minutes by
     default, so 8 minutes leave room for four such calls in a row.
     """
-    max_decision_age_ms: Positive = 20_000
-    """Between the read of rows and the write of what was decided from them; after this time they are read again.
+    max_pause_ms: Positive = 20_000
+    """The longest time that a worker or its TaskManager may stand still between the read of rows and the write of what
+    was decided from them. After a longer one the batch is read again.
 
-    It must be less than Flink's ``heartbeat.timeout`` (50 s by default). A worker that is frozen for longer than that
+    It must be less than Flink's ``heartbeat.timeout`` (50 s by default). A task that stands still for longer than that
     has a successor, whose rows it must not cover when it goes on.
     """
 
@@ -346,9 +347,9 @@ class JobConfig(Section):
     def _a_try_fits_the_patience(self) -> Self:
         for key, timeout_ms in (
             ("http.call_timeout_ms", self.http.call_timeout_ms),
-            ("cassandra.request_timeout_ms", self.cassandra.request_timeout_ms),
             # A task that restarts does not know any more which ids have failed before.
             ("http.poison_after_ms", self.http.poison_after_ms),
+            ("cassandra.request_timeout_ms", self.cassandra.request_timeout_ms),
             ("redis.request_timeout_ms", self.redis.request_timeout_ms),
         ):
             if timeout_ms >= self.retry.patience_ms:

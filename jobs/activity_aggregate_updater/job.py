@@ -86,7 +86,7 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
                 decisions[enrolment] = course
             else:
                 leaf_nodes[enrolment] = course
-        read_at = time.monotonic()
+        read_at = self.now()
         stored = await self._store.read(list(leaf_nodes))
         contents = {
             enrolment: rules.contents_to_locate(stored[enrolment], events_by_enrolment[enrolment], self._settings)

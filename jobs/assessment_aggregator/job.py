@@ -78,7 +78,7 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
     ) -> Mapping[EnrolmentKey, Sequence[Outcome]]:
         """Checks the events, decides per enrolment, writes the attempts and then the aggregates."""
         checked = await self._check(events_by_enrolment)
-        now_ms, read_at = time.time_ns() // 1_000_000, time.monotonic()
+        now_ms, read_at = time.time_ns() // 1_000_000, self.now()
         decisions = await self._decide(checked, now_ms)
         self.require_fresh(read_at)
         await self._store.write_attempts({enrolment: decision.attempts for enrolment, decision in decisions.items()})
