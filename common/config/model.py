@@ -153,6 +153,13 @@ class JobKafkaConfig(KafkaConfig):
     consumer_properties: Properties = {}
     producer_properties: Properties = {}
 
+    @model_validator(mode="after")
+    def _files_that_a_property_can_name(self) -> Self:
+        for key, file in (("certificate_file", self.tls.certificate_file), ("key_file", self.tls.key_file)):
+            if file is not None and not {":", "}"}.isdisjoint(file):
+                raise conflict("Kafka's Java clients read no file with a colon or a brace in its path", f"tls.{key}")
+        return self
+
 
 class CassandraConfig(Section):
     """The cluster and the login."""

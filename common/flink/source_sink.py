@@ -15,6 +15,10 @@ from pyflink.util.java_utils import to_jarray
 
 from common.config.model import JobConfig, KafkaConfig
 
+_KAFKA = "org.apache.flink.kafka.shaded.org.apache.kafka.common"
+"""The package of Kafka's client in the connector's jar."""
+_FILES = "files"
+
 
 def source(
     config: JobConfig, topics: Sequence[str], user_id_path: Sequence[str], *, bounded: bool = False
@@ -75,8 +79,7 @@ def _security(kafka: KafkaConfig) -> dict[str, str]:
         module = "plain.PlainLoginModule" if kafka.sasl_mechanism == "PLAIN" else "scram.ScramLoginModule"
         properties["sasl.mechanism"] = kafka.sasl_mechanism
         properties["sasl.jaas.config"] = (
-            # The connector's uber jar relocates the Kafka client to this name.
-            f"org.apache.flink.kafka.shaded.org.apache.kafka.common.security.{module} required "
+            f"{_KAFKA}.security.{module} required "
             f"username={_quoted(kafka.sasl_username)} password={_quoted(kafka.sasl_password.get_secret_value())};"
         )
     if kafka.security_protocol.endswith("SSL"):
@@ -86,15 +89,24 @@ def _security(kafka: KafkaConfig) -> dict[str, str]:
         if tls.ca_file:
             properties |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": tls.ca_file}
         if tls.certificate_file and tls.key_file:
-            # Kafka accepts a certificate and its key from separate files only as text.
+            # Kafka accepts a certificate and its key from separate files only as text. Its clients read that text from
+            # the files when they connect; read here, the key would travel in the job graph.
             properties |= {
+                "config.providers": _FILES,
+                f"config.providers.{_FILES}.class": f"{_KAFKA}.config.provider.DirectoryConfigProvider",
                 "ssl.keystore.type": "PEM",
-                "ssl.keystore.certificate.chain": Path(tls.certificate_file).read_text(encoding="ascii"),
-                "ssl.keystore.key": Path(tls.key_file).read_text(encoding="ascii"),
+                "ssl.keystore.certificate.chain": _text_of(tls.certificate_file),
+                "ssl.keystore.key": _text_of(tls.key_file),
             }
         if tls.key_password:
             properties["ssl.key.password"] = tls.key_password.get_secret_value()
     return properties
+
+
+def _text_of(file: str) -> str:
+    """A property's value for which Kafka's client takes the text of a file (KIP-421)."""
+    path = Path(file)
+    return f"${{{_FILES}:{path.parent}:{path.name}}}"
 
 
 def _quoted(text: str) -> str:
