@@ -150,6 +150,13 @@ class JobKafkaConfig(KafkaConfig):
     group_id: Word | None = None
     """None: ``<env>-<the job's own group>``."""
     topics: TopicsConfig = TopicsConfig()
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    """``exactly_once``: messages are sent in transactions that commit with Flink's checkpoints."""
+    transaction_timeout_ms: Positive = 900_000
+    """For ``exactly_once``. Kafka aborts a transaction that is open for longer, and its messages are lost.
+
+    The default is a broker's default for ``transaction.max.timeout.ms``, and more than that is refused.
+    """
     consumer_properties: Properties = {}
     producer_properties: Properties = {}
 

@@ -70,7 +70,7 @@ class TestJavaClients:
 
     @pytest.mark.parametrize("key", ["certificate_file", "key_file"])
     def test_a_path_that_no_property_can_name_is_refused(self, key: str) -> None:
-        files = {"certificate_file": "/certificate", "key_file": "/key", key: "/a:b"}
+        files: dict[str, Any] = {"certificate_file": "/certificate", "key_file": "/key", key: "/a:b"}
         with pytest.raises(ValidationError, match="read no file with a colon or a brace in its path"):
             JobKafkaConfig(bootstrap_servers="kafka-1:9092", env="dev", tls=KafkaTlsConfig(**files))
 
