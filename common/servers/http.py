@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import aiohttp
-import msgspec
+import orjson
 from yarl import URL
 
 from common.config.model import HttpConfig
@@ -116,7 +116,7 @@ class ApiClient:
 
     async def post(self, body: Mapping[str, Any]) -> Answer:
         """Posts ``body`` as JSON. Only for queries, because it may be sent several times. Raises as :meth:`get`."""
-        content = msgspec.json.encode(body)
+        content = orjson.dumps(body)
         return await self._call(_Request("POST", self._url, content), content.decode())
 
     async def close(self) -> None:
@@ -202,11 +202,16 @@ class ApiClient:
             fault = _ServerError if status >= _SERVER_ERROR else WorldFault
             raise fault(f"{self._url} answered with status {status}")
         try:
-            return Answer(status, msgspec.json.decode(body, type=dict[str, Any]))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
             if is_refusal or _is_json(body):
                 return Answer(status, {})
             raise WorldFault(f"{self._url} answered with status {status} and no JSON object: {error}") from error
+        if isinstance(document, dict):
+            return Answer(status, document)
+        if is_refusal:
+            return Answer(status, {})
+        raise WorldFault(f"{self._url} answered with status {status} and no JSON object: {shown(document)}")
 
 
 def _is_json(body: bytes) -> bool:
