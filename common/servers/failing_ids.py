@@ -4,8 +4,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from cachetools import TTLCache
+
+Request = TypeVar("Request", bound=Hashable)
 
 _MAX_IDS = 10_000
 _REMEMBERED = 10
@@ -19,7 +22,7 @@ class _Failing:
     last: float
 
 
-class FailingIds:
+class FailingIds(Generic[Request]):
     """Requests that an API has answered with 5xx each time, while it answered others well.
 
     A request is *poison* if it has failed for the limit, and if between any two of its failures another request was
@@ -30,11 +33,11 @@ class FailingIds:
         """``clock`` is monotonic, in seconds."""
         self._limit = limit_seconds
         self._clock = clock
-        self._failing = TTLCache[Hashable, _Failing](_MAX_IDS, limit_seconds * _REMEMBERED, clock)
-        self._answered = deque[Hashable](maxlen=2)
+        self._failing = TTLCache[Request, _Failing](_MAX_IDS, limit_seconds * _REMEMBERED, clock)
+        self._answered = deque[Request](maxlen=2)
         self._last_good_at = float("-inf")
 
-    def answered(self, request: Hashable, is_good: bool) -> None:
+    def answered(self, request: Request, is_good: bool) -> None:
         """Notes an answer: a 2xx, which ``is_good``, or a 4xx."""
         self._failing.pop(request, None)
         if is_good:
@@ -42,7 +45,7 @@ class FailingIds:
             if request not in self._answered:
                 self._answered.append(request)
 
-    def control(self, request: Hashable) -> Hashable | None:
+    def control(self, request: Request) -> Request | None:
         """The request to make now that ``request`` has failed, to find out whether the service answers others.
 
         It was answered well before. None if there is no such request, or no need: this is the first failure, or others
@@ -53,7 +56,7 @@ class FailingIds:
             return None
         return next((other for other in reversed(self._answered) if other != request), None)
 
-    def failed(self, request: Hashable) -> float | None:
+    def failed(self, request: Request) -> float | None:
         """Notes a 5xx. Returns for how many seconds the request has failed if it is poison, else None."""
         if request in self._answered:
             self._answered.remove(request)

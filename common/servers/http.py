@@ -96,7 +96,7 @@ class ApiClient:
         # Waiting for a free connection is not the service's fault, so it happens here, before any timeout begins.
         self._connections = asyncio.Semaphore(config.max_connections)
         self._breaker = _Breaker(config.breaker_failures, config.breaker_delay_ms / 1000)
-        self._failing = None if poison_after_ms is None else FailingIds(poison_after_ms / 1000)
+        self._failing = None if poison_after_ms is None else FailingIds[_Request](poison_after_ms / 1000)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=config.max_connections),
             # The whole request is timed below: aiohttp would round the timeout up to seconds.
@@ -150,7 +150,7 @@ class ApiClient:
         if self._failing is None:
             return
         control = self._failing.control(request)
-        if isinstance(control, _Request):
+        if control is not None:
             # Past the breaker, which may be open because of this one request. A success closes it.
             with contextlib.suppress(WorldFault):
                 await self._breaker.observe(lambda: self._send(control))

@@ -24,7 +24,7 @@ def test_a_job_does_not_carry_the_key_of_kafkas_client_certificate(name: str, tm
         "AGGREGATES__KAFKA__SECURITY_PROTOCOL": "SSL",
         "AGGREGATES__KAFKA__TLS__CERTIFICATE_FILE": str(certificate_file),
         "AGGREGATES__KAFKA__TLS__KEY_FILE": str(key_file),
-        "AGGREGATES__CASSANDRA__CONTACT_POINTS": "127.0.0.1",
+        "AGGREGATES__CASSANDRA__CONTACT_POINTS": "[127.0.0.1]",
         "AGGREGATES__REDIS__HOST": "127.0.0.1",
         **job_settings("http://127.0.0.1:9")[name],
     }

@@ -10,7 +10,7 @@ class Api:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.failing = FailingIds(LIMIT, lambda: self.now)
+        self.failing = FailingIds[str](LIMIT, lambda: self.now)
         self.is_down = False
         self.controls: list[str] = []
 
@@ -22,7 +22,7 @@ class Api:
             return None
         control = self.failing.control(request)
         if control is not None:
-            self.controls.append(str(control))
+            self.controls.append(control)
             if not self.is_down:
                 self.failing.answered(control, is_good=True)
         return self.failing.failed(request)
