@@ -191,14 +191,3 @@ def test_exactly_once_without_aligned_checkpoints_stops_the_start(mortal_world: 
     environment = {"AGGREGATES__KAFKA__ENV": topics.env, "AGGREGATES__KAFKA__DELIVERY": "exactly_once"}
     with pytest.raises(LocalWorldError, match=r"execution\.checkpointing\.mode is AT_LEAST_ONCE"):
         mortal_world.submit(MODULE, options=OPTIONS, environment=environment)
-
-
-def test_a_transaction_that_the_broker_would_refuse_stops_the_start(mortal_world: World, topics: Assessment) -> None:
-    environment = {
-        "AGGREGATES__KAFKA__ENV": topics.env,
-        "AGGREGATES__KAFKA__DELIVERY": "exactly_once",
-        "AGGREGATES__KAFKA__TRANSACTION_TIMEOUT_MS": "900001",
-    }
-    said = r"transaction_timeout_ms \(900001\) must not be more than transaction.max.timeout.ms of Kafka .*\(900000\)"
-    with pytest.raises(LocalWorldError, match=said):
-        mortal_world.submit(MODULE, options=OPTIONS | EXACTLY_ONCE, environment=environment)
