@@ -6,8 +6,8 @@ import pytest
 
 from local.http_services import job_settings
 from local.prerequisites import find_java
+from tests.support.certificates import make_certificate
 from tests.support.job_graph import serialized_job
-from tests.support.secured_world import make_certificate
 
 MODULES = ["assessment_aggregator", "activity_aggregate_updater", "collection_cert_pre_processor"]
 

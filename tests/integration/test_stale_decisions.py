@@ -20,9 +20,9 @@ from jobs.assessment_aggregator import rules
 from local.config import REPOSITORY
 from local.world import World
 from tests.support.assessment import Learner
-from tests.support.tables import Tables
 from tests.support.frozen_worker import JOB_CLASSES
 from tests.support.strategies import T0, JsonObject
+from tests.support.tables import Tables
 
 MAX_PAUSE_MS = 1_000
 ASSESSMENT, ACTIVITY = "assessment_aggregator", "activity_aggregate_updater"

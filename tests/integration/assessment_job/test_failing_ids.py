@@ -35,9 +35,7 @@ def config(world: World, services: HttpServices) -> AssessmentAggregatorConfig:
         "HTTP__POISON_AFTER_MS": "600",
     }
     environment = {f"AGGREGATES__{name}": value for name, value in variables.items()}
-    return load(
-        AssessmentAggregatorConfig, environ=world.job_environment("jobs.assessment_aggregator") | environment
-    )
+    return load(AssessmentAggregatorConfig, environ=world.job_environment("jobs.assessment_aggregator") | environment)
 
 
 def attempt(learner: Learner, content_id: str) -> bytes:

@@ -95,15 +95,15 @@ async def test_a_content_that_cannot_be_read_fails_only_learners_with_a_score_of
 async def test_a_course_name_that_cannot_be_read_fails_only_that_course(
     course: Course, impatient: CollectionCertPreProcessorConfig, services: HttpServices, unique: str
 ) -> None:
-    course.templates(template())
-    course.enrol(course.asha)
+    course.templates(template(AT_LEAST_75))
+    # A content that the same service answers for, once: its type is cached then.
+    content = f"do_{unique}q2"
+    services.contents[content] = {"contentType": "SelfAssess"}
+    course.score(course.asha, {f"score:{content}": 9.0, f"max_score:{content}": 10.0})
     course.cache(0, course.course_id, {"no": "name"})
     services.failing.add(course.course_id)
-    services.contents[f"do_{unique}q2"] = {"contentType": "SelfAssess"}
 
     async with running(impatient) as job:
-        # Another content is answered by the same service.
-        await job._job._content_api.get(f"do_{unique}q2")
         ((failed,),) = await job.apply(course.request())
     assert "content_read API has not answered" in json.loads(failed.value)["metadata"]["validation_error"]
 
