@@ -9,7 +9,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from benchmarks import overload, progress_report, reader_apis
+from benchmarks import json_libraries, overload, progress_report, reader_apis
 from benchmarks.activity import ActivityLoad
 from benchmarks.assessment import AssessmentLoad
 from benchmarks.certificate import CertificateLoad
@@ -35,8 +35,13 @@ LOADS: dict[str, Callable[[], Load]] = {
     "activity-many-learners": partial(ActivityLoad, users=36_000),
 }
 
-READERS = {"read-apis": reader_apis, "read-apis-overload": overload, "progress-report": progress_report}
-"""The benchmarks of the programs that read the tables. They need no Flink."""
+READERS = {
+    "read-apis": reader_apis,
+    "read-apis-overload": overload,
+    "progress-report": progress_report,
+    "json": json_libraries,
+}
+"""The benchmarks that need no Flink: the programs that read the tables, and the libraries for JSON."""
 NAMES = (*LOADS, *READERS)
 DEFAULT_NAMES = ("assessment", "activity", "certificate", "certificate-50ms", *READERS)
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from common.config.loader import ConfigError, load
 from common.config.model import JobConfig
@@ -74,20 +74,34 @@ def replay(config: JobConfig, reason: str = "", *, dry_run: bool = False) -> Cou
     failed_topic = config.kafka.topic(config.failed_topic)
     properties = client_properties(config.kafka)
     group_id = f"{config.group_id}-replay{f'-{reason}' if reason else ''}"
-    consumer = Consumer({**properties, "group.id": group_id, "enable.auto.commit": False})
+    consumer = Consumer(
+        {
+            **properties,
+            "group.id": group_id,
+            "enable.auto.commit": False,
+            # A transaction ends with a mark, which has an offset but is no message, and nothing comes of one that is
+            # still open. So the end of the partition is asked for.
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+    )
     counts: Counter[str] = Counter()
     try:
         producer = Producer({**properties, "enable.idempotence": True, "message.max.bytes": MAX_MESSAGE_BYTES})
         for partition, end in _partitions(consumer, failed_topic):
             consumer.assign([partition])
             while partition.offset < end:
-                messages = consumer.consume(min(BATCH_SIZE, end - partition.offset), TIMEOUT_SECONDS)
-                if not messages:
+                received = consumer.consume(min(BATCH_SIZE, end - partition.offset), TIMEOUT_SECONDS)
+                if not received:
                     raise KafkaException(f"nothing came of {failed_topic} for {TIMEOUT_SECONDS:g} s")
-                _send(messages, producer, config.kafka.topic(config.input_topic), reason, counts, dry_run)
-                partition.offset = _offset(messages[-1]) + 1
-                if not dry_run:
-                    consumer.commit(offsets=[partition], asynchronous=False)
+                messages = [message for message in received if not _is_end(message)]
+                if messages:
+                    _send(messages, producer, config.kafka.topic(config.input_topic), reason, counts, dry_run)
+                    partition.offset = _offset(messages[-1]) + 1
+                    if not dry_run:
+                        consumer.commit(offsets=[partition], asynchronous=False)
+                if len(messages) < len(received):
+                    break
     finally:
         consumer.close()
     return counts
@@ -133,6 +147,11 @@ def _send(
         raise KafkaException(f"the broker did not take all events of {topic} within {TIMEOUT_SECONDS:g} s")
     if refused:
         raise KafkaException(refused[0])
+
+
+def _is_end(message: Message) -> bool:
+    error = message.error()
+    return error is not None and bool(error.code() == KafkaError._PARTITION_EOF)
 
 
 def _reason(value: bytes) -> str:

@@ -78,6 +78,8 @@ class HttpServices:
         self.contents: dict[str, dict[str, Any]] = {}
         self.groups: dict[str, list[dict[str, Any]]] = {}
         """The members by group id."""
+        self.failing: set[str] = set()
+        """Users and contents that are answered with 500, in a search too, while all others are answered as usual."""
         self.group_tokens: list[str | None] = []
         """The user token of each request for a group."""
         self.requests: Counter[str] = Counter()
@@ -203,6 +205,8 @@ class HttpServices:
         return replace(answer(), is_half=switch.is_half)
 
     def _read_user(self, user_id: str) -> _Response:
+        if user_id in self.failing:
+            return _error(500, "api.user.read", "SERVER_ERROR", "this user cannot be read")
         user = self.users.get(user_id)
         if user is None:
             return _error(404, "api.user.read", "UOS_USRRED0013", "Requested user resource not found.")
@@ -211,6 +215,8 @@ class HttpServices:
         return _success("api.user.read", {"response": {"id": user_id, "userId": user_id, **user}})
 
     def _read_content(self, content_id: str, query: Mapping[str, list[str]]) -> _Response:
+        if content_id in self.failing:
+            return _error(500, "api.content.read", "SERVER_ERROR", "this content cannot be read")
         content = self.contents.get(content_id)
         if content is None:
             message = f"Error! Node(s) doesn't Exists. | [Invalid Node Id.]: {content_id}"
@@ -229,6 +235,8 @@ class HttpServices:
 
     def _search(self, request: Mapping[str, Any]) -> _Response:
         filters = {name: value if isinstance(value, list) else [value] for name, value in request["filters"].items()}
+        if not self.failing.isdisjoint(filters.get("identifier", ())):
+            return _error(500, "api.v1.search", "SERVER_ERROR", "this content cannot be searched for")
         fields = request.get("fields", [])
         found = []
         for content_id, content in self.contents.items():

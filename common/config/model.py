@@ -143,8 +143,22 @@ class JobKafkaConfig(KafkaConfig):
     group_id: Word | None = None
     """None: ``<env>-<the job's own group>``."""
     topics: TopicsConfig = TopicsConfig()
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    """``exactly_once``: messages are sent in transactions that commit with Flink's checkpoints."""
+    transaction_timeout_ms: Positive = 900_000
+    """For ``exactly_once``. Kafka aborts a transaction that is open for longer, and its messages are lost.
+
+    The default is a broker's default for ``transaction.max.timeout.ms``, and more than that is refused.
+    """
     consumer_properties: Properties = {}
     producer_properties: Properties = {}
+
+    @model_validator(mode="after")
+    def _files_that_a_property_can_name(self) -> Self:
+        for key, file in (("certificate_file", self.tls.certificate_file), ("key_file", self.tls.key_file)):
+            if file is not None and not {":", "}"}.isdisjoint(file):
+                raise conflict("Kafka's Java clients read no file with a colon or a brace in its path", f"tls.{key}")
+        return self
 
 
 class CassandraConfig(Section):
@@ -251,6 +265,14 @@ class HttpConfig(BackoffConfig):
         return self
 
 
+class JobHttpConfig(HttpConfig):
+    """Calls of a job, which needs an answer for every event."""
+
+    poison_after_ms: Positive = 60_000
+    """An id that is answered with 5xx for this long, while others are answered, sends its events to the failed
+    topic."""
+
+
 class BatchConfig(Section):
     """The limits of the batched stage. The names are those of Flink's AsyncSink."""
 
@@ -290,10 +312,11 @@ class RetryConfig(BackoffConfig):
     Both together must therefore be less than Flink's ``execution.checkpointing.timeout``. That is 10 minutes by
     default, so 8 minutes leave room for four such calls in a row.
     """
-    max_decision_age_ms: Positive = 20_000
-    """Between the read of rows and the write of what was decided from them; after this time they are read again.
+    max_pause_ms: Positive = 20_000
+    """The longest time that a worker or its TaskManager may stand still between the read of rows and the write of what
+    was decided from them. After a longer one the batch is read again.
 
-    It must be less than Flink's ``heartbeat.timeout`` (50 s by default). A worker that is frozen for longer than that
+    It must be less than Flink's ``heartbeat.timeout`` (50 s by default). A task that stands still for longer than that
     has a successor, whose rows it must not cover when it goes on.
     """
 
@@ -323,7 +346,7 @@ class JobConfig(Section):
     kafka: JobKafkaConfig
     cassandra: CassandraConfig
     redis: JobRedisConfig
-    http: HttpConfig = HttpConfig()
+    http: JobHttpConfig = JobHttpConfig()
     batch: BatchConfig = BatchConfig()
     retry: RetryConfig = RetryConfig()
 
@@ -331,6 +354,8 @@ class JobConfig(Section):
     def _a_try_fits_the_patience(self) -> Self:
         for key, timeout_ms in (
             ("http.call_timeout_ms", self.http.call_timeout_ms),
+            # A task that restarts does not know any more which ids have failed before.
+            ("http.poison_after_ms", self.http.poison_after_ms),
             ("cassandra.request_timeout_ms", self.cassandra.request_timeout_ms),
             ("redis.request_timeout_ms", self.redis.request_timeout_ms),
         ):

@@ -6,7 +6,7 @@ them, but not their encoding; hence the explicit check in :func:`decode`.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isfinite
@@ -86,6 +86,14 @@ def value_or_refused(read: Callable[[], Value]) -> Value | Refused:
     """What ``read`` returns, or the BadEvent that it raises as a plain value."""
     try:
         return read()
+    except BadEvent as bad:
+        return Refused(bad.kind, bad.reason)
+
+
+async def awaited_or_refused(awaitable: Awaitable[Value]) -> Value | Refused:
+    """What ``awaitable`` returns, or the BadEvent that it raises as a plain value."""
+    try:
+        return await awaitable
     except BadEvent as bad:
         return Refused(bad.kind, bad.reason)
 

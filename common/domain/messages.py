@@ -11,6 +11,7 @@ from hashlib import sha1
 from typing import Any, Literal
 
 import msgspec
+import orjson
 
 from common.domain.events import BadEvent
 
@@ -83,7 +84,7 @@ def certificate_request(
         "object": {"id": f"{batch_id}_{course_id}", "type": "CourseCertificateGeneration"},
         "edata": edata,
     }
-    return Message(topic, msgspec.json.encode(event))
+    return Message(topic, orjson.dumps(event))
 
 
 def enrolment_sync(topic: str, *, user_id: str, course_id: str, batch_id: str, time_ms: int) -> Message:
@@ -155,7 +156,7 @@ def audit(
         },
         "tags": [],
     }
-    return Message(topic, msgspec.json.encode(event))
+    return Message(topic, orjson.dumps(event))
 
 
 _Members = dict[str, msgspec.Raw]

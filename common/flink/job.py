@@ -1,6 +1,5 @@
 """What one job differs in from another. Every job is one :class:`Job`."""
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
@@ -10,6 +9,7 @@ from common.domain import messages
 from common.domain.events import Refused, Skip
 from common.domain.faults import WorldFault
 from common.domain.messages import Message
+from common.flink import pauses
 from common.metrics import Metrics
 
 Event = TypeVar("Event")
@@ -58,16 +58,22 @@ class Job(ABC, Generic[Event, Group]):
     async def close(self) -> None:
         """Releases what :meth:`open` took. It is also called if ``open`` failed half-way."""
 
-    def require_fresh(self, read_at: float) -> None:
-        """To be called before rows are written that were decided from rows read at ``read_at`` (``time.monotonic()``).
+    def now(self) -> float:
+        """The moment to give to :meth:`require_fresh`, to be asked for before rows are read."""
+        return self._pauses().now()
 
-        A worker may be frozen between the two, for longer than Flink waits for it. Then a successor has applied the
-        same events, and later ones, and the stale rows would cover them with a newer write time. Raises WorldFault if
-        the rows are older than ``retry.max_decision_age_ms``: the batch is read and decided again.
+    def require_fresh(self, read_at: float) -> None:
+        """To be called before rows are written that were decided from rows read after ``read_at`` (:meth:`now`).
+
+        Raises WorldFault if this process or its TaskManager has stood still since, for more than
+        ``retry.max_pause_ms``: the batch is read and decided again. Why: :mod:`common.flink.pauses`.
         """
-        age_ms = (time.monotonic() - read_at) * 1000
-        if age_ms > self.retry.max_decision_age_ms:
-            raise WorldFault(f"rows were read {age_ms:.0f} ms ago, which is too long to decide what to write")
+        seconds = self._pauses().since(read_at)
+        if seconds is not None:
+            raise WorldFault(f"this process or its TaskManager stood still for {seconds:.0f} s after rows were read")
+
+    def _pauses(self) -> pauses.Pauses:
+        return pauses.watch(self.retry.max_pause_ms / 1000)
 
     def failed_message(self, value: bytes, refused: Refused, user_id: str | None) -> Message:
         """The failed-topic message of an event, or of the part of it that ``refused`` is about.

@@ -15,6 +15,10 @@ from pyflink.util.java_utils import to_jarray
 
 from common.config.model import JobConfig, KafkaConfig
 
+_KAFKA = "org.apache.flink.kafka.shaded.org.apache.kafka.common"
+"""The package of Kafka's client in the connector's jar."""
+_FILES = "files"
+
 
 def source(
     config: JobConfig, topics: Sequence[str], user_id_path: Sequence[str], *, bounded: bool = False
@@ -31,6 +35,8 @@ def source(
         .set_group_id(config.group_id)
         .set_client_id_prefix(config.group_id)
         .set_starting_offsets(KafkaOffsetsInitializer.committed_offsets(KafkaOffsetResetStrategy.EARLIEST))
+        # Another job may send in transactions. Without any, nothing differs.
+        .set_property("isolation.level", "read_committed")
         # New partitions of the topics are discovered without a restart.
         .set_property("partition.discovery.interval.ms", "60000")
         # With the default, it fetches again for every few events: at 700 events/s that costs 0.4 CPU-ms per event.
@@ -47,12 +53,19 @@ def source(
 
 
 def sink(config: JobConfig) -> KafkaSink:
-    """Accepts Rows of topic, key and value. Every record is acknowledged before a checkpoint completes."""
-    builder = (
-        KafkaSink.builder()
-        .set_bootstrap_servers(config.kafka.bootstrap_servers)
-        .set_delivery_guarantee(DeliveryGuarantee.AT_LEAST_ONCE)
-    )
+    """Accepts Rows of topic, key and value. Every record is acknowledged before a checkpoint completes.
+
+    With ``kafka.delivery: exactly_once``, records are sent in transactions that commit with the checkpoint.
+    """
+    builder = KafkaSink.builder().set_bootstrap_servers(config.kafka.bootstrap_servers)
+    transactions: dict[str, str] = {}
+    if config.kafka.delivery == "exactly_once":
+        # Unique per job and environment, as the group id is: jobs with the same prefix would end each other's
+        # transactions.
+        builder.set_delivery_guarantee(DeliveryGuarantee.EXACTLY_ONCE).set_transactional_id_prefix(config.group_id)
+        transactions["transaction.timeout.ms"] = str(config.kafka.transaction_timeout_ms)
+    else:
+        builder.set_delivery_guarantee(DeliveryGuarantee.AT_LEAST_ONCE)
     # set_record_serializer needs a private field of Flink's own serializers.
     builder._j_builder.setRecordSerializer(get_gateway().jvm.org.sunbird.aggregates.TopicKeyValueSchema())
     properties = {
@@ -62,7 +75,12 @@ def sink(config: JobConfig) -> KafkaSink:
         # The failed topic must accept whatever the input topic accepted, and base64 makes it longer.
         "max.request.size": str(16 * 1024 * 1024),
     }
-    for key, value in {**properties, **_security(config.kafka), **config.kafka.producer_properties}.items():
+    for key, value in {
+        **properties,
+        **transactions,
+        **_security(config.kafka),
+        **config.kafka.producer_properties,
+    }.items():
         builder.set_property(key, value)
     return builder.build()
 
@@ -75,8 +93,7 @@ def _security(kafka: KafkaConfig) -> dict[str, str]:
         module = "plain.PlainLoginModule" if kafka.sasl_mechanism == "PLAIN" else "scram.ScramLoginModule"
         properties["sasl.mechanism"] = kafka.sasl_mechanism
         properties["sasl.jaas.config"] = (
-            # The connector's uber jar relocates the Kafka client to this name.
-            f"org.apache.flink.kafka.shaded.org.apache.kafka.common.security.{module} required "
+            f"{_KAFKA}.security.{module} required "
             f"username={_quoted(kafka.sasl_username)} password={_quoted(kafka.sasl_password.get_secret_value())};"
         )
     if kafka.security_protocol.endswith("SSL"):
@@ -86,15 +103,24 @@ def _security(kafka: KafkaConfig) -> dict[str, str]:
         if tls.ca_file:
             properties |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": tls.ca_file}
         if tls.certificate_file and tls.key_file:
-            # Kafka accepts a certificate and its key from separate files only as text.
+            # Kafka accepts a certificate and its key from separate files only as text. Its clients read that text from
+            # the files when they connect; read here, the key would travel in the job graph.
             properties |= {
+                "config.providers": _FILES,
+                f"config.providers.{_FILES}.class": f"{_KAFKA}.config.provider.DirectoryConfigProvider",
                 "ssl.keystore.type": "PEM",
-                "ssl.keystore.certificate.chain": Path(tls.certificate_file).read_text(encoding="ascii"),
-                "ssl.keystore.key": Path(tls.key_file).read_text(encoding="ascii"),
+                "ssl.keystore.certificate.chain": _text_of(tls.certificate_file),
+                "ssl.keystore.key": _text_of(tls.key_file),
             }
         if tls.key_password:
             properties["ssl.key.password"] = tls.key_password.get_secret_value()
     return properties
+
+
+def _text_of(file: str) -> str:
+    """A property's value for which Kafka's client takes the text of a file (KIP-421)."""
+    path = Path(file)
+    return f"${{{_FILES}:{path.parent}:{path.name}}}"
 
 
 def _quoted(text: str) -> str:

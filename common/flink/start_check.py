@@ -9,7 +9,7 @@ import copy
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.datastream import CheckpointingMode, StreamExecutionEnvironment
 
 from common.config.loader import variable
 from common.config.model import JobConfig
@@ -53,8 +53,38 @@ def check_patience(config: JobConfig, job_name: str, environment: StreamExecutio
         )
 
 
+def check_delivery(config: JobConfig, job_name: str, environment: StreamExecutionEnvironment) -> None:
+    """Ends the program with code 1 and a line on stderr if ``kafka.delivery: exactly_once`` could not hold.
+
+    Transactions commit when a checkpoint completes. So there must be checkpoints, and their barriers must be aligned:
+    otherwise a checkpoint includes messages of events that are read again after it. A transaction is open from one
+    checkpoint to the end of the next, and must not time out meanwhile.
+    """
+    if config.kafka.delivery != "exactly_once":
+        return
+    checkpoints = environment.get_checkpoint_config()
+    delivery = f"{job_name} cannot start: kafka.delivery is exactly_once"
+    if not checkpoints.is_checkpointing_enabled():
+        sys.exit(f"{delivery}, which needs checkpoints: set Flink's execution.checkpointing.interval")
+    if checkpoints.get_checkpointing_mode() != CheckpointingMode.EXACTLY_ONCE:
+        sys.exit(
+            f"{delivery}, but Flink's execution.checkpointing.mode is AT_LEAST_ONCE. Set it to EXACTLY_ONCE in Flink's "
+            "configuration or with -D"
+        )
+    longest_ms = checkpoints.get_checkpoint_interval() + checkpoints.get_checkpoint_timeout()
+    if longest_ms >= config.kafka.transaction_timeout_ms:
+        sys.exit(
+            f"{delivery}, so kafka.transaction_timeout_ms ({config.kafka.transaction_timeout_ms}) must be more than "
+            "Flink's execution.checkpointing.interval and execution.checkpointing.timeout together "
+            f"({longest_ms} ms). Raise {variable(('kafka', 'transaction_timeout_ms'))}, or lower Flink's timeout"
+        )
+
+
 async def _check(config: JobConfig, job: "Job[Any, Any]") -> None:
     await verify_access(asyncio.to_thread(kafka.check_login, config.kafka))
+    if config.kafka.delivery == "exactly_once":
+        timeout_ms = config.kafka.transaction_timeout_ms
+        await verify_access(asyncio.to_thread(kafka.check_transaction_timeout, config.kafka, timeout_ms))
     # A copy, because an opened job cannot be pickled.
     await verify_access(_open(copy.copy(job)))
 

@@ -18,14 +18,15 @@ def submit(job_class: Callable[[Config], Job[Any, Any]], config_class: type[Conf
     """Reads the configuration from the command line, logs in to the servers once, and hands the job to Flink.
 
     The job is named after its package: ``assessment-aggregator``. Returns once Flink has the job, or in a client that
-    is not detached when the job has ended. Ends the program as :func:`~common.config.loader.parse_arguments`,
-    :func:`~common.flink.start_check.check` and :func:`~common.flink.start_check.check_patience` do.
+    is not detached when the job has ended. Ends the program as :func:`~common.config.loader.parse_arguments` and
+    the functions of :mod:`common.flink.start_check` do.
     """
     config = parse_arguments(config_class, sys.argv[1:])
     job = job_class(config)
     start_check.check(config, job)
     environment = StreamExecutionEnvironment.get_execution_environment()
     start_check.check_patience(config, job.name, environment)
+    start_check.check_delivery(config, job.name, environment)
     source = source_sink.source(config, config.input_topics, job.user_id_path)
     stage.build(environment, source, source_sink.sink(config), job)
     environment.execute(package_of(config_class).rpartition(".")[2].replace("_", "-"))

@@ -31,7 +31,7 @@ def end_with_task() -> None:
     """
     if sys.platform != "linux":
         return
-    ancestors = _ancestors_up_to_java(os.getppid())
+    ancestors = ancestors_up_to_java(os.getppid())
     if not ancestors:
         logger.info("no TaskManager above this process: nothing to watch")
         return
@@ -39,7 +39,7 @@ def end_with_task() -> None:
     threading.Thread(target=_watch, args=(descriptors,), name="watch of the task", daemon=True).start()
 
 
-def _ancestors_up_to_java(pid: int) -> list[int]:
+def ancestors_up_to_java(pid: int) -> list[int]:
     """``pid`` and its ancestors, up to the nearest ``java`` process; empty if there is no such process."""
     ancestors = []
     # In a container the TaskManager may be process 1, whose parent is 0.

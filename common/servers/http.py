@@ -7,30 +7,36 @@ Rule G4 tells faults of the data and of the world apart:
   error page) are faults of the world. The call is repeated until ``call_timeout_ms`` is over, then raises WorldFault.
 * So are 408 (timed out) and 429 (too many requests): they depend on the moment, not on what was asked for. So is a 3xx,
   which no Sunbird API returns.
+* An id that is answered with 5xx over and over, while other ids are answered well, has a fault of its data: BadEvent
+  ``api_error`` (:class:`~common.servers.failing_ids.FailingIds`). This is only for clients with ``poison_after_ms``.
 
 aiohttp takes 57 us of CPU per request. httpx takes 1,500 with 10 connections and 7,900 with 64, because it walks over
 all connections of its pool for every request.
 """
 
 import asyncio
+import contextlib
 import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import aiohttp
-import msgspec
+import orjson
 from yarl import URL
 
 from common.config.model import HttpConfig
+from common.domain.events import BadEvent, shown
 from common.domain.faults import WorldFault
 from common.metrics import Metrics
+from common.servers.failing_ids import FailingIds
 
 _NOT_NOW = (408, 429)
 _NOT_FOUND = 404
 _URI_TOO_LONG = 414
+_SERVER_ERROR = 500
 # As ids these would be segments of the path that proxies resolve, escaped or not (RFC 3986, 6.2.2): the request would
 # reach another resource. No id is one of them.
 _DOT_SEGMENTS = (".", "..")
@@ -59,15 +65,29 @@ class Answer:
         return value
 
 
+class _Request(NamedTuple):
+    method: str
+    url: str
+    content: bytes | None
+
+
+class _ServerError(WorldFault):
+    """The service has answered with 5xx."""
+
+
 class ApiClient:
     """One API at one URL. It is created, used and closed in one event loop."""
 
-    def __init__(self, name: str, url: str, config: HttpConfig, metrics: Metrics) -> None:
+    def __init__(
+        self, name: str, url: str, config: HttpConfig, metrics: Metrics, *, poison_after_ms: int | None = None
+    ) -> None:
         """Connects with the first call.
 
         Ids are appended to ``url``, or queries are posted to it. ``name`` is the label of the counters ``api_calls``
-        and ``api_failures``.
+        and ``api_failures``. With ``poison_after_ms``, what fails for this long while others are answered raises
+        BadEvent.
         """
+        self._name = name
         self._url = url
         self._config = config
         self._counts = metrics.counts
@@ -76,6 +96,7 @@ class ApiClient:
         # Waiting for a free connection is not the service's fault, so it happens here, before any timeout begins.
         self._connections = asyncio.Semaphore(config.max_connections)
         self._breaker = _Breaker(config.breaker_failures, config.breaker_delay_ms / 1000)
+        self._failing = None if poison_after_ms is None else FailingIds[_Request](poison_after_ms / 1000)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=config.max_connections),
             # The whole request is timed below: aiohttp would round the timeout up to seconds.
@@ -86,22 +107,25 @@ class ApiClient:
     async def get(self, identifier: str, query: str = "") -> Answer:
         """Requests the URL with ``identifier`` (any characters) and ``query`` (``?fields=name``) appended.
 
-        Raises WorldFault after ``call_timeout_ms``.
+        Raises WorldFault after ``call_timeout_ms``, and BadEvent ``api_error`` if only this id is not answered.
         """
         if identifier in _DOT_SEGMENTS:
             return Answer(_NOT_FOUND, {})
-        return await self._call("GET", self._url + quote(identifier, safe="") + query, None)
+        url = self._url + quote(identifier, safe="") + query
+        return await self._call(_Request("GET", url, None), identifier)
 
     async def post(self, body: Mapping[str, Any]) -> Answer:
         """Posts ``body`` as JSON. Only for queries, because it may be sent several times. Raises as :meth:`get`."""
-        return await self._call("POST", self._url, msgspec.json.encode(body))
+        content = orjson.dumps(body)
+        return await self._call(_Request("POST", self._url, content), content.decode())
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._session.close()
 
-    async def _call(self, method: str, url: str, content: bytes | None) -> Answer:
-        if len(url) > _LONGEST_URL:
+    async def _call(self, request: _Request, subject: str) -> Answer:
+        """``subject`` is what is asked for, for the reason of a BadEvent."""
+        if len(request.url) > _LONGEST_URL:
             return Answer(_URI_TOO_LONG, {})
         fault = WorldFault(f"{self._url} was down for {self._config.call_timeout_ms} ms")
         backoff_ms = self._config.initial_backoff_ms
@@ -110,7 +134,10 @@ class ApiClient:
                 async with asyncio.timeout(self._config.call_timeout_ms / 1000):
                     while True:
                         try:
-                            return await self._breaker.guard(lambda: self._send(method, url, content))
+                            return await self._breaker.guard(lambda: self._send(request))
+                        except _ServerError as error:
+                            fault = error
+                            await self._require_others_to_fail(request, subject, error)
                         except WorldFault as error:
                             fault = error
                         await asyncio.sleep(backoff_ms / 1000 * random.uniform(0.5, 1.0))
@@ -118,24 +145,47 @@ class ApiClient:
             except TimeoutError:
                 raise fault from None
 
-    async def _send(self, method: str, url: str, content: bytes | None) -> Answer:
+    async def _require_others_to_fail(self, request: _Request, subject: str, error: _ServerError) -> None:
+        """Raises BadEvent if the request has failed for ``poison_after_ms`` while others were answered."""
+        if self._failing is None:
+            return
+        control = self._failing.control(request)
+        if control is not None:
+            # Past the breaker, which may be open because of this one request. A success closes it.
+            with contextlib.suppress(WorldFault):
+                await self._breaker.observe(lambda: self._send(control))
+        seconds = self._failing.failed(request)
+        if seconds is not None:
+            raise BadEvent(
+                "api_error",
+                f"{self._name} API has not answered {shown(subject)} for {seconds:.0f} s, although it answers others: "
+                f"{error}",
+            )
+
+    async def _send(self, request: _Request) -> Answer:
         """Sends once. Raises WorldFault."""
         self._counts[self._calls] += 1
         try:
-            status, body = await self._exchange(method, url, content)
-            return self._to_answer(status, body)
+            answer = self._to_answer(*await self._exchange(request))
         except (WorldFault, asyncio.CancelledError):
             # A call that is cut off when its time is over has no answer either.
             self._counts[self._failures] += 1
             raise
+        if self._failing is not None:
+            self._failing.answered(request, answer.is_success)
+        return answer
 
-    async def _exchange(self, method: str, url: str, content: bytes | None) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"} if content is not None else None
+    async def _exchange(self, request: _Request) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"} if request.content is not None else None
         try:
             async with (
                 asyncio.timeout(self._config.request_timeout_ms / 1000),
                 self._session.request(
-                    method, URL(url, encoded=True), data=content, headers=headers, allow_redirects=False
+                    request.method,
+                    URL(request.url, encoded=True),
+                    data=request.content,
+                    headers=headers,
+                    allow_redirects=False,
                 ) as response,
             ):
                 return response.status, await response.read()
@@ -149,13 +199,19 @@ class ApiClient:
     def _to_answer(self, status: int, body: bytes) -> Answer:
         is_refusal = 400 <= status < 500 and status not in _NOT_NOW
         if not is_refusal and not 200 <= status < 300:
-            raise WorldFault(f"{self._url} answered with status {status}")
+            fault = _ServerError if status >= _SERVER_ERROR else WorldFault
+            raise fault(f"{self._url} answered with status {status}")
         try:
-            return Answer(status, msgspec.json.decode(body, type=dict[str, Any]))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
             if is_refusal or _is_json(body):
                 return Answer(status, {})
             raise WorldFault(f"{self._url} answered with status {status} and no JSON object: {error}") from error
+        if isinstance(document, dict):
+            return Answer(status, document)
+        if is_refusal:
+            return Answer(status, {})
+        raise WorldFault(f"{self._url} answered with status {status} and no JSON object: {shown(document)}")
 
 
 def _is_json(body: bytes) -> bool:
@@ -186,13 +242,14 @@ class _Breaker:
             async with self._probing:
                 if self._is_open():
                     await asyncio.sleep(self._next_probe_at - asyncio.get_running_loop().time())
-                    return await self._observe(send)
-        return await self._observe(send)
+                    return await self.observe(send)
+        return await self.observe(send)
 
     def _is_open(self) -> bool:
         return self._failures >= self._limit
 
-    async def _observe(self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def observe(self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Sends without waiting, and notes the outcome."""
         try:
             answer = await send()
         except WorldFault:

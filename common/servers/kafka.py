@@ -7,12 +7,13 @@ from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ConfigResource
 
 from common.config.model import KafkaConfig
 from common.domain.faults import TaskFault, WorldFault
 
 _POLL_SECONDS = 0.05
+_MAX_TRANSACTION_TIMEOUT = "transaction.max.timeout.ms"
 
 
 def check_login(kafka: KafkaConfig, timeout_seconds: float = 5.0) -> None:
@@ -38,6 +39,27 @@ def check_login(kafka: KafkaConfig, timeout_seconds: float = 5.0) -> None:
         answer.result()
     except KafkaException as error:
         # For instance, a PEM file is missing or no broker answers.
+        raise WorldFault(f"{name}: {error.args[0].str()}") from error
+
+
+def check_transaction_timeout(kafka: KafkaConfig, timeout_ms: int, timeout_seconds: float = 5.0) -> None:
+    """Raises TaskFault if a broker accepts no transaction that may be open for ``timeout_ms``.
+
+    Raises WorldFault if no broker says what it accepts: because none answers, or because this user may not ask.
+    """
+    name = f"Kafka {kafka.bootstrap_servers}"
+    try:
+        client = AdminClient({**client_properties(kafka), "log_level": 0})
+        brokers = client.list_topics(timeout=timeout_seconds).brokers
+        resources = [ConfigResource(ConfigResource.Type.BROKER, str(broker)) for broker in brokers]
+        for answer in client.describe_configs(resources, request_timeout=timeout_seconds).values():
+            maximum = answer.result()[_MAX_TRANSACTION_TIMEOUT].value
+            if timeout_ms > int(maximum):
+                raise TaskFault(
+                    f"kafka.transaction_timeout_ms ({timeout_ms}) must not be more than {_MAX_TRANSACTION_TIMEOUT} of "
+                    f"{name} ({maximum})"
+                )
+    except KafkaException as error:
         raise WorldFault(f"{name}: {error.args[0].str()}") from error
 
 

@@ -45,7 +45,9 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
         )
         self._cassandra = Cassandra(config.cassandra, metrics)
         self._redis = RedisClient(config.redis, config.redis.relation_database)
-        self._search_api = ApiClient("search", config.search_api, config.http, metrics)
+        self._search_api = ApiClient(
+            "search", config.search_api, config.http, metrics, poison_after_ms=config.http.poison_after_ms
+        )
         self._relations = RelationCache(self._redis, self._search_api, config, metrics)
         await self._cassandra.open()
         self._store = Store(self._cassandra, config.cassandra.keyspace, metrics)
@@ -84,7 +86,7 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
                 decisions[enrolment] = course
             else:
                 leaf_nodes[enrolment] = course
-        read_at = time.monotonic()
+        read_at = self.now()
         stored = await self._store.read(list(leaf_nodes))
         contents = {
             enrolment: rules.contents_to_locate(stored[enrolment], events_by_enrolment[enrolment], self._settings)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 from common.domain.enrolments import EnrolmentKey
-from common.domain.events import Refused, usable, value_or_refused
+from common.domain.events import Refused, awaited_or_refused, usable, value_or_refused
 from common.domain.relations import ancestors_key, leaf_nodes_key, optional_nodes_key
 from common.metrics import Metrics
 from common.servers.cache import TimedCache
@@ -118,10 +118,11 @@ class RelationCache:
         return {content: sets[key] for content, key in zip(contents, keys, strict=True)}
 
     async def _search(self, course_ids: Sequence[str]) -> dict[str, CourseStatus | Refused]:
-        answers = await gather_all(self._search_api.post(search_request(course_id)) for course_id in course_ids)
-        return {
-            course_id: course_status(course_id, answer) for course_id, answer in zip(course_ids, answers, strict=True)
-        }
+        asked = [awaited_or_refused(self._ask_status(course_id)) for course_id in course_ids]
+        return dict(zip(course_ids, await gather_all(asked), strict=True))
+
+    async def _ask_status(self, course_id: str) -> CourseStatus | Refused:
+        return course_status(course_id, await self._search_api.post(search_request(course_id)))
 
 
 def _why_no_leaf_nodes(course_id: str, found: CourseStatus | Refused) -> Refused:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from common.domain import attempts, topics
 from common.domain.attempts import AssessmentEvent
 from common.domain.enrolments import EnrolmentKey
-from common.domain.events import Refused, to_datetime, usable, value_or_refused
+from common.domain.events import Refused, awaited_or_refused, to_datetime, usable, value_or_refused
 from common.domain.relations import leaf_nodes_key
 from common.flink.job import Job, Outcome
 from common.metrics import Metrics
@@ -54,7 +54,13 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
         self._cassandra = Cassandra(config.cassandra, metrics)
         self._relations = RedisClient(config.redis, config.redis.relation_database)
         self._contents = RedisClient(config.redis, config.redis.content_database)
-        self._content_api = ApiClient("content_read", config.content_read_api, config.http, metrics)
+        self._content_api = ApiClient(
+            "content_read",
+            config.content_read_api,
+            config.http,
+            metrics,
+            poison_after_ms=config.http.poison_after_ms,
+        )
         self._leaf_nodes = TimedCache[str, frozenset[str] | Refused]("leaf_nodes", config.relation_cache, metrics)
         self._totals = TimedCache[str, TotalQuestions]("total_questions", config.content_cache, metrics)
         await self._cassandra.open()
@@ -72,7 +78,7 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
     ) -> Mapping[EnrolmentKey, Sequence[Outcome]]:
         """Checks the events, decides per enrolment, writes the attempts and then the aggregates."""
         checked = await self._check(events_by_enrolment)
-        now_ms, read_at = time.time_ns() // 1_000_000, time.monotonic()
+        now_ms, read_at = time.time_ns() // 1_000_000, self.now()
         decisions = await self._decide(checked, now_ms)
         self.require_fresh(read_at)
         await self._store.write_attempts({enrolment: decision.attempts for enrolment, decision in decisions.items()})
@@ -139,12 +145,12 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
             content_id: answers.cached_total_questions(cached[content_id]) for content_id in content_ids
         }
         unknown = [content_id for content_id, total in totals.items() if total is None]
-        totals.update(zip(unknown, await gather_all(map(self._ask_total_questions, unknown)), strict=True))
+        asked = [awaited_or_refused(self._ask_total_questions(content_id)) for content_id in unknown]
+        totals.update(zip(unknown, await gather_all(asked), strict=True))
         return totals
 
-    async def _ask_total_questions(self, content_id: str) -> TotalQuestions:
-        answer = await self._content_api.get(content_id)
-        return value_or_refused(lambda: answers.total_questions(content_id, answer))
+    async def _ask_total_questions(self, content_id: str) -> float | None:
+        return answers.total_questions(content_id, await self._content_api.get(content_id))
 
     async def _decide(
         self, checked: Mapping[EnrolmentKey, Sequence[Checked]], now_ms: int

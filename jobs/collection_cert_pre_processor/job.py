@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 from zoneinfo import ZoneInfo
@@ -9,7 +10,7 @@ from zoneinfo import ZoneInfo
 from common.domain import topics
 from common.domain.aggregates import SCORE, contents_of
 from common.domain.enrolments import EnrolmentKey
-from common.domain.events import Refused, Skip, value_or_refused
+from common.domain.events import Refused, Skip, awaited_or_refused
 from common.domain.messages import Message
 from common.flink.job import Job, Outcome
 from common.metrics import Metrics
@@ -79,12 +80,9 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
         self._cassandra = Cassandra(config.cassandra, metrics)
         self._contents = RedisClient(config.redis, config.redis.content_database)
         self._collections = RedisClient(config.redis, config.redis.collection_database)
-        self._user_api = ApiClient(
-            "user_read", f"{config.learner_base_url}/private/user/v1/read/", config.http, metrics
-        )
-        self._content_api = ApiClient(
-            "content_read", f"{config.content_base_url}/content/v3/read/", config.http, metrics
-        )
+        client = partial(ApiClient, config=config.http, metrics=metrics, poison_after_ms=config.http.poison_after_ms)
+        self._user_api = client("user_read", f"{config.learner_base_url}/private/user/v1/read/")
+        self._content_api = client("content_read", f"{config.content_base_url}/content/v3/read/")
         self._templates = TimedCache[BatchKey, Templates]("templates", config.batch_cache, metrics)
         self._content_types = TimedCache[str, str | Refused | None]("content_types", config.content_cache, metrics)
         self._course_names = TimedCache[str, str | Refused]("course_names", config.course_cache, metrics)
@@ -160,7 +158,8 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
             (learner.request.course_id for learner in earners), self._load_course_names
         )
         user_ids = list(dict.fromkeys(learner.user_id for learner in earners))
-        users = dict(zip(user_ids, await gather_all(map(self._ask_user, user_ids)), strict=True))
+        asked = [awaited_or_refused(self._ask_user(user_id)) for user_id in user_ids]
+        users = dict(zip(user_ids, await gather_all(asked), strict=True))
         return [
             rules.issue(
                 learner.request,
@@ -175,9 +174,8 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
             for learner, decision in zip(learners, selected, strict=True)
         ]
 
-    async def _ask_user(self, user_id: str) -> User | Skip | Refused:
-        answer = await self._user_api.get(user_id, USER_FIELDS)
-        return value_or_refused(lambda: answers.user(user_id, answer))
+    async def _ask_user(self, user_id: str) -> User | Skip:
+        return answers.user(user_id, await self._user_api.get(user_id, USER_FIELDS))
 
     async def _load_content_types(self, content_ids: Sequence[str]) -> Mapping[str, str | Refused | None]:
         """From the content cache, else from the content read API."""
@@ -196,11 +194,11 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
     ) -> dict[str, Known | Refused]:
         """``known`` with what the content read API says where it has None."""
 
-        async def ask(identifier: str) -> Known | Refused:
-            answer = await self._content_api.get(identifier, query)
-            return value_or_refused(lambda: read(identifier, answer))
+        async def ask(identifier: str) -> Known:
+            return read(identifier, await self._content_api.get(identifier, query))
 
         found: dict[str, Known | Refused] = {key: value for key, value in known.items() if value is not None}
         missing = [identifier for identifier, value in known.items() if value is None]
-        found.update(zip(missing, await gather_all(map(ask, missing)), strict=True))
+        asked = [awaited_or_refused(ask(identifier)) for identifier in missing]
+        found.update(zip(missing, await gather_all(asked), strict=True))
         return found

@@ -72,7 +72,7 @@ def test_waiting_for_a_job_that_has_ended_says_how_it_ended(flink_cluster: Flink
 
 def test_the_cluster_runs_on_the_checked_in_configuration(flink_cluster: FlinkCluster) -> None:
     options = {entry["key"]: entry["value"] for entry in flink_cluster.client.get("/jobmanager/config")}
-    assert options["execution.checkpointing.interval"] == "10s"
+    assert options["execution.checkpointing.interval"] == "2s"
     assert options["execution.checkpointing.mode"] == "AT_LEAST_ONCE"
     assert options["restart-strategy.type"] == "exponential-delay"
     assert options["state.backend.type"] == "hashmap"

@@ -1,7 +1,11 @@
-"""A worker that is frozen between a read and its write: it must not cover what its successor has written meanwhile."""
+"""A worker that stands still between a read and its write must not cover what its successor has written meanwhile."""
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,25 +14,27 @@ from typing import Any
 import pytest
 
 from common.config.loader import load
-from common.domain.events import Skip
-from common.domain.faults import WorldFault
-from common.flink.job import Job
 from common.metrics import Metrics
 from jobs import JOBS, config_class
-from jobs.activity_aggregate_updater.job import ActivityAggregateUpdater
-from jobs.assessment_aggregator.job import AssessmentAggregator
+from jobs.assessment_aggregator import rules
+from local.config import REPOSITORY
 from local.world import World
 from tests.support.assessment import Learner
+from tests.support.frozen_worker import JOB_CLASSES
 from tests.support.strategies import T0, JsonObject
 from tests.support.tables import Tables
 
-MAX_AGE_MS = 5_000
+MAX_PAUSE_MS = 1_000
+ASSESSMENT, ACTIVITY = "assessment_aggregator", "activity_aggregate_updater"
+
+
+def environment(world: World, name: str, max_pause_ms: int) -> dict[str, str]:
+    return world.job_environment(JOBS[name]) | {"AGGREGATES__RETRY__MAX_PAUSE_MS": str(max_pause_ms)}
 
 
 @asynccontextmanager
-async def running(world: World, job_class: Any, name: str) -> AsyncIterator[Any]:
-    environment = world.job_environment(JOBS[name]) | {"AGGREGATES__RETRY__MAX_DECISION_AGE_MS": str(MAX_AGE_MS)}
-    job = job_class(load(config_class(name), environ=environment))
+async def running(world: World, name: str, max_pause_ms: int = MAX_PAUSE_MS) -> AsyncIterator[Any]:
+    job = JOB_CLASSES[name](load(config_class(name), environ=environment(world, name, max_pause_ms)))
     try:
         await job.open(Metrics())
         yield job
@@ -36,62 +42,46 @@ async def running(world: World, job_class: Any, name: str) -> AsyncIterator[Any]
         await job.close()
 
 
-def freeze_in_reads(job: Any, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """The reads return their rows when the event is set."""
-    thawed, read = asyncio.Event(), job._cassandra.read
-
-    async def read_and_freeze(statement: Any, parameters: Sequence[Any]) -> Any:
-        rows = await read(statement, parameters)
-        await thawed.wait()
-        return rows
-
-    monkeypatch.setattr(job._cassandra, "read", read_and_freeze)
-    return thawed
+async def apply(job: Any, *events: JsonObject) -> None:
+    await job.apply_batch([job.decode(json.dumps(event).encode(), T0) for event in events])
 
 
-async def apply(job: Job[Any, Any], *events: JsonObject) -> None:
-    decoded = [job.decode(json.dumps(event).encode(), T0) for event in events]
-    assert not any(isinstance(event, Skip) for event in decoded)
-    await job.apply_batch(decoded)
+async def pause_worker(world: World, name: str, event: JsonObject, later: JsonObject, max_pause_ms: int) -> int:
+    """A process reads for ``event`` and is stopped; a successor applies it, and ``later``; then the process goes on.
+
+    Returns how often it has retried its batch.
+    """
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "tests.support.frozen_worker", name, json.dumps(event)),
+        cwd=REPOSITORY,
+        env={**os.environ, **environment(world, name, max_pause_ms)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert worker.stdout is not None
+        assert await worker.stdout.readline() == b"read\n"
+        worker.send_signal(signal.SIGSTOP)
+        stopped_at = time.monotonic()
+        async with running(world, name) as successor:
+            await apply(successor, event, later)
+        await asyncio.sleep(max(0.0, stopped_at + 2 * MAX_PAUSE_MS / 1000 - time.monotonic()))
+        worker.send_signal(signal.SIGCONT)
+        output, _ = await worker.communicate(b"go on\n")
+        assert worker.returncode == 0
+        return int(output)
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.wait()
 
 
-async def frozen(
-    job: Any, successor: Any, event: JsonObject, later: JsonObject, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """``job`` reads for ``event`` and freezes; ``successor`` applies it, and a later one; then ``job`` goes on."""
-    with monkeypatch.context() as patch:
-        thawed = freeze_in_reads(job, patch)
-        applying = asyncio.create_task(apply(job, event))
-        await apply(successor, event, later)
-        # As if the whole process had stood still for that time.
-        now = time.monotonic
-        patch.setattr(time, "monotonic", lambda: now() + MAX_AGE_MS / 1000)
-        thawed.set()
-        with pytest.raises(WorldFault, match="which is too long to decide what to write"):
-            await applying
-    # The batch is applied again.
-    await apply(job, event)
+def attempts(learner: Learner) -> tuple[JsonObject, JsonObject]:
+    return learner.attempt("do_1", "a1", [(4, 10)], T0), learner.attempt("do_1", "a1", [(9, 10)], T0 + 1)
 
 
-async def test_the_assessment_aggregator_reads_again(
-    world: World, tables: Tables, learner: Learner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = "assessment_aggregator"
-    async with (
-        running(world, AssessmentAggregator, name) as job,
-        running(world, AssessmentAggregator, name) as successor,
-    ):
-        event = learner.attempt("do_1", "a1", [(4, 10)], T0)
-        later = learner.attempt("do_1", "a1", [(9, 10)], T0 + 1)
-        await frozen(job, successor, event, later, monkeypatch)
-    (attempt,) = tables.attempts(learner)
-    assert attempt.total_score == 9.0
-    assert tables.aggregates(learner).aggregates["score:do_1"] == 9.0
-
-
-async def test_the_activity_aggregate_updater_reads_again(
-    world: World, tables: Tables, learner: Learner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def completions(world: World, learner: Learner) -> tuple[JsonObject, JsonObject]:
     with world.redis.client(db=10) as relations:
         relations.sadd(f"{learner.course_id}:{learner.course_id}:leafnodes", "A", "B")
 
@@ -105,10 +95,63 @@ async def test_the_activity_aggregate_updater_reads_again(
         }
         return {"edata": edata, "ets": time_ms}
 
-    name = "activity_aggregate_updater"
-    async with (
-        running(world, ActivityAggregateUpdater, name) as job,
-        running(world, ActivityAggregateUpdater, name) as successor,
-    ):
-        await frozen(job, successor, completed("A", T0), completed("B", T0 + 1), monkeypatch)
-    assert tables.aggregates(learner).aggregates["completedCount"] == 2.0
+    return completed("A", T0), completed("B", T0 + 1)
+
+
+class TestAWorkerThatWasStopped:
+    async def test_reads_again_in_the_assessment_aggregator(
+        self, world: World, tables: Tables, learner: Learner
+    ) -> None:
+        assert await pause_worker(world, ASSESSMENT, *attempts(learner), MAX_PAUSE_MS) == 1
+        (attempt,) = tables.attempts(learner)
+        assert attempt.total_score == 9.0
+        assert tables.aggregates(learner).aggregates["score:do_1"] == 9.0
+
+    async def test_reads_again_in_the_activity_aggregate_updater(
+        self, world: World, tables: Tables, learner: Learner
+    ) -> None:
+        assert await pause_worker(world, ACTIVITY, *completions(world, learner), MAX_PAUSE_MS) == 1
+        assert tables.aggregates(learner).aggregates["completedCount"] == 2.0
+
+    async def test_would_cover_its_successors_rows_if_no_pause_were_too_long(
+        self, world: World, tables: Tables, learner: Learner
+    ) -> None:
+        """Why there is a limit."""
+        assert await pause_worker(world, ASSESSMENT, *attempts(learner), 600_000) == 0
+        assert tables.aggregates(learner).aggregates["score:do_1"] == 4.0
+
+
+class TestABatchThatIsSlow:
+    """It takes longer than any pause may: it must end nevertheless, when it is applied for the first time."""
+
+    async def test_because_its_reads_are(
+        self, world: World, tables: Tables, learner: Learner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with running(world, ASSESSMENT, max_pause_ms=300) as job:
+            read = job._cassandra.read
+
+            async def read_slowly(statement: Any, parameters: Sequence[Any]) -> Any:
+                rows = await read(statement, parameters)
+                await asyncio.sleep(1)
+                return rows
+
+            monkeypatch.setattr(job._cassandra, "read", read_slowly)
+            await apply(job, attempts(learner)[0])
+        assert tables.aggregates(learner).aggregates["score:do_1"] == 4.0
+
+    async def test_because_the_rules_are(
+        self, world: World, tables: Tables, learner: Learner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The event loop gets no turn meanwhile."""
+        decide = rules.decide
+
+        def decide_slowly(*arguments: Any) -> Any:
+            end = time.monotonic() + 1
+            while time.monotonic() < end:
+                pass
+            return decide(*arguments)
+
+        monkeypatch.setattr(rules, "decide", decide_slowly)
+        async with running(world, ASSESSMENT, max_pause_ms=300) as job:
+            await apply(job, attempts(learner)[0])
+        assert tables.aggregates(learner).aggregates["score:do_1"] == 4.0

@@ -171,13 +171,7 @@ class Servers:
 
     def config(self, **environ: str) -> ActivityAggregateUpdaterConfig:
         """Of a job on these servers; `environ` has the names of the variables without their prefix."""
-        own = {
-            "SEARCH_API": "http://127.0.0.1:9/nobody",
-            "REDIS__PORT": str(self._redis.port),
-            # Nothing here calls again after a WorldFault, and a busy machine takes its time for thousands of contents.
-            "RETRY__MAX_DECISION_AGE_MS": "600000",
-            **environ,
-        }
+        own = {"SEARCH_API": "http://127.0.0.1:9/nobody", "REDIS__PORT": str(self._redis.port), **environ}
         variables = {f"AGGREGATES__{name}": value for name, value in own.items()}
         return load(ActivityAggregateUpdaterConfig, environ=self._world.job_environment() | variables)
 

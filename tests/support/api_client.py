@@ -31,9 +31,10 @@ QUICK = {
 class Client(ApiClient):
     """An ApiClient with short times that keeps its metrics in sight."""
 
-    def __init__(self, base_url: str, **changes: int) -> None:
+    def __init__(self, base_url: str, poison_after_ms: int | None = None, **changes: int) -> None:
         self.metrics = Metrics()
-        super().__init__("learner", base_url, HttpConfig(**{**QUICK, **changes}), self.metrics)
+        config = HttpConfig(**{**QUICK, **changes})
+        super().__init__("learner", base_url, config, self.metrics, poison_after_ms=poison_after_ms)
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -42,8 +43,8 @@ class Client(ApiClient):
 
 
 @asynccontextmanager
-async def client(base_url: str, **changes: int) -> AsyncIterator[Client]:
-    opened = Client(base_url, **changes)
+async def client(base_url: str, poison_after_ms: int | None = None, **changes: int) -> AsyncIterator[Client]:
+    opened = Client(base_url, poison_after_ms, **changes)
     try:
         yield opened
     finally:

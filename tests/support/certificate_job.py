@@ -8,7 +8,7 @@ from typing import Any
 
 from cassandra.cluster import Session
 
-from common.config.model import HttpConfig
+from common.config.model import JobHttpConfig
 from common.domain.enrolments import EnrolmentKey
 from common.domain.messages import Message
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
@@ -40,7 +40,7 @@ COMPLETED = {"enrollment": {"status": 2}}
 AT_LEAST_75 = {"assessment": {"score": {">=": 75}}}
 
 
-QUICK = HttpConfig(
+QUICK = JobHttpConfig(
     request_timeout_ms=5_000,
     call_timeout_ms=30_000,
     initial_backoff_ms=5,

@@ -1,5 +1,7 @@
 """Kafka, Cassandra and Redis with security switched on, and a Flink cluster: passwords everywhere, TLS towards Kafka.
 
+Kafka also wants a certificate from its clients.
+
 The listener of Kafka's tests and admin clients stays as it is, without a login; the job only knows the other one.
 """
 
@@ -44,6 +46,8 @@ class SecuredKafka(Kafka):
         self._ports = f"{world.config.kafka.port}", f"{secured_port}", f"{world.config.kafka.controller_port}"
         self.secured_bootstrap_servers = f"127.0.0.1:{secured_port}"
         self.ca_file = self.state_folder / "certificate.pem"
+        self.client_certificate_file = self.state_folder / "client-certificate.pem"
+        self.client_key_file = self.state_folder / "client-key.pem"
 
     def prepare(self) -> Launch:
         launch = super().prepare()
@@ -51,6 +55,9 @@ class SecuredKafka(Kafka):
         self.ca_file.write_bytes(certificate)
         keystore = self.state_folder / "keystore.pem"
         keystore.write_bytes(key + certificate)
+        client_key, client_certificate = make_certificate()
+        self.client_key_file.write_bytes(client_key)
+        self.client_certificate_file.write_bytes(client_certificate)
         port, secured_port, controller_port = self._ports
         clients = f"PLAINTEXT://127.0.0.1:{port},SECURED://127.0.0.1:{secured_port}"
         # Of a property that is there twice, the last one counts.
@@ -63,6 +70,9 @@ listener.name.secured.scram-sha-512.sasl.jaas.config=\
 org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.secured.ssl.keystore.type=PEM
 listener.name.secured.ssl.keystore.location={keystore}
+listener.name.secured.ssl.client.auth=required
+listener.name.secured.ssl.truststore.type=PEM
+listener.name.secured.ssl.truststore.location={self.client_certificate_file}
 """
         with (self.state_folder / "server.properties").open("a") as properties:
             properties.write(lines)
@@ -160,6 +170,8 @@ class SecuredWorld(World):
             "AGGREGATES__KAFKA__SASL_USERNAME": USER,
             "AGGREGATES__KAFKA__SASL_PASSWORD": KAFKA_PASSWORD,
             "AGGREGATES__KAFKA__TLS__CA_FILE": str(self.kafka.ca_file),
+            "AGGREGATES__KAFKA__TLS__CERTIFICATE_FILE": str(self.kafka.client_certificate_file),
+            "AGGREGATES__KAFKA__TLS__KEY_FILE": str(self.kafka.client_key_file),
             "AGGREGATES__CASSANDRA__USERNAME": USER,
             "AGGREGATES__CASSANDRA__PASSWORD": CASSANDRA_PASSWORD,
             "AGGREGATES__REDIS__PASSWORD": REDIS_PASSWORD,

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaException, Producer
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
-from common.config.model import KafkaConfig, KafkaTlsConfig
+from common.config.model import JobKafkaConfig, KafkaConfig, KafkaTlsConfig
 from common.domain.faults import WorldFault
 from common.flink import source_sink
 from common.servers.kafka import check_login, client_properties
 
-SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka.common.security"
+SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka.common"
 
 
 def config(**values: Any) -> KafkaConfig:
@@ -52,19 +52,27 @@ class TestJavaClients:
         assert source_sink._security(with_login("SASL_PLAINTEXT", sasl_mechanism=mechanism)) == {
             "security.protocol": "SASL_PLAINTEXT",
             "sasl.mechanism": mechanism,
-            "sasl.jaas.config": f'{SHADED}.{module} required username="as\\"ha" password="back\\\\slash";',
+            "sasl.jaas.config": f'{SHADED}.security.{module} required username="as\\"ha" password="back\\\\slash";',
         }
 
-    def test_tls(self, tls: KafkaTlsConfig) -> None:
+    def test_tls(self, tls: KafkaTlsConfig, tmp_path: Path) -> None:
         assert source_sink._security(config(security_protocol="SSL", tls=tls)) == {
             "security.protocol": "SSL",
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": tls.ca_file,
+            "config.providers": "files",
+            "config.providers.files.class": f"{SHADED}.config.provider.DirectoryConfigProvider",
             "ssl.keystore.type": "PEM",
-            "ssl.keystore.certificate.chain": "-----BEGIN certificate-----\n",
-            "ssl.keystore.key": "-----BEGIN key-----\n",
+            "ssl.keystore.certificate.chain": f"${{files:{tmp_path}:certificate}}",
+            "ssl.keystore.key": f"${{files:{tmp_path}:key}}",
             "ssl.key.password": "key password",
         }
+
+    @pytest.mark.parametrize("key", ["certificate_file", "key_file"])
+    def test_a_path_that_no_property_can_name_is_refused(self, key: str) -> None:
+        files: dict[str, Any] = {"certificate_file": "/certificate", "key_file": "/key", key: "/a:b"}
+        with pytest.raises(ValidationError, match="read no file with a colon or a brace in its path"):
+            JobKafkaConfig(bootstrap_servers="kafka-1:9092", env="dev", tls=KafkaTlsConfig(**files))
 
     def test_tls_without_a_host_name(self) -> None:
         properties = source_sink._security(config(security_protocol="SSL", tls=KafkaTlsConfig(verify="certificate")))

@@ -104,3 +104,21 @@ def test_what_cannot_be_seen_from_here_is_a_warning(
     start_check.check(config, Opening(raising(error), calls))
     assert calls == ["open", "close"]
     assert caplog.messages == ["cannot be checked from here: no broker", f"cannot be checked from here: {error}"]
+
+
+def test_with_exactly_once_the_broker_is_asked_how_long_a_transaction_may_be_open(
+    config: JobConfig, logins: list[KafkaConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(kafka, "check_transaction_timeout", lambda _, timeout_ms: asked.append(timeout_ms))
+    start_check.check(config, Opening(nothing, []))
+    assert asked == []
+    transactional = config.kafka.model_copy(update={"delivery": "exactly_once", "transaction_timeout_ms": 700_000})
+    exactly_once = config.model_copy(update={"kafka": transactional})
+    start_check.check(exactly_once, Opening(nothing, []))
+    assert asked == [700_000]
+
+    monkeypatch.setattr(kafka, "check_transaction_timeout", raising(TaskFault("too long for the broker")))
+    with pytest.raises(SystemExit) as caught:
+        start_check.check(exactly_once, Opening(nothing, []))
+    assert caught.value.code == "Opening cannot start: too long for the broker"

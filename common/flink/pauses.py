@@ -1,0 +1,83 @@
+"""Notices that this process or its TaskManager has stood still: SIGSTOP, a paused container, a machine that swaps.
+
+If they stand still for longer than Flink's heartbeat timeout, the task gets a successor elsewhere, and this process
+does not know. What it has decided from rows that it read before must not be written when it goes on: the successor has
+applied the same events, and later ones, and the stale rows would cover them with a newer write time.
+
+A thread ticks, and a gap between two ticks is a pause. A slow batch is none: the thread ticks on while the event loop
+computes or waits for a server. While the TaskManager is stopped, the thread does not tick.
+"""
+
+import functools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from common.flink.worker_watch import ancestors_up_to_java
+
+_TICK_SECONDS = 0.2
+_STOPPED = frozenset("Tt")
+"""The states of a process that SIGSTOP or a debugger has stopped, see proc(5)."""
+
+
+class Pauses:
+    """The pauses of a process that were longer than a limit. One thread ticks, others ask."""
+
+    def __init__(
+        self,
+        limit_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        is_running: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """``clock`` is monotonic, in seconds; ``is_running`` says whether the TaskManager is."""
+        self._limit = limit_seconds
+        self._clock = clock
+        self._is_running = is_running
+        self._last_tick = clock()
+        self._seconds = 0.0
+        self._ended_at = float("-inf")
+
+    def now(self) -> float:
+        """The time of the clock, for :meth:`since`."""
+        return self._clock()
+
+    def tick(self) -> None:
+        """To be called several times within the limit."""
+        if not self._is_running():
+            return
+        now = self._clock()
+        if now - self._last_tick > self._limit:
+            self._seconds, self._ended_at = now - self._last_tick, now
+        # Last: who sees this tick must also see the pause that it ended.
+        self._last_tick = now
+
+    def since(self, moment: float) -> float | None:
+        """How long the last pause took, in seconds, that has ended since ``moment`` or goes on; None without one."""
+        last_tick = self._last_tick
+        current = self._clock() - last_tick
+        if current > self._limit:
+            return current
+        return self._seconds if self._ended_at > moment else None
+
+
+@functools.cache
+def watch(limit_seconds: float) -> Pauses:
+    """The pauses of this process. A thread ticks from the first call on."""
+    task_manager = next(reversed(ancestors_up_to_java(os.getppid())), None) if sys.platform == "linux" else None
+    pauses = Pauses(limit_seconds, is_running=lambda: task_manager is None or _state(task_manager) not in _STOPPED)
+
+    def tick_for_ever() -> None:
+        while True:
+            time.sleep(min(_TICK_SECONDS, limit_seconds / 10))
+            pauses.tick()
+
+    threading.Thread(target=tick_for_ever, name="watch of pauses", daemon=True).start()
+    return pauses
+
+
+def _state(pid: int) -> str:
+    # "<pid> (<name>) <state> ...". The name may contain blanks and parentheses.
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]

@@ -1,0 +1,109 @@
+"""An id that a service cannot answer, while it answers others."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from common.domain.events import BadEvent
+from common.domain.faults import WorldFault
+from local.http_services import USER, HttpServices, Switch
+from tests.support.api_client import USER_READ, Client, client, until
+
+POISON_AFTER_MS = 300
+
+
+def poisonable(services: HttpServices, **changes: int) -> Any:
+    services.users["u-2"] = {"firstName": "Ravi"}
+    services.failing.add("poison")
+    return client(services.base_url + USER_READ, poison_after_ms=POISON_AFTER_MS, **changes)
+
+
+async def refused(learner: Client, identifier: str = "poison") -> str:
+    with pytest.raises(BadEvent) as caught:
+        await learner.get(identifier)
+    assert caught.value.kind == "api_error"
+    return caught.value.reason
+
+
+async def test_an_id_that_fails_alone_is_refused_with_the_reason(services: HttpServices) -> None:
+    async with poisonable(services) as learner:
+        await learner.get("u-1")
+        assert (
+            await refused(learner) == "learner API has not answered 'poison' for 0 s, although it answers others: "
+            f"{services.base_url}{USER_READ} answered with status 500"
+        )
+
+
+async def test_others_are_answered_meanwhile_and_the_next_event_is_refused_after_one_try(
+    services: HttpServices,
+) -> None:
+    async with poisonable(services, breaker_failures=2) as learner:
+        await learner.get("u-1")
+        poisoned = asyncio.create_task(refused(learner))
+        answered = 0
+        while not poisoned.done():
+            assert (await learner.get("u-2")).is_success
+            answered += 1
+        await poisoned
+        assert answered > 3
+        calls, _ = learner.counts
+        await refused(learner)
+        assert learner.counts[0] - calls <= 2
+
+
+async def test_the_memory_outlives_a_call(services: HttpServices) -> None:
+    """A call may take less time than the limit; the batch is then applied again."""
+    async with poisonable(services, request_timeout_ms=90, call_timeout_ms=100) as learner:
+        await learner.get("u-1")
+        with pytest.raises(WorldFault, match="answered with status 500"):
+            await learner.get("poison")
+        for _ in range(50):
+            try:
+                await learner.get("poison")
+            except WorldFault:
+                continue
+            except BadEvent:
+                return
+    pytest.fail("poison was never found")
+
+
+async def test_an_id_that_answers_again_is_answered(services: HttpServices) -> None:
+    async with poisonable(services) as learner:
+        await learner.get("u-1")
+        await refused(learner)
+        services.failing.clear()
+        services.users["poison"] = {"firstName": "Meena"}
+        assert (await learner.get("poison")).is_success
+
+
+async def test_while_no_id_is_answered_everybody_waits(services: HttpServices) -> None:
+    async with poisonable(services) as learner:
+        await learner.get("u-1")
+        services.switch(USER, Switch(status=500))
+        waiting = [asyncio.create_task(learner.get(identifier)) for identifier in ("u-1", "u-2")]
+        before = services.requests[USER]
+        await asyncio.sleep(3 * POISON_AFTER_MS / 1000)
+        await until(lambda: services.requests[USER] >= before + 10)
+        assert not any(call.done() for call in waiting)
+        services.switch(USER, Switch())
+        assert all(answer.is_success for answer in await asyncio.gather(*waiting))
+
+
+@pytest.mark.parametrize(
+    "switch", [Switch(status=429), Switch(is_not_json=True), Switch(is_half=True)], ids=["429", "no JSON", "half"]
+)
+async def test_what_is_no_5xx_is_the_worlds_fault_however_long(services: HttpServices, switch: Switch) -> None:
+    async with poisonable(services, request_timeout_ms=1_000, call_timeout_ms=4 * POISON_AFTER_MS) as learner:
+        await learner.get("u-1")
+        services.switch(USER, switch)
+        with pytest.raises(WorldFault):
+            await learner.get("u-2")
+
+
+async def test_a_client_without_a_limit_never_refuses(services: HttpServices) -> None:
+    services.failing.add("poison")
+    async with client(services.base_url + USER_READ, request_timeout_ms=400, call_timeout_ms=500) as learner:
+        await learner.get("u-1")
+        with pytest.raises(WorldFault, match="answered with status 500"):
+            await learner.get("poison")

@@ -1,0 +1,35 @@
+"""The private key of Kafka's client certificate stays in its file: it does not travel with the job."""
+
+from pathlib import Path
+
+import pytest
+
+from local.http_services import job_settings
+from local.prerequisites import find_java
+from tests.support.certificates import make_certificate
+from tests.support.job_graph import serialized_job
+
+MODULES = ["assessment_aggregator", "activity_aggregate_updater", "collection_cert_pre_processor"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_job_does_not_carry_the_key_of_kafkas_client_certificate(name: str, tmp_path: Path) -> None:
+    key, certificate = make_certificate()
+    key_file, certificate_file = tmp_path / "client-key.pem", tmp_path / "client-certificate.pem"
+    key_file.write_bytes(key)
+    certificate_file.write_bytes(certificate)
+    environment = {
+        "AGGREGATES__KAFKA__BOOTSTRAP_SERVERS": "kafka-1:9092",
+        "AGGREGATES__KAFKA__ENV": "dev",
+        "AGGREGATES__KAFKA__SECURITY_PROTOCOL": "SSL",
+        "AGGREGATES__KAFKA__TLS__CERTIFICATE_FILE": str(certificate_file),
+        "AGGREGATES__KAFKA__TLS__KEY_FILE": str(key_file),
+        "AGGREGATES__CASSANDRA__CONTACT_POINTS": "[127.0.0.1]",
+        "AGGREGATES__REDIS__HOST": "127.0.0.1",
+        **job_settings("http://127.0.0.1:9")[name],
+    }
+    graph = serialized_job(find_java(), f"jobs.{name}", environment, tmp_path)
+    for line in key.splitlines():
+        assert line not in graph
+    # Where it would be: the properties of source and sink are in the graph as they are.
+    assert graph.count(f"${{files:{tmp_path}:client-key.pem}}".encode()) >= 2
