@@ -157,8 +157,8 @@ def test_an_operation_whose_server_hangs_does_not_cost_the_others_anything() -> 
     outcome = loaded(process, 0.6 * CAPACITY, 60)
 
     assert hanging.refusals > 0
-    # Probes, which are given up and become rare: at most a few tenths of a second in a minute.
-    assert outcome.refusals < 0.02 * len(outcome.latencies)
+    # At most those of one probe, before it was clear that the requests hang.
+    assert outcome.refusals < 0.3 * 0.6 * CAPACITY
     assert median(outcome.latencies) < TOLERANCE * ALONE
 
 
