@@ -23,7 +23,6 @@ _WINDOW_REQUESTS = 10
 _MIN_GRADIENT = 0.5
 _INCREASE = 1.1
 _PROBE_INTERVAL_SECONDS = 5.0
-_MAX_PROBE_INTERVAL_SECONDS = 80.0
 _PROBE_REQUESTS = 10
 _MAX_PROBE_SECONDS = 0.3
 
@@ -56,7 +55,6 @@ class Admission:
         self.limits: dict[str, Limit] = {}
         self.in_flight = 0
         self._open = 0
-        self._probe_interval = _PROBE_INTERVAL_SECONDS
         self._probe_started = -math.inf
         self._probe_requests = 0
 
@@ -66,14 +64,15 @@ class Admission:
             self.limits[operation] = Limit(self)
         return self.limits[operation]
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Counts a request while its body arrives and while it is worked on.
-
-        Raises ApiError 503 if there are ``max_concurrent_requests`` already.
-        """
+    def check(self) -> None:
+        """Raises ApiError 503 if there are ``max_concurrent_requests`` already."""
         if self._open >= self.max_limit:
             raise busy()
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Counts a request while its body arrives and while it is worked on. Raises ApiError 503 as ``check`` does."""
+        self.check()
         self._open += 1
         try:
             yield
@@ -87,24 +86,23 @@ class Admission:
 
     def is_probing(self) -> bool:
         """Whether a probe needs the process to be quiet. It is given up if it takes too long."""
-        if self._probe_requests and self.clock() - self._probe_started > _MAX_PROBE_SECONDS:
-            # Requests that wait for a hanging server keep the process from being quiet. Do not stop the others often.
-            self._probe_interval = min(self._probe_interval * 2, _MAX_PROBE_INTERVAL_SECONDS)
-            self._probe_requests = 0
-        return self._probe_requests > 0
+        return self._probe_requests > 0 and self.clock() - self._probe_started <= _MAX_PROBE_SECONDS
 
     def note_refusal(self) -> None:
-        """Begins a probe if it is time for one."""
+        """Begins a probe if it is time for one, unless it would last too long.
+
+        Requests that wait for a hanging server keep the process from being quiet. A probe would only stop the others.
+        """
         now = self.clock()
-        if now - self._probe_started >= self._probe_interval:
+        if now - self._probe_started < _PROBE_INTERVAL_SECONDS:
+            return
+        if all(limit.oldest(now) <= _MAX_PROBE_SECONDS for limit in self.limits.values()):
             self._probe_started = now
             self._probe_requests = _PROBE_REQUESTS
 
     def note_quiet_request(self) -> None:
         """Counts a request for the probe, if there is one."""
-        if self._probe_requests:
-            self._probe_requests -= 1
-            self._probe_interval = _PROBE_INTERVAL_SECONDS
+        self._probe_requests = max(self._probe_requests - 1, 0)
 
 
 class Limit:
@@ -120,7 +118,8 @@ class Limit:
         """``admission`` counts the requests of all operations."""
         self._admission = admission
         self._limit = float(min(_FIRST_LIMIT, admission.max_limit))
-        self._in_flight = 0
+        self._started_at: dict[int, float] = {}
+        self._number = 0
         self._quiet_latencies: deque[float] = deque(maxlen=_QUIET_SAMPLES)
         self._best_median = math.inf
         self._start_window()
@@ -130,10 +129,14 @@ class Limit:
         """The limit, a whole number."""
         return int(self._limit)
 
+    def oldest(self, now: float) -> float:
+        """For how many seconds the oldest request has been in flight, 0 if there is none."""
+        return now - next(iter(self._started_at.values()), now)
+
     def check(self) -> None:
         """Raises ApiError 503 if no request is admitted now."""
         admission = self._admission
-        is_full = self._in_flight >= self.value
+        is_full = len(self._started_at) >= self.value
         if is_full or (admission.is_probing() and admission.in_flight >= _QUIET):
             self._was_reached |= is_full
             admission.note_refusal()
@@ -149,9 +152,9 @@ class Limit:
         self.check()
         admission = self._admission
         admission.in_flight += 1
-        self._in_flight += 1
         started_quiet = admission.is_quiet
-        started = admission.clock()
+        number = self._number = self._number + 1
+        started = self._started_at[number] = admission.clock()
         is_measured = True
         try:
             yield
@@ -163,7 +166,7 @@ class Limit:
             if is_measured:
                 self._measured(admission.clock() - started, started_quiet and admission.is_quiet)
             admission.in_flight -= 1
-            self._in_flight -= 1
+            del self._started_at[number]
 
     def _measured(self, latency: float, is_quiet: bool) -> None:
         self._latencies.append(latency)

@@ -121,6 +121,7 @@ class _Exchange:
         admission = self._endpoints.admission
         limit = admission.limit(self._operation.name)
         # Before the signature is verified, which would be a good part of the cost of a refusal.
+        admission.check()
         limit.check()
         if not self._operation.is_private:
             self.identity = self._identify()

@@ -89,10 +89,10 @@ def loaded(process: Process, per_second: float, seconds: float, **costs: float) 
 )
 def test_four_times_the_load_makes_requests_no_slower_than_tolerated(work: float, wait: float, is_warm: bool) -> None:
     process = Process()
-    seconds = 5_000 * work
+    seconds = 2_000 * work
     if is_warm:
         loaded(process, 0.3 / work, 1, work=work, wait=wait)
-    loaded(process, 4 / work, max(seconds / 5, 2), work=work, wait=wait)
+    loaded(process, 4 / work, max(seconds / 4, 1), work=work, wait=wait)
 
     outcome = loaded(process, 4 / work, seconds, work=work, wait=wait)
 
@@ -105,7 +105,7 @@ def test_four_times_the_load_makes_requests_no_slower_than_tolerated(work: float
 def test_what_the_process_can_take_is_not_refused() -> None:
     process = Process()
 
-    assert loaded(process, 0.9 * CAPACITY, 20).refusals == 0
+    assert loaded(process, 0.9 * CAPACITY, 10).refusals == 0
 
 
 def test_a_burst_is_not_refused_while_the_process_is_idle_in_between() -> None:
@@ -146,19 +146,19 @@ def test_the_limit_grows_again_after_the_overload() -> None:
     assert process.admission.limit("read").value < 10
     process.run(process.now + 1)
 
-    assert loaded(process, 0.9 * CAPACITY, 20).refusals == 0
+    assert loaded(process, 0.9 * CAPACITY, 10).refusals == 0
 
 
 def test_an_operation_whose_server_hangs_does_not_cost_the_others_anything() -> None:
     process = Process()
     loaded(process, 100, 10)
-    hanging = process.load(50, 60, "submit", wait=10.0)
+    hanging = process.load(50, 20, "submit", wait=10.0)
 
-    outcome = loaded(process, 0.6 * CAPACITY, 60)
+    outcome = loaded(process, 0.6 * CAPACITY, 20)
 
     assert hanging.refusals > 0
-    # Probes, which are given up and become rare: at most a few tenths of a second in a minute.
-    assert outcome.refusals < 0.02 * len(outcome.latencies)
+    # At most those of one probe, before it was clear that the requests hang.
+    assert outcome.refusals < 0.3 * 0.6 * CAPACITY
     assert median(outcome.latencies) < TOLERANCE * ALONE
 
 

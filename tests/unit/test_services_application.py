@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any, cast
 
 import httpx
@@ -89,6 +89,7 @@ class Client:
         self._lifespan = lifespan_app.router.lifespan_context(lifespan_app)
         self._client = httpx.AsyncClient(transport=httpx.ASGITransport(app), headers=headers)
         self._server = server
+        self.admission = app._admission
 
     def __enter__(self) -> "Client":
         self._runner.run(self._lifespan.__aenter__())
@@ -194,6 +195,32 @@ def test_nothing_is_answered_before_the_broker_has_it(client: Client, world: Wor
     client.post("/v1/assess/submit", json=SUBMIT)
 
     assert world.calls == ["sets", "publish"]
+
+
+@pytest.mark.parametrize("path", ["/v1/content/state/read", "/v1/assess/submit"])
+def test_a_request_too_many_is_refused_before_its_token_and_its_body_are_looked_at(
+    client: Client, world: World, path: str
+) -> None:
+    def refusal() -> httpx.Response:
+        headers = {"x-authenticated-user-token": "invalid", "content-length": "10000000"}
+        return client.post(path, json=STATE, **headers)
+
+    assert refusal().status_code in (400, 401)
+    with ExitStack() as all_open:
+        for _ in range(client.admission.max_limit):
+            all_open.enter_context(client.admission.open())
+        total = refusal()
+    limit = client.admission.limit("content_state" if path == "/v1/content/state/read" else "submit")
+    with ExitStack() as in_flight:
+        for _ in range(limit.value):
+            in_flight.enter_context(limit.slot())
+        of_operation = refusal()
+
+    for response in (total, of_operation):
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        assert response.json()["responseCode"] == "SERVER_ERROR"
+    assert refusal().status_code in (400, 401)
+    assert world.calls == []
 
 
 def test_without_redis_requests_still_come(client: Client, world: World) -> None:
