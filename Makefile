@@ -11,6 +11,9 @@ COMPILE := $(RUN) -m uv pip compile pyproject.toml --quiet --universal --python-
 IN_PROCESS := tests/unit $(addprefix tests/integration/,activity_tables certificate_job http_client reports \
 	test_caches_redis.py test_cassandra.py test_replay.py test_schema.py test_services.py)
 
+# Without bytecode, every Python process compiles all that it imports, and the tests start hundreds of them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit coverage check format bench chaos up down status lock setup
 
@@ -63,9 +66,12 @@ lock: setup ## rewrite requirements/*.txt from pyproject.toml
 
 setup: $(STAMP) ## create the virtual environment with all locked packages
 
+# pip only installs uv, with the hash from the requirements; uv installs the rest faster and compiles on all cores.
 # The stamp is written last, so that an interrupted installation is repeated.
 $(STAMP): $(REQUIREMENTS)
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or 3.12 is needed: $(PYTHON) is not on the PATH (set PYTHON=...)" >&2; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)
+	awk '/^[a-z]/ {is_uv = /^uv==/} is_uv' $(REQUIREMENTS) > $(VENV)/uv.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	$(RUN) -m uv pip sync --quiet --require-hashes --compile-bytecode $(REQUIREMENTS)
 	sha256sum $(REQUIREMENTS) > $(STAMP)
