@@ -1,0 +1,52 @@
+"""The configuration of the desk. ``config.yaml`` says what each key means."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from common.config.model import (
+    CassandraConfig,
+    HttpConfig,
+    JobRedisConfig,
+    KafkaConfig,
+    Section,
+    TopicsConfig,
+)
+from common.config.values import BaseUrl, Positive, Text, Texts, TimeZone
+from desk.server.config import ServerConfig
+
+
+class DeskKafkaConfig(KafkaConfig):
+    """Kafka, and how far back the desk searches its topics."""
+
+    topics: TopicsConfig = TopicsConfig()
+    search_messages: Positive = 20_000
+    search_seconds: Positive = 10
+
+
+class DeskHttpConfig(HttpConfig):
+    """Calls to Sunbird's APIs. Somebody is waiting for the answer, so a call ends sooner than in a job."""
+
+    request_timeout_ms: Positive = 2_000
+    call_timeout_ms: Positive = 4_000
+
+
+class DeskConfig(Section):
+    """The support desk: explanations for learners, and the server with its pages."""
+
+    kafka: DeskKafkaConfig
+    cassandra: CassandraConfig
+    redis: JobRedisConfig
+    http: DeskHttpConfig = DeskHttpConfig()
+    learner_base_url: BaseUrl
+    content_base_url: BaseUrl
+    search_api: BaseUrl
+    flink_url: BaseUrl | None = None
+    supported_content_types: Texts = ("SelfAssess",)
+    enable_suppress_exception: bool = True
+    language: Text = "en"
+    time_zone: TimeZone = "UTC"
+    show_names: bool = False
+    scan_ranges: Annotated[int, Field(ge=1, le=65536)] = 64
+    page_size: Positive = 500
+    server: ServerConfig = ServerConfig()
