@@ -18,12 +18,13 @@ from jobs import JOBS
 from local import supervisor
 from local.config import load_config
 from local.demo_data import prepare
+from local.demo_explanations import show_explanations
 from local.demo_output import AUDITS, CERTIFICATES, REQUESTS, TIMEOUT_SECONDS, OutputTopics
 from local.demo_results import show_learners, show_readers
 from local.errors import LocalWorldError
 from local.flink import submit_all
 from local.http_services import HttpServices, job_settings
-from local.readers import Readers
+from local.readers import Readers, desk_environment
 from local.story import Story, build_story
 from local.tables import Tables
 from local.world import World
@@ -67,6 +68,7 @@ def _run(stack: ExitStack) -> int:
         _produce_attempts_and_completions(world, environment, story, output)
         problems = show_learners(story, tables, output.messages, console)
         problems += show_readers(story, readers, services.base_url, console)
+        problems += show_explanations(story, desk_environment(world, services.base_url, environment), console)
         console.print(f"\nFlink's web UI: {world.flink.web_url}", highlight=False)
         if problems:
             console.print("[red]These results are wrong:")

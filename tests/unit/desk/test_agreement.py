@@ -1,6 +1,7 @@
 """The desk says "earned" exactly where the job sends the message, and names the comparison that decided."""
 
 import operator
+import os
 from collections.abc import Callable
 
 import msgspec
@@ -18,6 +19,9 @@ from jobs.collection_cert_pre_processor.events import CertificateRequest
 from jobs.collection_cert_pre_processor.rules import Decisions
 from tests.support.desk_records import SETTINGS, VIDEO, WORDING, explained, learner, verdict
 from tests.support.desk_strategies import records
+
+EXAMPLES = int(os.environ.get("DESK_EXAMPLES", "150"))
+"""Learners for each of the properties; more by the variable."""
 
 COMPARED: dict[str, Callable[[float, float], bool]] = {
     ">=": lambda left, right: not left < right,
@@ -68,8 +72,8 @@ def best_percent(record: LearnerRecord) -> float:
     return max(percents, default=0.0)
 
 
-@given(records())
-@settings(max_examples=400)
+@given(records)
+@settings(max_examples=EXAMPLES)
 @example(learner(7.4))
 @example(learner(7.5))
 def test_the_desk_and_the_job_agree_about_every_template(record: LearnerRecord) -> None:
@@ -84,8 +88,8 @@ def test_the_desk_and_the_job_agree_about_every_template(record: LearnerRecord) 
     }
 
 
-@given(records())
-@settings(max_examples=400)
+@given(records)
+@settings(max_examples=EXAMPLES)
 def test_the_verdict_is_that_of_the_job(record: LearnerRecord) -> None:
     decisions = decided_by_the_job(record)
     step = explained(record).verdict
@@ -97,8 +101,8 @@ def test_the_verdict_is_that_of_the_job(record: LearnerRecord) -> None:
         assert (step.sentence == ENGLISH["verdict.fulfilled"]) == bool(decisions.messages)
 
 
-@given(records())
-@settings(max_examples=400)
+@given(records)
+@settings(max_examples=EXAMPLES)
 def test_the_comparison_that_decided_is_false_and_those_before_it_are_true(record: LearnerRecord) -> None:
     for template in record.batch.templates.usable:
         made = decide(record, template, SETTINGS, WORDING)
@@ -141,6 +145,10 @@ class TestTheExplanationFollowsTheRules:
             return 1 if content.content_id == VIDEO else 2
 
         monkeypatch.setattr(progress_rules, "_status", status)
-        assert explained(learner()).step("progress").sentence.startswith(
-            "The course was completed on 14 May 2024. It has changed since then: 1 of 2 contents are completed now."
+        assert (
+            explained(learner())
+            .step("progress")
+            .sentence.startswith(
+                "The course was completed on 14 May 2024. It has changed since then: 1 of 2 contents are completed now."
+            )
         )
