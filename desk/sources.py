@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from common.domain.events import Refused, Skip, value_or_refused
 from common.domain.faults import TaskFault, WorldFault
-from common.domain.relations import leaf_nodes_key, optional_nodes_key
+from common.domain.relations import ancestors_key, leaf_nodes_key, optional_nodes_key
 from common.metrics import Metrics
 from common.servers.concurrency import gather_all
 from common.servers.http import ApiClient
@@ -87,6 +87,13 @@ class Sources:
         if isinstance(optional_nodes, Refused):
             return optional_nodes
         return relations.leaf_nodes(all_nodes, optional_nodes)
+
+    async def ancestors(self, course_id: str, content_ids: Sequence[str]) -> dict[str, frozenset[str]]:
+        """The collections above each content, without contents whose set cannot be used."""
+        keys = {content_id: ancestors_key(course_id, content_id) for content_id in content_ids}
+        sets = await self._relations.sets(list(keys.values()))
+        found = {content_id: sets[key] for content_id, key in keys.items()}
+        return {content_id: above for content_id, above in found.items() if not isinstance(above, Refused)}
 
     async def user(self, user_id: str) -> User | Skip | Refused | Unknown:
         """Rule C5: the user, or the skip of a blocked account."""
