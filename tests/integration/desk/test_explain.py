@@ -137,8 +137,8 @@ class TestKafka:
             topics.produce(failed_topic, [message.value], message.key)
         related = {"courseId": course.course_id, "batchId": course.batch_id}
         for user_id in (course.asha, f"{course.asha}-2"):
-            document = {"edata": {"userId": user_id, "name": "Completion", "related": related}}
-            topics.produce(generator, [json.dumps(document).encode()])
+            asked = {"edata": {"userId": user_id, "name": "Completion", "related": related}}
+            topics.produce(generator, [json.dumps(asked).encode()])
         explanation = await explanation_of(config, key_of(course, course.asha))
         step = explanation.step("requests")
         assert step.verdict is Verdict.NO

@@ -124,7 +124,7 @@ def test_the_comparison_that_decided_is_false_and_those_before_it_are_true(recor
 class TestTheExplanationFollowsTheRules:
     def test_when_an_operator_changes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert verdict(learner(7.5)) == ENGLISH["verdict.fulfilled"]
-        monkeypatch.setitem(criteria.OPERATORS, ">=", operator.gt)  # type: ignore[arg-type]
+        monkeypatch.setitem(criteria.OPERATORS, ">=", operator.gt)
         assert verdict(learner(7.5)) == (
             "No certificate: the best score is 75.0 percent, 75 are asked for. Nothing is broken."
         )

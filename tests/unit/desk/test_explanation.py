@@ -1,6 +1,7 @@
 """What the desk says about a learner, step by step."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,7 @@ class TestTheVerdict:
             ),
         ],
     )
-    def test_says_why_not(self, changes: dict[str, object], sentence: str) -> None:
+    def test_says_why_not(self, changes: dict[str, Any], sentence: str) -> None:
         assert verdict(learner(**changes)) == sentence
 
     def test_of_an_unfinished_course_counts_what_is_completed(self) -> None:
