@@ -64,6 +64,7 @@ def create_application(config: DeskConfig) -> Starlette:
             Route("/learner/remedy", _for(desk, Role.REPAIRER, pages.remedy), methods=["POST"]),
             Route("/course", _for(desk, Role.VIEWER, pages.course)),
             Route("/course/figures", _for(desk, Role.VIEWER, pages.course_figures)),
+            Route("/course/picture.svg", _for(desk, Role.VIEWER, pages.course_picture)),
             Route("/failed", _for(desk, Role.VIEWER, pages.failed)),
             Route("/failed/replay", _for(desk, Role.REPAIRER, pages.replay), methods=["POST"]),
             Route("/jobs", _for(desk, Role.VIEWER, pages.jobs)),

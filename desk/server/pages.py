@@ -27,6 +27,8 @@ from desk.server.live import Snapshot
 _FIRST_SCAN_SECONDS = 3.0
 """How long a page waits for the first figures of a batch; then it says that they are on their way."""
 
+_PICTURE_SECONDS = 50.0
+
 _REMEDY_NAMES = {
     Remedy.RECOMPUTE: "Recompute the best scores",
     Remedy.SYNC: "Sync the progress",
@@ -186,6 +188,28 @@ class Pages:
                 units=safe_chart(charts.unit_progress(snapshot.figures, unit_names(snapshot))),
                 criteria=[(template.name, template.criteria) for template in snapshot.figures.batch.templates.usable],
             )
+        )
+
+    async def course_picture(self, request: Request) -> Response:
+        """The charts of a batch as a file to keep."""
+        desk = self._desk
+        course_id, batch_id = (request.query_params.get(name, "").strip() for name in ("course", "batch"))
+        snapshot = await desk.live.snapshot(course_id, batch_id, wait_seconds=_PICTURE_SECONDS)
+        if snapshot is None:
+            raise DeskError("The figures are still being read. Ask again in a while.")
+        figures = snapshot.figures
+        drawn = [
+            ("From the enrolment to the certificate", charts.funnel(figures)),
+            ("Best scores", charts.best_scores(figures)),
+        ]
+        if figures.units:
+            drawn.append(("Completed contents by unit", charts.unit_progress(figures, unit_names(snapshot))))
+        heading = f"{figures.batch.name or batch_id}, {desk.wording.time(snapshot.read_at_ms)}"
+        return Response(
+            charts.picture(heading, drawn),
+            media_type="image/svg+xml",
+            # To be kept, not to be opened here: a file that stands alone has its styles inside.
+            headers={"Content-Disposition": 'attachment; filename="course.svg"'},
         )
 
     async def failed(self, request: Request) -> Response:
