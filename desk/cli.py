@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import msgspec
 from rich.console import Console
@@ -16,13 +15,11 @@ from common.config.model import PREFIX
 from common.domain.enrolments import EnrolmentKey
 from common.domain.faults import TaskFault, WorldFault
 from desk import remedies
-from desk.config import DeskConfig
+from desk.config import DeskConfig, settings_of, wording_of
 from desk.explanation import explain
-from desk.explanation.settings import job_settings
 from desk.explanation.steps import Explanation
-from desk.explanation.wording import Wording
 from desk.output import show
-from desk.reader import DeskError, Reader, open_reader
+from desk.reader import DeskError, open_reader
 from desk.remedies import Remedy
 from desk.sender import send
 from desk.sentences import LANGUAGES
@@ -42,8 +39,6 @@ def main(arguments: Sequence[str]) -> int:
     if options.print_config:
         sys.stdout.write(print_config(config))
         return 0
-    if config.language not in LANGUAGES:
-        parser.exit(2, f"language = {config.language!r}: must be one of {', '.join(LANGUAGES)}\n")
     if options.command is None:
         parser.error("a command is needed")
     try:
@@ -55,23 +50,11 @@ def main(arguments: Sequence[str]) -> int:
         return 130
 
 
-def wording_of(config: DeskConfig, language: str | None = None) -> Wording:
-    """How things are said, by the configuration."""
-    return Wording(LANGUAGES[language or config.language], ZoneInfo(config.time_zone), config.show_names)
-
-
-async def explain_learner(reader: Reader, key: EnrolmentKey, wording: Wording) -> Explanation:
-    """Reads a learner and explains. Raises WorldFault and TaskFault."""
-    config = reader.config
-    settings = job_settings(config.supported_content_types, enable_suppress_exception=config.enable_suppress_exception)
-    return explain(await reader.learner(key), settings, wording)
-
-
 def _explain(config: DeskConfig, options: argparse.Namespace) -> int:
     async def read() -> Explanation:
         async with open_reader(config) as reader:
             key = await reader.enrolment_key(options.user, options.course, options.batch)
-            return await explain_learner(reader, key, wording_of(config, options.language))
+            return explain(await reader.learner(key), settings_of(config), wording_of(config, options.language))
 
     explanation = asyncio.run(read())
     if options.json:
@@ -84,10 +67,10 @@ def _explain(config: DeskConfig, options: argparse.Namespace) -> int:
 
 def _send(config: DeskConfig, options: argparse.Namespace) -> int:
     """Sends the event of a remedy to one learner, after a yes on a terminal."""
-    key = EnrolmentKey(options.user, options.course, options.batch)
-    message = remedies.event(
-        Remedy(options.remedy), key, options.content or options.course, time.time_ns() // 1_000_000, config.kafka
-    )
+    key, remedy = EnrolmentKey(options.user, options.course, options.batch), Remedy(options.remedy)
+    if remedy is Remedy.RECOMPUTE and not options.content:
+        raise DeskError("--content is needed: a recompute request names a content of the course")
+    message = remedies.event(remedy, key, options.content, time.time_ns() // 1_000_000, config.kafka)
     print(f"{message.topic}: {message.value.decode()}")
     if not options.yes:
         if not sys.stdin.isatty():
@@ -129,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("send", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.add_argument("remedy", choices=[remedy.value for remedy in Remedy])
     _add_learner(command, batch_is_needed=True)
-    command.add_argument("--content", metavar="ID", help="a content of the course, for recompute")
+    command.add_argument("--content", metavar="ID", default="", help="a content of the course, for recompute")
     command.add_argument("--yes", action="store_true", help="do not ask")
     command.set_defaults(run=_send)
     text = "serve the pages"

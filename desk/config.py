@@ -1,8 +1,9 @@
 """The configuration of the desk. ``config.yaml`` says what each key means."""
 
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from common.config.model import (
     CassandraConfig,
@@ -12,8 +13,17 @@ from common.config.model import (
     Section,
     TopicsConfig,
 )
-from common.config.values import BaseUrl, Positive, Text, Texts, TimeZone
+from common.config.values import BaseUrl, Positive, Texts, TimeZone
+from desk.explanation.settings import JobSettings, job_settings
+from desk.explanation.wording import Wording
+from desk.sentences import LANGUAGES
 from desk.server.config import ServerConfig
+
+
+def _known_language(language: str) -> str:
+    if language not in LANGUAGES:
+        raise ValueError(f"must be one of {', '.join(LANGUAGES)}")
+    return language
 
 
 class DeskKafkaConfig(KafkaConfig):
@@ -44,9 +54,19 @@ class DeskConfig(Section):
     flink_url: BaseUrl | None = None
     supported_content_types: Texts = ("SelfAssess",)
     enable_suppress_exception: bool = True
-    language: Text = "en"
+    language: Annotated[str, AfterValidator(_known_language)] = "en"
     time_zone: TimeZone = "UTC"
     show_names: bool = False
     scan_ranges: Annotated[int, Field(ge=1, le=65536)] = 64
     page_size: Positive = 500
     server: ServerConfig = ServerConfig()
+
+
+def wording_of(config: DeskConfig, language: str | None = None) -> Wording:
+    """How things are said: in the configured language unless another one is given."""
+    return Wording(LANGUAGES[language or config.language], ZoneInfo(config.time_zone), config.show_names)
+
+
+def settings_of(config: DeskConfig) -> JobSettings:
+    """What the jobs' rules need to know."""
+    return job_settings(config.supported_content_types, enable_suppress_exception=config.enable_suppress_exception)

@@ -25,16 +25,19 @@ class Remedy(StrEnum):
     """Check once more whether the learner has earned a certificate."""
 
 
-def command(remedy: Remedy, key: EnrolmentKey) -> str:
-    """The command that sends a remedy to one learner."""
-    words = ("send", remedy.value, "--user", key.user_id, "--course", key.course_id, "--batch", key.batch_id)
+def command(remedy: Remedy, key: EnrolmentKey, content_id: str = "") -> str:
+    """The command that sends a remedy to one learner. ``content_id`` is that of :func:`event`."""
+    words = ["send", remedy.value, "--user", key.user_id, "--course", key.course_id, "--batch", key.batch_id]
+    if remedy is Remedy.RECOMPUTE:
+        words += ["--content", content_id]
     return shlex.join(("python", "-m", "desk", *words))
 
 
 def event(remedy: Remedy, key: EnrolmentKey, content_id: str, time_ms: int, kafka: KafkaConfig) -> Message:
-    """The event of a remedy at ``time_ms``. ``content_id`` is any content of the course: a recompute request names one.
+    """The event of a remedy at ``time_ms``.
 
-    The Kafka key is the user id, so that a learner's events stay in order.
+    ``content_id`` is used by a recompute request alone: it must name a content of the course (rule A2), whichever. The
+    Kafka key is the user id, so that a learner's events stay in order.
     """
     match remedy:
         case Remedy.RECOMPUTE:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
@@ -92,9 +92,8 @@ def search(kafka: DeskKafkaConfig, topic_names: Sequence[str], concerns: Callabl
     A topic that does not exist holds nothing. The search ends after ``search_messages`` of each partition and
     ``search_seconds`` in all; then ``since_ms`` says from when on everything was looked at.
     """
-    consumer = Consumer(
-        {**client_properties(kafka), "group.id": "support-desk", "enable.auto.commit": False, "log_level": 0}
-    )
+    properties = {"group.id": "support-desk", "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
+    consumer = Consumer({**client_properties(kafka), **properties})
     try:
         return _search(consumer, kafka, topic_names, concerns)
     except KafkaException as error:
@@ -114,16 +113,18 @@ def _search(
     deadline = time.monotonic() + kafka.search_seconds
     while ends and time.monotonic() < deadline:
         for message in consumer.consume(_BATCH, _POLL_SECONDS):
-            if message.error() is not None:
-                raise KafkaException(message.error())
             partition = (message.topic(), message.partition())
+            if message.error() is not None:
+                # Not by the offset alone: a topic may end with records that are not for consumers.
+                if message.error().code() != KafkaError._PARTITION_EOF:
+                    raise KafkaException(message.error())
+                ends.pop(partition, None)
+                continue
             oldest_ms.setdefault(partition, message.timestamp()[_TIMESTAMP])
-            if partition in ends and message.offset() < ends[partition] and concerns(message):
+            if concerns(message):
                 found.append(message)
-        positions = consumer.position([TopicPartition(*partition) for partition in ends])
-        for position in positions:
-            if position.offset >= ends[position.topic, position.partition]:
-                del ends[position.topic, position.partition]
+            if message.offset() + 1 >= ends.get(partition, 0):
+                ends.pop(partition, None)
     if ends:
         raise WorldFault(
             f"Kafka {kafka.bootstrap_servers}: the topics could not be searched within {kafka.search_seconds} s"

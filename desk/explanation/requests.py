@@ -1,8 +1,11 @@
 """The step about Kafka: events of the learner on failed topics, and requests for the certificate. Pure."""
 
+import re
+import shlex
+
 from desk.explanation.steps import Evidence, Next, Step, Verdict
 from desk.explanation.wording import Wording
-from desk.records import CertificateMessage, LearnerRecord, Search, Unknown
+from desk.records import CertificateMessage, FailedMessage, LearnerRecord, Search, Unknown
 
 
 def requests(record: LearnerRecord, wording: Wording) -> Step:
@@ -37,8 +40,14 @@ def requests(record: LearnerRecord, wording: Wording) -> Step:
         Verdict.NO if failed.messages else Verdict.YES,
         " ".join(sentences),
         tuple(evidence),
-        Next(f"python -m desk failed --user {record.key.user_id}") if failed.messages else None,
+        Next(_replay(failed.messages[-1])) if failed.messages else None,
     )
+
+
+def _replay(failed: FailedMessage) -> str:
+    """The command that sends the events that failed for the same reason again, once the cause is mended."""
+    job = re.sub(r"(?<!^)(?=[A-Z])", "_", failed.job).lower()
+    return shlex.join(("python", "-m", "jobs.replay", "--job", job, "--reason", failed.reason))
 
 
 def asked_of_generator(record: LearnerRecord) -> CertificateMessage | None:

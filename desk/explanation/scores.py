@@ -12,6 +12,7 @@ from desk.explanation.steps import Evidence, Next, Step, Verdict
 from desk.explanation.wording import Wording, content_name, percent_text, shown
 from desk.records import LearnerRecord, Unknown
 from desk.remedies import Remedy, command
+from jobs.activity_aggregate_updater.relations import LeafNodes
 from jobs.assessment_aggregator import rules as assessment_rules
 from jobs.assessment_aggregator.rules import Attempt
 from jobs.collection_cert_pre_processor import rules as certificate_rules
@@ -50,9 +51,18 @@ def attempts(record: LearnerRecord, settings: JobSettings, wording: Wording) -> 
             _of_content(record, content_id, of_content, wording)
             for content_id, of_content in sorted(by_content.items())
         ),
-        Next(command(Remedy.RECOMPUTE, record.key), Remedy.RECOMPUTE) if differences else None,
+        _recomputation(record) if differences else None,
         is_broken=bool(differences),
     )
+
+
+def _recomputation(record: LearnerRecord) -> Next:
+    """A request that the job does not refuse: it names a content that belongs to the course (rule A2)."""
+    nodes = record.course.leaf_nodes
+    in_course = nodes.all if isinstance(nodes, LeafNodes) else frozenset[str]()
+    content_ids = [attempt.content_id for attempt in record.attempts]
+    content_id = next((one for one in (*content_ids, *sorted(in_course)) if one in in_course), content_ids[0])
+    return Next(command(Remedy.RECOMPUTE, record.key, content_id), Remedy.RECOMPUTE, content_id)
 
 
 def _of_content(record: LearnerRecord, content_id: str, of_content: list[Attempt], wording: Wording) -> Evidence:

@@ -27,10 +27,14 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """What to do about a step: a command, and the remedy that it sends, if it sends one."""
+    """What to do about a step: a command, and the remedy that it sends, if it sends one.
+
+    ``content_id`` is the content that a recompute request names.
+    """
 
     command: str
     remedy: Remedy | None = None
+    content_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from common.domain.faults import TaskFault, WorldFault
-from desk.cli import wording_of
-from desk.config import DeskConfig
-from desk.explanation.settings import job_settings
+from desk.config import DeskConfig, settings_of, wording_of
 from desk.flink import FlinkClient
 from desk.reader import DeskError, Reader
 from desk.server import audit
@@ -43,9 +41,7 @@ def create_application(config: DeskConfig) -> Starlette:
             reader = Reader(config)
             stack.push_async_callback(reader.close)
             await reader.open()
-            settings = job_settings(
-                config.supported_content_types, enable_suppress_exception=config.enable_suppress_exception
-            )
+            settings = settings_of(config)
             live = LiveFigures(reader, settings)
             stack.push_async_callback(live.close)
             flink = None

@@ -8,6 +8,9 @@ from common.config.model import Section, conflict
 from common.config.values import Port, Positive, Secret, Text, Word
 
 Words = Annotated[tuple[Word, ...], Strict(False)]
+MIN_TOKEN_CHARACTERS = 16
+"""So that nobody finds a token by trying."""
+
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,100}$")]
 
 
@@ -32,6 +35,16 @@ class ServerConfig(Section):
     def _repairers_come_by_the_proxy(self) -> Self:
         if self.repairers and self.user_header is None:
             raise conflict("repairers are users of the proxy, so user_header must be set", "repairers", "user_header")
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_are_good(self) -> Self:
+        tokens = {"viewer_token": self.viewer_token, "repairer_token": self.repairer_token}
+        for name, token in tokens.items():
+            if token is not None and len(token.get_secret_value()) < MIN_TOKEN_CHARACTERS:
+                raise conflict(f"a token must have at least {MIN_TOKEN_CHARACTERS} characters", name)
+        if self.viewer_token is not None and self.viewer_token == self.repairer_token:
+            raise conflict("viewer_token and repairer_token must differ", *tokens)
         return self
 
     @property

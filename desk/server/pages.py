@@ -79,7 +79,8 @@ class Pages:
         try:
             key, explanation = await self._explain(request)
         except (DeskError, WorldFault, TaskFault) as fault:
-            return self._desk.page(request, "learner.html", 404, asked=asked, steps=(), error=str(fault))
+            status = 404 if isinstance(fault, DeskError) else 503
+            return self._desk.page(request, "learner.html", status, asked=asked, steps=(), error=str(fault))
         asked["batch"] = key.batch_id
         return self._desk.page(
             request, "learner.html", asked=asked, steps=explanation.steps, error="", remedy_names=_REMEDY_NAMES
@@ -125,11 +126,11 @@ class Pages:
         asked = one(form, "remedy")
         record = await desk.reader.learner(key)
         steps = explain(record, desk.settings, desk.wording).steps
-        offered = {step.next.remedy for step in steps if step.next is not None and step.next.remedy is not None}
-        remedy = next((one_of for one_of in offered if one_of.value == asked), None)
+        offered = {step.next.remedy: step.next for step in steps if step.next is not None}
+        remedy = next((one_of for one_of in offered if one_of is not None and one_of.value == asked), None)
         if remedy is None:
             raise HTTPException(409, "The learner does not need this any more. Look at the page again.")
-        content_id = record.attempts[0].content_id if record.attempts else key.course_id
+        content_id = offered[remedy].content_id
         message = remedies.event(remedy, key, content_id, time.time_ns() // 1_000_000, desk.config.kafka)
         # Before it is sent: a repair that nobody can see must not happen.
         audit.write(

@@ -68,7 +68,12 @@ class Watched:
         self.problems: list[str] = []
         self.page.on("console", lambda message: self._note(message.type, message.text))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.problems.append(f"{request.url}: {request.failure}"))
+        self.page.on("requestfailed", lambda request: self._note_failure(request.url, request.failure or ""))
+
+    def _note_failure(self, url: str, failure: str) -> None:
+        # A page that is left does not load the rest of its files.
+        if failure != "net::ERR_ABORTED":
+            self.problems.append(f"{url}: {failure}")
 
     def _note(self, kind: str, text: str) -> None:
         if kind in ("error", "warning"):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from common.config.loader import load
 from common.domain.enrolments import EnrolmentKey
-from desk.cli import explain_learner, wording_of
-from desk.config import DeskConfig
+from desk.config import DeskConfig, settings_of, wording_of
+from desk.explanation import explain
 from desk.explanation.steps import Explanation
 from desk.reader import open_reader
 from local.http_services import HttpServices
@@ -27,7 +27,7 @@ def desk_config(world: World, services: HttpServices, variables: Mapping[str, st
 async def explanation_of(config: DeskConfig, key: EnrolmentKey) -> Explanation:
     """What the desk says about a learner, read anew."""
     async with open_reader(config) as reader:
-        return await explain_learner(reader, key, wording_of(config))
+        return explain(await reader.learner(key), settings_of(config), wording_of(config))
 
 
 def run_desk(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
