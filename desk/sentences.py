@@ -107,7 +107,7 @@ ENGLISH: Mapping[str, str] = {
     "verdict.no_batch": "No certificate: there is no such batch of this course.",
     "verdict.no_template": "No certificate: the batch has no certificate template.",
     "verdict.sound": "Nothing is broken.",
-    "verdict.broken": "Something is wrong: {what}",
+    "verdict.broken": "But something is wrong: see “{question}”",
     # Parts of sentences.
     "on": " on {on}",
     "score.by": " with a best score of {best} percent",

@@ -41,7 +41,7 @@ def verdict(
     broken = next((step for step in steps if step.is_broken), None)
     sentence = _why_not(record, decisions, settings, wording)
     if broken is not None:
-        rest = say("verdict.broken", what=broken.sentence)
+        rest = say("verdict.broken", question=broken.question)
     else:
         has_failed = any(step.name == "requests" and step.verdict is not Verdict.YES for step in steps)
         rest = "" if has_failed else say("verdict.sound")
