@@ -73,8 +73,8 @@ class TestTheVerdict:
     def test_names_what_is_broken(self) -> None:
         record = learner(7.5, aggregates=aggregates(7.0))
         assert verdict(record) == (
-            "No certificate: the best score is 70.0 percent, 75 are asked for. But something is wrong: see “Which attempts "
-            "are stored?”"
+            "No certificate: the best score is 70.0 percent, 75 are asked for. But something is wrong: see “Which "
+            "attempts are stored?”"
         )
 
     @pytest.mark.parametrize(
