@@ -15,13 +15,16 @@ IN_PROCESS := tests/unit $(addprefix tests/integration/,activity_tables certific
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit coverage check format bench chaos up down status lock setup
+.PHONY: help demo desk test unit coverage check format bench chaos up down status lock setup
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## run the jobs on a local Kafka, Cassandra, Redis and Flink cluster, and check their results
 	$(RUN) -m local.demo
+
+desk: setup ## run the demo, and then serve the support desk on its data until Ctrl-C
+	$(RUN) -m local.demo --desk
 
 test: setup ## run all tests, which start and stop real servers
 	$(RUN) -m pytest
@@ -63,6 +66,7 @@ lock: setup ## rewrite requirements/*.txt from pyproject.toml
 	$(COMPILE) -c requirements/dev.txt --extra jobs -o requirements/jobs.txt
 	$(COMPILE) -c requirements/dev.txt --extra services -o requirements/services.txt
 	$(COMPILE) -c requirements/dev.txt --extra reports -o requirements/reports.txt
+	$(COMPILE) -c requirements/dev.txt --extra desk -o requirements/desk.txt
 
 setup: $(STAMP) ## create the virtual environment with all locked packages
 

@@ -14,7 +14,7 @@ from local import supervisor
 from local.config import Config, load_config
 from local.errors import LocalWorldError
 from local.package import build_archive
-from local.readers import report_environment, services_environment
+from local.readers import desk_environment, report_environment, services_environment
 from local.tokens import TokenIssuer
 from local.world import World, addresses
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands.add_parser(name, help=text, description=text).set_defaults(run=function)
     text = "print the variables that point a job or a reader at these servers, for the shell"
     variables = commands.add_parser("variables", help=text, description=text)
-    variables.add_argument("program", choices=[*JOBS, "services", "reports"])
+    variables.add_argument("program", choices=[*JOBS, "services", "reports", "desk"])
     variables.set_defaults(run=_variables)
     options = parser.parse_args(arguments)
     try:
@@ -85,6 +85,8 @@ def _variables(config: Config, program: str) -> int:
             found = services_environment(world, TokenIssuer(config.state_folder / "token-keys"), http_services)
         case "reports":
             found = report_environment(world, http_services)
+        case "desk":
+            found = desk_environment(world, http_services)
         case _:
             found = world.job_environment(JOBS[program])
     for name, value in found.items():

@@ -68,6 +68,12 @@ class ServicesConfig(_Section):
     internal_port: Port
 
 
+class DeskConfig(_Section):
+    """The support desk, as the demo starts it."""
+
+    port: Port
+
+
 class HttpServicesConfig(_Section):
     """The stand-in for Sunbird's own services, `python -m local.http_services`."""
 
@@ -98,6 +104,7 @@ class Config(_Section):
     redis: RedisConfig
     postgres: PostgresConfig
     services: ServicesConfig
+    desk: DeskConfig
     http_services: HttpServicesConfig
     flink: FlinkConfig
 

@@ -1,13 +1,15 @@
 """`make demo`: runs the jobs on a real cluster with the events of a small course, and checks the results.
 
 Starts the local world, or uses the one that `make up` has started. The exit code is 0 only if every row and every
-message is as expected.
+message is as expected. `make desk` is the same with `--desk`: afterwards the support desk is served until Ctrl-C.
 """
 
+import argparse
+import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 from confluent_kafka import Producer
@@ -18,12 +20,14 @@ from jobs import JOBS
 from local import supervisor
 from local.config import load_config
 from local.demo_data import prepare
+from local.demo_desk import DeskServer
+from local.demo_explanations import show_explanations
 from local.demo_output import AUDITS, CERTIFICATES, REQUESTS, TIMEOUT_SECONDS, OutputTopics
 from local.demo_results import show_learners, show_readers
 from local.errors import LocalWorldError
 from local.flink import submit_all
 from local.http_services import HttpServices, job_settings
-from local.readers import Readers
+from local.readers import Readers, desk_environment
 from local.story import Story, build_story
 from local.tables import Tables
 from local.world import World
@@ -33,17 +37,20 @@ ATTEMPTS, COMPLETIONS = topics.ASSESS, topics.BATCH_JOB_REQUEST
 console = Console(width=None if sys.stdout.isatty() else 140)
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Runs the demo. Returns the exit code: 0 if all results are as expected, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m local.demo", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--desk", action="store_true", help="serve the support desk until Ctrl-C")
+    options = parser.parse_args(arguments)
     try:
         with ExitStack() as stack:
-            return _run(stack)
+            return _run(stack, serves_desk=options.desk)
     except LocalWorldError as error:
         console.print(f"[red]{error}")
         return 1
 
 
-def _run(stack: ExitStack) -> int:
+def _run(stack: ExitStack, *, serves_desk: bool) -> int:
     config = load_config()
     world = World(config, report=lambda text: console.print(f"  {text}", highlight=False, soft_wrap=True))
     if supervisor.State.read(config):
@@ -67,6 +74,14 @@ def _run(stack: ExitStack) -> int:
         _produce_attempts_and_completions(world, environment, story, output)
         problems = show_learners(story, tables, output.messages, console)
         problems += show_readers(story, readers, services.base_url, console)
+        variables = desk_environment(world, services.base_url, environment)
+        problems += show_explanations(story, variables, console)
+        desk = DeskServer(config, variables)
+        stack.callback(desk.stop)
+        desk.start()
+        picture = config.state_folder / "course.svg"
+        desk.save_picture(story, picture)
+        console.print(f"\nThe figures of the course: {picture}", highlight=False, soft_wrap=True)
         console.print(f"\nFlink's web UI: {world.flink.web_url}", highlight=False)
         if problems:
             console.print("[red]These results are wrong:")
@@ -74,7 +89,14 @@ def _run(stack: ExitStack) -> int:
                 console.print(f"  {problem}", highlight=False)
         else:
             console.print("[green]All results are as expected.")
-        if sys.stdin.isatty():
+        if serves_desk or sys.stdin.isatty():
+            console.print(f"\nThe support desk: {desk.course_page(story)}", highlight=False, soft_wrap=True)
+            console.print(f"Log in with the token {desk.token}", highlight=False)
+        if serves_desk:
+            console.print("Press Ctrl-C to stop.")
+            with suppress(KeyboardInterrupt):
+                signal.pause()
+        elif sys.stdin.isatty():
             console.input("The jobs are still running. Press Enter to stop them.")
     return 1 if problems else 0
 
@@ -131,4 +153,4 @@ def _produce(world: World, topic: str, values: Iterable[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -22,8 +22,13 @@ def prepare(story: Story, world: World, tables: Tables, services: HttpServices) 
     course = story.course
     world.publish_relations(course)
     with world.redis.client(db=redis_databases.CONTENTS) as contents:
-        for content_id in story.course.quizzes:
-            contents.set(content_id, msgspec.json.encode({"contentType": "SelfAssess", "totalQuestions": 10}))
+        for unit_number, (_, content_ids) in enumerate(course.units, 1):
+            *lessons, quiz = content_ids
+            for number, content_id in enumerate(lessons, 1):
+                lesson = {"name": f"Lesson {unit_number}.{number}", "contentType": "Resource"}
+                contents.set(content_id, msgspec.json.encode(lesson))
+            metadata = {"name": f"Quiz {unit_number}", "contentType": "SelfAssess", "totalQuestions": 10}
+            contents.set(quiz, msgspec.json.encode(metadata))
     services.contents[course.course_id] = {
         "name": "Flowers, Planets and \\u00bd Numbers",
         "contentType": "Course",

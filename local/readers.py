@@ -17,7 +17,7 @@ from local.config import REPOSITORY, Config
 from local.errors import LocalWorldError
 from local.process import Launch, Server
 from local.tokens import ISSUER, TokenIssuer
-from local.world import World
+from local.world import ENVIRONMENT, World
 
 HIERARCHY_KEYSPACE = "dev_hierarchy_store"
 HIERARCHY_TABLES = (
@@ -138,6 +138,18 @@ def report_environment(world: World, http_services_url: str) -> dict[str, str]:
         **servers,
         "AGGREGATES__CONTENT_BASE_URL": http_services_url,
         "AGGREGATES__HIERARCHY_KEYSPACE": HIERARCHY_KEYSPACE,
+    }
+
+
+def desk_environment(world: World, http_services_url: str, environment: str = ENVIRONMENT) -> dict[str, str]:
+    """The variables that `python -m desk` needs to use these servers. `environment` is the one of the topics."""
+    return {
+        **world.job_environment(),
+        "AGGREGATES__KAFKA__ENV": environment,
+        "AGGREGATES__LEARNER_BASE_URL": http_services_url,
+        "AGGREGATES__CONTENT_BASE_URL": http_services_url,
+        "AGGREGATES__SEARCH_API": f"{http_services_url}/v3/search",
+        "AGGREGATES__FLINK_URL": world.flink.web_url,
     }
 
 

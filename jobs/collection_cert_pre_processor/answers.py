@@ -21,6 +21,9 @@ User = Mapping[str, Any]
 BLOCKED = b"UOS_USRRED0006"
 """The code of a blocked account. APIs put it into ``params.err`` or ``params.status``, so any place counts."""
 
+USER_FIELDS = "?organisations,roles,locations,declarations,externalIds"
+"""The query of the user read API: what it is to return beside the user's own fields."""
+
 UNKNOWN_CONTENT = (400, 404)
 
 

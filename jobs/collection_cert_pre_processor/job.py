@@ -28,8 +28,6 @@ from jobs.collection_cert_pre_processor.settings import Settings
 from jobs.collection_cert_pre_processor.store import BatchKey, Store
 from jobs.collection_cert_pre_processor.templates import Templates
 
-USER_FIELDS = "?organisations,roles,locations,declarations,externalIds"
-
 Known = TypeVar("Known")
 
 
@@ -175,7 +173,7 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
         ]
 
     async def _ask_user(self, user_id: str) -> User | Skip:
-        return answers.user(user_id, await self._user_api.get(user_id, USER_FIELDS))
+        return answers.user(user_id, await self._user_api.get(user_id, answers.USER_FIELDS))
 
     async def _load_content_types(self, content_ids: Sequence[str]) -> Mapping[str, str | Refused | None]:
         """From the content cache, else from the content read API."""

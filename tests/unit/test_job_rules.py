@@ -19,7 +19,7 @@ def test_rules_are_numbered_without_gaps() -> None:
         assert numbers == list(range(1, len(numbers) + 1)), letter
 
 
-@pytest.mark.parametrize("folder", ["common", "jobs", "reports", "services", "tests", "docs"])
+@pytest.mark.parametrize("folder", ["common", "desk", "jobs", "reports", "services", "tests", "docs"])
 def test_rules_that_are_cited_exist(folder: str) -> None:
     files = [file for suffix in ("*.py", "*.md") for file in (REPOSITORY / folder).rglob(suffix)]
     assert files

@@ -1,0 +1,63 @@
+"""The step about Kafka: events of the learner on failed topics, and requests for the certificate. Pure."""
+
+import re
+import shlex
+
+from desk.explanation.steps import Evidence, Next, Step, Verdict
+from desk.explanation.wording import Wording
+from desk.records import CertificateMessage, FailedMessage, LearnerRecord, Search, Unknown
+
+
+def requests(record: LearnerRecord, wording: Wording) -> Step:
+    """Whether an event of the learner has failed, and how far a request for the certificate has come."""
+    say, failed = wording.sentences.say, record.failed
+    if isinstance(failed, Unknown):
+        return Step("requests", say("requests?"), Verdict.UNKNOWN, say("requests.unknown", reason=failed.reason))
+    since = "" if failed.since_ms is None else say("requests.since", since=wording.time(failed.since_ms))
+    sentences = [say("requests.none", since=since)]
+    if failed.messages:
+        latest = failed.messages[-1]
+        number = wording.sentences.count("events", len(failed.messages))
+        sentences = [say("requests.failed", number=number, since=since, reason=latest.reason)]
+    if (asked := asked_of_generator(record)) is not None:
+        sentences.append(say("requests.asked", on=wording.time(asked.time_ms)))
+    elif (checked := _latest(record, with_template=False)) is not None:
+        sentences.append(say("requests.checked", on=wording.time(checked.time_ms)))
+    evidence = [
+        Evidence(
+            wording.time(message.time_ms), message.reason, f"{message.topic}[{message.partition}] {message.offset}"
+        )
+        for message in failed.messages
+    ]
+    if isinstance(record.certificate_messages, Search):
+        evidence += [
+            Evidence(wording.time(message.time_ms), message.template_name or "", message.topic)
+            for message in record.certificate_messages.messages
+        ]
+    return Step(
+        "requests",
+        say("requests?"),
+        Verdict.NO if failed.messages else Verdict.YES,
+        " ".join(sentences),
+        tuple(evidence),
+        Next(_replay(failed.messages[-1])) if failed.messages else None,
+    )
+
+
+def _replay(failed: FailedMessage) -> str:
+    """The command that sends the events that failed for the same reason again, once the cause is mended."""
+    job = re.sub(r"(?<!^)(?=[A-Z])", "_", failed.job).lower()
+    return shlex.join(("python", "-m", "jobs.replay", "--job", job, "--reason", failed.reason))
+
+
+def asked_of_generator(record: LearnerRecord) -> CertificateMessage | None:
+    """The latest request for the certificate on the generator's topic; None if none was found."""
+    return _latest(record, with_template=True)
+
+
+def _latest(record: LearnerRecord, *, with_template: bool) -> CertificateMessage | None:
+    found = record.certificate_messages
+    if isinstance(found, Unknown):
+        return None
+    wanted = [message for message in found.messages if (message.template_name is not None) == with_template]
+    return wanted[-1] if wanted else None

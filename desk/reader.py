@@ -1,0 +1,101 @@
+"""Puts a learner's record together, from Cassandra, the caches, the APIs and Kafka."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from common.domain.aggregates import SCORE, contents_of
+from common.domain.enrolments import EnrolmentKey
+from common.domain.events import Refused, Skip
+from common.domain.faults import TaskFault, WorldFault
+from common.metrics import Metrics
+from desk.config import DeskConfig
+from desk.records import LearnerRecord, Unknown
+from desk.sources import Sources
+from desk.store import Store
+from desk.topic_search import LearnerMessages, learner_messages
+from jobs.activity_aggregate_updater.relations import LeafNodes
+from jobs.collection_cert_pre_processor.answers import User
+
+
+class DeskError(Exception):
+    """What was asked for cannot be answered: the text says why, to the person who asked."""
+
+
+class Reader:
+    """Everything the desk reads; from :func:`open_reader`."""
+
+    def __init__(self, config: DeskConfig) -> None:
+        """Connects to nothing yet. To be called inside the event loop."""
+        metrics = Metrics()
+        self.config = config
+        self.store = Store(config, metrics)
+        self.sources = Sources(config, metrics)
+
+    async def open(self) -> None:
+        """Connects to Cassandra. Raises WorldFault and TaskFault; :meth:`close` is to be called then, too."""
+        await self.store.open()
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self.sources.close()
+        await self.store.close()
+
+    async def enrolment_key(self, user_id: str, course_id: str, batch_id: str | None) -> EnrolmentKey:
+        """The learner in the batch, or in the only batch of the course if none is given. Raises DeskError."""
+        if batch_id:
+            return EnrolmentKey(user_id, course_id, batch_id)
+        batches = await self.store.batches_of_learner(user_id, course_id)
+        if not batches:
+            raise DeskError(f"{user_id} is not enrolled in any batch of {course_id}")
+        if len(batches) > 1:
+            raise DeskError(f"{user_id} is enrolled in several batches of {course_id}: {', '.join(sorted(batches))}")
+        return EnrolmentKey(user_id, course_id, batches[0])
+
+    async def learner(self, key: EnrolmentKey) -> LearnerRecord:
+        """Everything about a learner in a batch. Raises WorldFault and TaskFault if Cassandra cannot be read."""
+        topics = asyncio.create_task(self._messages(key))
+        try:
+            rows = await self.store.learner(key)
+            batch = await self.store.batch(key.course_id, key.batch_id)
+            course = await self.sources.course(key.course_id)
+            nodes = course.leaf_nodes.all if isinstance(course.leaf_nodes, LeafNodes) else frozenset[str]()
+            scored = list(contents_of(SCORE, rows.aggregates.merged))
+            of_attempts = {attempt.content_id for attempt in rows.attempts}
+            user: User | Skip | Refused | Unknown | None = None
+            if batch.templates.usable:
+                user = await self.sources.user(key.user_id)
+            contents = await self.sources.contents(sorted(nodes | of_attempts), scored)
+            messages = await topics
+        finally:
+            topics.cancel()
+        return LearnerRecord(
+            key,
+            time.time_ns() // 1_000_000,
+            course,
+            batch,
+            rows,
+            content_types=contents.types,
+            names=contents.names,
+            user=user,
+            failed=messages if isinstance(messages, Unknown) else messages.failed,
+            certificate_messages=messages if isinstance(messages, Unknown) else messages.certificates,
+        )
+
+    async def _messages(self, key: EnrolmentKey) -> LearnerMessages | Unknown:
+        try:
+            return await asyncio.to_thread(learner_messages, self.config.kafka, key)
+        except (WorldFault, TaskFault) as fault:
+            return Unknown(str(fault))
+
+
+@asynccontextmanager
+async def open_reader(config: DeskConfig) -> AsyncIterator[Reader]:
+    """Connects, and closes at the end. Raises WorldFault and TaskFault."""
+    reader = Reader(config)
+    try:
+        await reader.open()
+        yield reader
+    finally:
+        await reader.close()

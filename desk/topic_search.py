@@ -1,0 +1,204 @@
+"""Searches Kafka's topics for a learner: failed events, and requests for a certificate. Reads only, commits nothing."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from common.domain import topics
+from common.domain.enrolments import EnrolmentKey
+from common.domain.faults import WorldFault
+from common.servers.kafka import client_properties
+from desk.config import DeskKafkaConfig
+from desk.records import CertificateMessage, FailedMessage, Search
+
+FAILED_TOPICS = (topics.ASSESS_FAILED, topics.ACTIVITY_AGG_FAILED, topics.ISSUE_CERTIFICATE_FAILED)
+
+_POLL_SECONDS = 0.5
+_METADATA_SECONDS = 5.0
+_BATCH = 1_000
+_TIMESTAMP = 1
+"""The index of the time in what ``Message.timestamp`` returns."""
+
+
+class _FailedMetadata(msgspec.Struct):
+    validation_error: str = ""
+    src: str = ""
+
+
+class _Edata(msgspec.Struct, rename="camel"):
+    user_id: str | None = None
+    user_ids: list[str] | None = None
+    course_id: str | None = None
+    batch_id: str | None = None
+    name: str | None = None
+    related: dict[str, msgspec.Raw] | None = None
+
+
+class _Event(msgspec.Struct, rename="camel"):
+    """The members that say whom an event is about, wherever the kinds of events have them."""
+
+    metadata: _FailedMetadata | None = None
+    user_id: str | None = None
+    course_id: str | None = None
+    batch_id: str | None = None
+    edata: _Edata | None = None
+
+
+_EVENT = msgspec.json.Decoder(_Event, strict=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerMessages:
+    """What the topics hold about a learner in a batch."""
+
+    failed: Search[FailedMessage]
+    certificates: Search[CertificateMessage]
+
+
+def learner_messages(kafka: DeskKafkaConfig, key: EnrolmentKey) -> LearnerMessages:
+    """Searches the failed topics and both certificate topics for a learner, to be called in a thread.
+
+    Of the failed topics those events count that are of this batch, or do not say of which. Raises WorldFault.
+    """
+    failed_topics = {kafka.topic(topic) for topic in FAILED_TOPICS}
+    requests, generator = (
+        kafka.topic(topics.ISSUE_CERTIFICATE_REQUEST),
+        kafka.topic(topics.GENERATE_CERTIFICATE_REQUEST),
+    )
+    user_id = key.user_id.encode()
+
+    def concerns(message: Message) -> bool:
+        return message.key() == user_id or user_id in (message.value() or b"")
+
+    found = search(kafka, [*failed_topics, requests, generator], concerns)
+    failed: list[FailedMessage] = []
+    certificates: list[CertificateMessage] = []
+    for message in found.messages:
+        event = decoded(message)
+        if message.topic() in failed_topics:
+            if _is_failed_for(message, event, key):
+                failed.append(failed_message(message, event))
+        elif event is not None and (asked := _certificate(message, event, key, generator)) is not None:
+            certificates.append(asked)
+    return LearnerMessages(Search(failed, found.since_ms), Search(certificates, found.since_ms))
+
+
+def search(kafka: DeskKafkaConfig, topic_names: Sequence[str], concerns: Callable[[Message], bool]) -> Search[Message]:
+    """The messages that ``concerns`` picks of the latest ones of each topic, oldest first. Raises WorldFault.
+
+    A topic that does not exist holds nothing. The search ends after ``search_messages`` of each partition and
+    ``search_seconds`` in all; then ``since_ms`` says from when on everything was looked at.
+    """
+    properties = {"group.id": "support-desk", "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
+    consumer = Consumer({**client_properties(kafka), **properties})
+    try:
+        return _search(consumer, kafka, topic_names, concerns)
+    except KafkaException as error:
+        raise WorldFault(f"Kafka {kafka.bootstrap_servers}: {error.args[0]}") from error
+    finally:
+        consumer.close()
+
+
+def _search(
+    consumer: Consumer, kafka: DeskKafkaConfig, topic_names: Sequence[str], concerns: Callable[[Message], bool]
+) -> Search[Message]:
+    ranges = dict(_ranges(consumer, topic_names, kafka.search_messages))
+    ends = {partition: bounds.end for partition, bounds in ranges.items() if bounds.start < bounds.end}
+    consumer.assign([TopicPartition(*partition, ranges[partition].start) for partition in ends])
+    found: list[Message] = []
+    oldest_ms: dict[tuple[str, int], int] = {}
+    deadline = time.monotonic() + kafka.search_seconds
+    while ends and time.monotonic() < deadline:
+        for message in consumer.consume(_BATCH, _POLL_SECONDS):
+            partition = (message.topic(), message.partition())
+            if message.error() is not None:
+                # Not by the offset alone: a topic may end with records that are not for consumers.
+                if message.error().code() != KafkaError._PARTITION_EOF:
+                    raise KafkaException(message.error())
+                ends.pop(partition, None)
+                continue
+            oldest_ms.setdefault(partition, message.timestamp()[_TIMESTAMP])
+            if concerns(message):
+                found.append(message)
+            if message.offset() + 1 >= ends.get(partition, 0):
+                ends.pop(partition, None)
+    if ends:
+        raise WorldFault(
+            f"Kafka {kafka.bootstrap_servers}: the topics could not be searched within {kafka.search_seconds} s"
+        )
+    cut = [oldest_ms[partition] for partition, bounds in ranges.items() if bounds.is_cut and partition in oldest_ms]
+    found.sort(key=lambda message: (message.timestamp()[_TIMESTAMP], message.offset()))
+    return Search(found, max(cut, default=None))
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    start: int
+    end: int
+    is_cut: bool
+    """Whether Kafka holds older messages that are not searched."""
+
+
+def _ranges(consumer: Consumer, topic_names: Sequence[str], messages: int) -> Iterator[tuple[tuple[str, int], _Range]]:
+    metadata = consumer.list_topics(timeout=_METADATA_SECONDS).topics
+    for topic in topic_names:
+        for number in metadata[topic].partitions if topic in metadata else ():
+            first, end = consumer.get_watermark_offsets(TopicPartition(topic, number), _METADATA_SECONDS)
+            yield (topic, number), _Range(max(first, end - messages), end, end - messages > first)
+
+
+def decoded(message: Message) -> _Event | None:
+    """The event of a message; None if it cannot be read."""
+    try:
+        return _EVENT.decode(message.value() or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def failed_message(message: Message, event: _Event | None) -> FailedMessage:
+    """A message of a failed topic, with job and reason as far as it can be read."""
+    metadata = event.metadata if event is not None and event.metadata is not None else _FailedMetadata()
+    return FailedMessage(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[_TIMESTAMP],
+        metadata.src,
+        metadata.validation_error,
+    )
+
+
+def _is_failed_for(message: Message, event: _Event | None, key: EnrolmentKey) -> bool:
+    users, course_id, batch_id = _about(event)
+    is_theirs = message.key() == key.user_id.encode() or key.user_id in users
+    return is_theirs and course_id in (None, key.course_id) and batch_id in (None, key.batch_id)
+
+
+def _certificate(message: Message, event: _Event, key: EnrolmentKey, generator: str) -> CertificateMessage | None:
+    users, course_id, batch_id = _about(event)
+    if key.user_id not in users or (course_id, batch_id) != (key.course_id, key.batch_id):
+        return None
+    name = event.edata.name if event.edata is not None and message.topic() == generator else None
+    return CertificateMessage(message.topic(), message.timestamp()[_TIMESTAMP], name)
+
+
+def _about(event: _Event | None) -> tuple[set[str], str | None, str | None]:
+    """The users, the course and the batch of an event."""
+    if event is None:
+        return set(), None, None
+    edata = event.edata or _Edata()
+    related: Mapping[str, msgspec.Raw] = edata.related or {}
+    users = {user for user in (event.user_id, edata.user_id, *(edata.user_ids or ())) if user}
+    return (
+        users,
+        event.course_id or edata.course_id or _text(related.get("courseId")),
+        event.batch_id or edata.batch_id or _text(related.get("batchId")),
+    )
+
+
+def _text(raw: msgspec.Raw | None) -> str | None:
+    value = None if raw is None else msgspec.json.decode(raw)
+    return value if isinstance(value, str) else None

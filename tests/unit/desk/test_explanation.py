@@ -1,0 +1,307 @@
+"""What the desk says about a learner, step by step."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from common.domain.aggregates import COMPLETED_COUNT, SCORE, metric_key
+from common.domain.events import Refused, Skip
+from desk.explanation.steps import Verdict
+from desk.explanation.wording import Wording, percent_text
+from desk.records import AggregatesRow, CertificateMessage, Course, FailedMessage, Search, Unknown
+from desk.remedies import Remedy
+from desk.sentences import LANGUAGES
+from jobs.activity_aggregate_updater.relations import CourseStatus
+from jobs.activity_aggregate_updater.rules import Content
+from jobs.assessment_aggregator.rules import Attempt
+from tests.support.desk_records import (
+    AT_LEAST_75,
+    COMPLETED,
+    KEY,
+    NOW,
+    NOW_MS,
+    QUIZ,
+    VIDEO,
+    WORDING,
+    aggregates,
+    batch,
+    completed,
+    course,
+    explained,
+    learner,
+    template,
+    verdict,
+)
+
+GENERATOR = CertificateMessage("dev.generate.certificate.request", NOW_MS, "Completion")
+
+
+class TestTheVerdict:
+    def test_names_both_numbers_of_the_comparison_that_failed(self) -> None:
+        assert verdict(learner(7.4)) == (
+            "No certificate: the best score is 74.0 percent, 75 are asked for. Nothing is broken."
+        )
+
+    def test_is_yes_if_the_generator_was_asked(self) -> None:
+        step = explained(learner(certificate_messages=Search([GENERATOR]))).verdict
+        assert step.verdict is Verdict.YES
+        assert step.sentence == (
+            "Certificate: earned with a best score of 75.0 percent, and requested from the generator on "
+            "2024-05-14 09:12:40 UTC."
+        )
+
+    def test_is_yes_if_the_certificate_was_issued(self) -> None:
+        held = [{"name": "COMPLETION", "identifier": "c-1", "lastIssuedOn": "2024-05-14"}]
+        step = explained(learner(issued_certificates=held)).verdict
+        assert (step.verdict, step.sentence) == (Verdict.YES, "Certificate: issued on 2024-05-14.")
+
+    def test_asks_for_a_new_request_if_everything_is_fulfilled(self) -> None:
+        step = explained(learner()).verdict
+        assert step.sentence == "No certificate although everything is fulfilled: request it again."
+        assert step.next is not None
+        assert step.next.remedy is Remedy.CERTIFICATE
+        assert step.next.command == "python -m desk send certificate --user asha --course do_course --batch batch"
+        assert step.is_broken
+
+    def test_does_not_say_that_nothing_is_broken_if_an_event_has_failed(self) -> None:
+        failed = FailedMessage("dev.telemetry.assess.failed", 0, 7, NOW_MS, "AssessmentAggregator", "event has no ets")
+        assert verdict(learner(7.4, failed=Search([failed]))) == (
+            "No certificate: the best score is 74.0 percent, 75 are asked for."
+        )
+
+    def test_names_what_is_broken(self) -> None:
+        record = learner(7.5, aggregates=aggregates(7.0))
+        assert verdict(record) == (
+            "No certificate: the best score is 70.0 percent, 75 are asked for. But something is wrong: see “Which "
+            "attempts are stored?”"
+        )
+
+    @pytest.mark.parametrize(
+        ("changes", "sentence"),
+        [
+            ({"enrolment": None}, "No certificate: the learner is not enrolled in this batch. Nothing is broken."),
+            ({"active": False}, "No certificate: the enrolment is not active. Nothing is broken."),
+            ({"batch": batch()}, "No certificate: the batch has no certificate template. Nothing is broken."),
+            (
+                {"batch": replace(batch(), exists=False)},
+                "No certificate: there is no such batch of this course. Nothing is broken.",
+            ),
+            (
+                {"user": Skip("blocked_user")},
+                "No certificate: the account of the learner is blocked. Nothing is broken.",
+            ),
+            (
+                {"user": Unknown("user API did not answer")},
+                "It cannot be said: user API did not answer.",
+            ),
+            (
+                {"content_types": Unknown("Redis did not answer")},
+                "It cannot be said: Redis did not answer.",
+            ),
+            (
+                {"batch": batch(template({"user": {"rootOrgId": "org-2"}}))},
+                'No certificate: rootOrgId (hidden) = "org-2" is false for this learner. Nothing is broken.',
+            ),
+        ],
+    )
+    def test_says_why_not(self, changes: dict[str, Any], sentence: str) -> None:
+        assert verdict(learner(**changes)) == sentence
+
+    def test_of_an_unfinished_course_counts_what_is_completed(self) -> None:
+        record = learner(
+            status=1,
+            progress=1,
+            completed_on=None,
+            content_status={VIDEO: 2},
+            contents=[completed(VIDEO)],
+            aggregates=aggregates(7.5, 1),
+        )
+        assert verdict(record) == "No certificate: 1 of 2 contents are completed. Nothing is broken."
+
+    def test_of_a_finished_course_with_an_old_status_offers_the_sync(self) -> None:
+        step = explained(learner(status=1, completed_on=None)).verdict
+        assert step.sentence.startswith(
+            "No certificate: the course is completed, but the stored status does not say so."
+        )
+        assert step.next is not None
+        assert step.next.remedy is Remedy.SYNC
+
+    def test_of_a_template_with_a_fault_quotes_the_fault(self) -> None:
+        record = learner(batch=batch(template({})))
+        assert "Invalid template for batch : batch" in verdict(record)
+        assert explained(record).verdict.is_broken
+
+
+class TestProgress:
+    def test_names_the_missing_contents(self) -> None:
+        record = learner(
+            status=1, progress=1, content_status={QUIZ: 2}, contents=[completed(QUIZ)], aggregates=aggregates(7.5, 1)
+        )
+        step = explained(record).step("progress")
+        assert step.verdict is Verdict.NO
+        assert step.sentence == "1 of 2 contents are completed. Missing: Leaves (do_video)."
+        assert ("Leaves (do_video)", "not opened") in [(item.what, item.value) for item in step.evidence]
+
+    def test_does_not_ask_for_optional_contents(self) -> None:
+        record = learner(course=course(VIDEO, QUIZ, "do_extra", optional=("do_extra",)))
+        assert explained(record).step("progress").verdict is Verdict.YES
+
+    def test_says_which_stored_values_are_wrong(self) -> None:
+        record = learner(status=1, progress=1, completed_on=None, aggregates=aggregates(7.5, 1))
+        step = explained(record).step("progress")
+        assert step.is_broken
+        assert "status is 1, 2 is right" in step.sentence
+        assert "progress is 1, 2 is right" in step.sentence
+        assert "completedCount is 1, 2 is right" in step.sentence
+        assert step.next is not None
+        assert step.next.remedy is Remedy.SYNC
+
+    def test_of_a_course_that_has_grown_since_is_still_completed(self) -> None:
+        step = explained(learner(course=course(VIDEO, QUIZ, "do_new"))).step("progress")
+        assert step.verdict is Verdict.YES
+        assert step.sentence == (
+            "The course was completed on 14 May 2024. It has changed since then: 2 of 3 contents are completed now."
+        )
+        assert not step.is_broken
+
+    def test_counts_a_content_that_the_job_has_counted_before_the_api_wrote_its_status(self) -> None:
+        record = learner(contents=[completed(VIDEO), replace(completed(QUIZ), content=Content(QUIZ, None, 1, 1, 1, 1))])
+        assert explained(record).step("progress").verdict is Verdict.YES
+
+    def test_of_somebody_who_has_opened_nothing(self) -> None:
+        record = learner(
+            status=0, progress=None, completed_on=None, content_status=None, contents=[], aggregates=AggregatesRow()
+        )
+        step = explained(record).step("progress")
+        assert step.sentence == "0 of 2 contents are completed. Missing: Quiz 1 (do_quiz), Leaves (do_video)."
+        assert not step.is_broken
+
+    @pytest.mark.parametrize(
+        ("found", "verdict", "reason"),
+        [
+            (
+                Course(KEY.course_id, "Botany", None, CourseStatus("Retired")),
+                Verdict.NO,
+                "The course cannot be used: course do_course is retired and has no leaf nodes.",
+            ),
+            (
+                Course(KEY.course_id, "Botany", Unknown("Redis is down")),
+                Verdict.UNKNOWN,
+                "The contents of the course could not be read: Redis is down.",
+            ),
+        ],
+    )
+    def test_cannot_be_told_without_leaf_nodes(self, found: Course, verdict: Verdict, reason: str) -> None:
+        explanation = explained(learner(course=found))
+        assert explanation.step("leaf_nodes").verdict is verdict
+        assert explanation.step("leaf_nodes").sentence == reason
+        assert explanation.step("progress").verdict is Verdict.UNKNOWN
+
+
+class TestScores:
+    def test_only_the_old_column_is_named(self) -> None:
+        key = metric_key(SCORE, QUIZ)
+        record = learner(attempts=[], aggregates=AggregatesRow({key: 8, f"max_{key}": 10, COMPLETED_COUNT: 2}))
+        step = explained(record).step("best_score")
+        assert step.sentence == (
+            "The best score of the course is 80.0 percent: 8 of 10 in Quiz 1 (do_quiz). It is known only from the old "
+            "column, which holds whole numbers."
+        )
+        assert step.evidence[0].value == "score 8 (agg), max_score 10 (agg), SelfAssess counts"
+
+    def test_a_content_of_another_type_does_not_count(self) -> None:
+        step = explained(learner(content_types={QUIZ: "Resource"})).step("best_score")
+        assert step.sentence == "There is no score that counts, so the best score of the course is 0."
+        assert step.evidence[0].value.endswith("Resource does not count")
+
+    def test_drafts_are_told_apart(self) -> None:
+        record = learner(attempts=[Attempt(QUIZ, "a", NOW, NOW, 7.5, 10.0), Attempt(QUIZ, "b", None, NOW, None, None)])
+        step = explained(record).step("attempts")
+        assert step.sentence == "1 attempt at 1 content. 1 attempt saved but not submitted."
+        assert not step.is_broken
+
+    def test_a_key_without_an_attempt_is_removed_by_a_recomputation(self) -> None:
+        row = aggregates(7.5)
+        stale = replace(row, aggregates={**row.aggregates, "score:do_gone": 9.0})
+        record = learner(aggregates=stale, content_types={QUIZ: "SelfAssess", "do_gone": "SelfAssess"})
+        step = explained(record).step("attempts")
+        assert step.is_broken
+        assert "score:do_gone is 9.0, unset is right" in step.sentence
+
+    def test_a_score_that_cannot_be_had_is_a_fault(self) -> None:
+        refused = Refused("content_api", "content read API answered 403 for do_quiz")
+        explanation = explained(learner(content_types={QUIZ: refused}))
+        assert explanation.step("best_score").is_broken
+        assert explanation.step("decision").sentence == (
+            "It cannot be decided: content read API answered 403 for do_quiz."
+        )
+
+    @pytest.mark.parametrize(
+        ("percent", "limits", "text"),
+        [
+            (74.0, [75], "74.0"),
+            (74.96, [75], "74.96"),
+            (74.999999, [75], "74.999999"),
+            (75.04, [75], "75.04"),
+            (75.0, [75], "75.0"),
+            (33.333333, [], "33.3"),
+        ],
+    )
+    def test_a_percentage_is_never_rounded_across_the_limit(
+        self, percent: float, limits: list[float], text: str
+    ) -> None:
+        assert percent_text(percent, limits) == text
+
+
+class TestOtherSteps:
+    def test_templates_are_told_in_words(self) -> None:
+        step = explained(learner()).step("templates")
+        assert step.sentence == "“Completion” for completing the course and a best score of the course >= 75 percent."
+
+    def test_each_template_has_a_decision(self) -> None:
+        record = learner(7.4, batch=batch(template(COMPLETED, "Merit"), template(AT_LEAST_75, "Distinction")))
+        steps = [step for step in explained(record).steps if step.name == "decision"]
+        assert [(step.question, step.verdict) for step in steps] == [
+            ("Has the learner earned “Merit”?", Verdict.YES),
+            ("Has the learner earned “Distinction”?", Verdict.NO),
+        ]
+
+    def test_kafka_that_cannot_be_read_is_told(self) -> None:
+        step = explained(learner(failed=Unknown("no broker"))).step("requests")
+        assert (step.verdict, step.sentence) == (Verdict.UNKNOWN, "Kafka could not be read: no broker.")
+
+    def test_a_search_that_ended_at_its_bound_says_since_when(self) -> None:
+        step = explained(learner(failed=Search([], NOW_MS))).step("requests")
+        assert step.sentence == "No event of the learner is on a failed topic since 2024-05-14 09:12:40 UTC."
+
+    def test_a_phantom_is_not_enrolled(self) -> None:
+        step = explained(learner(active=None, status=None)).step("enrolment")
+        assert step.verdict is Verdict.NO
+        assert "exists only because a content was opened" in step.sentence
+
+    def test_fields_of_users_are_hidden_unless_names_are_shown(self) -> None:
+        record = learner(batch=batch(template({"user": {"firstName": "Ravi"}})))
+        hidden = [item.what for item in explained(record).step("decision").evidence]
+        shown = explained(record, wording=Wording(LANGUAGES["en"], WORDING.zone, show_names=True)).step("decision")
+        assert hidden == ['firstName (hidden) = "Ravi"']
+        assert [item.what for item in shown.evidence] == ['firstName Asha = "Ravi"']
+
+    def test_the_document_has_every_step(self) -> None:
+        documents = [step.as_json() for step in explained(learner(7.4)).steps]
+        assert [document["step"] for document in documents] == [
+            "enrolment",
+            "leaf_nodes",
+            "progress",
+            "attempts",
+            "best_score",
+            "templates",
+            "decision",
+            "requests",
+            "verdict",
+        ]
+        assert documents[6]["evidence"][1] == {
+            "what": "74.0 >= 75",
+            "value": "false",
+            "source": "best score, user_activity_agg",
+        }
