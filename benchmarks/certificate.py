@@ -17,7 +17,7 @@ from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import to_datetime
 from common.servers.cassandra import Cassandra, Write
-from jobs.collection_cert_pre_processor.job import USER_FIELDS
+from jobs.collection_cert_pre_processor.answers import USER_FIELDS
 from jobs.collection_cert_pre_processor.store import Store
 from local import generator
 from local.generator import Course
