@@ -70,12 +70,13 @@ lock: setup ## rewrite requirements/*.txt from pyproject.toml
 
 setup: $(STAMP) ## create the virtual environment with all locked packages
 
-# pip only installs uv, with the hash from the requirements; uv installs the rest faster and compiles on all cores.
+# pip only installs uv, with the hash from the requirements; uv installs the rest faster and compiles on all cores. Without
+# --python it would install into another virtual environment that is active.
 # The stamp is written last, so that an interrupted installation is repeated.
 $(STAMP): $(REQUIREMENTS)
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or 3.12 is needed: $(PYTHON) is not on the PATH (set PYTHON=...)" >&2; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	awk '/^[a-z]/ {is_uv = /^uv==/} is_uv' $(REQUIREMENTS) > $(VENV)/uv.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
-	$(RUN) -m uv pip sync --quiet --require-hashes --compile-bytecode $(REQUIREMENTS)
+	$(RUN) -m uv pip sync --python $(RUN) --quiet --require-hashes --compile-bytecode $(REQUIREMENTS)
 	sha256sum $(REQUIREMENTS) > $(STAMP)
