@@ -109,7 +109,7 @@ class TestWorldFaults:
     async def test_a_port_where_nobody_listens_is_a_fault(self, services: HttpServices) -> None:
         services.refuse()
 
-        async with client(services.base_url + USER_READ, call_timeout_ms=1_500) as learner:
+        async with client(services.base_url + USER_READ, request_timeout_ms=1_400, call_timeout_ms=1_500) as learner:
             with pytest.raises(WorldFault, match="ClientConnectorError: Cannot connect"):
                 await learner.get("u-1")
 
