@@ -32,8 +32,8 @@ async def apply_schema(config: CassandraConfig, report: Callable[[str], None], r
 
     `replication` is a CQL map such as `{'class': 'NetworkTopologyStrategy', 'dc1': 3}`. It is only used if the keyspace
     does not exist yet. Raises SchemaError if the column has another type, or if the nodes do not agree on the schema
-    in time. Raises StatementError if the cluster rejects a statement, WorldFault if no node
-    answers, TaskFault if they refuse this user.
+    in time. Raises StatementError if the cluster rejects a statement, WorldFault if no node answers, TaskFault if the
+    nodes refuse this user.
     """
     cassandra = Cassandra(config, Metrics())
     try:

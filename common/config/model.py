@@ -181,7 +181,7 @@ class CassandraConfig(Section):
     request_timeout_ms: Positive = 12_000
     max_concurrent_statements: Positive = 128
     speculative_delay_ms: Positive = 1_000
-    """After so long without an answer a statement is sent to one more node. The first answer counts."""
+    """After this time without an answer, a request is also sent to another node. The first answer counts."""
 
     @model_validator(mode="after")
     def _username_with_password(self) -> Self:

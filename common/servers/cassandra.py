@@ -27,8 +27,8 @@ from common.domain.native_protocol import Encoder
 from common.metrics import Metrics
 from common.servers.cassandra_driver.calls import Execution
 from common.servers.cassandra_driver.cluster import CLOCK, create_cluster
-from common.servers.cassandra_driver.connection import LoopConnection, bound_to
-from common.servers.cassandra_driver.direct import DirectConnection, Requests
+from common.servers.cassandra_driver.connection import DirectConnection, LoopConnection, bound_to
+from common.servers.cassandra_driver.direct import Requests
 from common.servers.cassandra_driver.errors import StatementError, fault
 from common.servers.cassandra_driver.frames import Column, Row, Statement
 

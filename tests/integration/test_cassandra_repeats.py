@@ -133,3 +133,31 @@ def test_a_list_with_a_timestamp_of_its_own_is_never_sent_again(config: Cassandr
             assert len(proxy.requests) == ROWS
 
     run(test())
+
+
+def test_nothing_is_sent_again_after_the_session_is_closed(config: CassandraConfig, unique: str) -> None:
+    async def test() -> None:
+        async with behind_a_proxy(config) as (cassandra, proxy):
+            insert = await cassandra.prepare(INSERT)
+            others_are_answered = asyncio.Event()
+
+            async def hold(frame: Frame) -> Frame | None:
+                if f"{unique}-3-".encode() in frame.body:
+                    await asyncio.Event().wait()
+                if len(proxy.requests) == ROWS:
+                    others_are_answered.set()
+                return None
+
+            proxy.answer = hold
+            write = asyncio.ensure_future(
+                cassandra.write([[Write(insert, (f"{unique}-{n}-", n))] for n in range(ROWS)])
+            )
+            await others_are_answered.wait()
+            while proxy.in_flight > 1:  # noqa: ASYNC110 - the proxy's own tasks change it
+                await asyncio.sleep(0.01)
+            await cassandra.close()
+            with pytest.raises(WorldFault, match="session is closed"):
+                await asyncio.wait_for(write, timeout=5)
+            assert len(proxy.requests) == ROWS
+
+    run(test())

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.servers.cassandra_driver import frames
-from common.servers.cassandra_driver.direct import DirectConnection, check_version
+from common.servers.cassandra_driver.connection import DirectConnection
+from common.servers.cassandra_driver.direct import check_version
 from common.servers.cassandra_driver.errors import StatementError
 from common.servers.cassandra_driver.frames import Columns, Statement, Undecodable, batch_body, decode, with_timestamp
 

@@ -8,17 +8,22 @@ Connecting and the TLS handshake block. The driver does both in its own threads.
 """
 
 import asyncio
+import logging
 import ssl
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from cassandra import AuthenticationFailed
-from cassandra.connection import Connection, ConnectionShutdown, EndPoint
+from cassandra.connection import Connection, ConnectionShutdown, EndPoint, _Frame
 
 from common.servers.cassandra_driver.errors import Refused
+from common.servers.cassandra_driver.frames import HEADER
+
+_logger = logging.getLogger(__name__)
 
 _READ_BYTES = 256 * 1024
+_VERSION_MASK = 0x7F
 
 # The handshake was cut short. A node that is starting or shutting down does that, too.
 _CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
@@ -201,6 +206,45 @@ class LoopConnection(Connection):
             function(*args)
         else:
             self.loop.call_soon_threadsafe(function, *args)
+
+
+class DirectConnection(LoopConnection):
+    """Splits frames without copying the rest of the data, and fails requests in the loop that sent them."""
+
+    _requests: dict[int, tuple[Callable[[Any], None], Any, Any]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Connects, in one of the driver's threads."""
+        self._rest = b""
+        super().__init__(*args, **kwargs)
+
+    def _take(self, data: bytes) -> None:
+        if self._rest:
+            data = self._rest + data
+        position, end = 0, len(data)
+        while end - position >= HEADER.size:
+            version, flags, stream, opcode, length = HEADER.unpack_from(data, position)
+            body = position + HEADER.size
+            if end - body < length:
+                break
+            position = body + length
+            frame = _Frame(version & _VERSION_MASK, flags, stream, opcode, HEADER.size, HEADER.size + length)
+            self.process_msg(frame, data[body:position])
+            if self.is_closed:
+                return
+        self._rest = data[position:]
+
+    def error_all_requests(self, error: Exception) -> None:
+        """Fails everything in flight. Called in whichever thread notices that the connection is lost."""
+        self._in_loop(self._error_all_requests, ConnectionShutdown(f"{self.endpoint}: {error}"))
+
+    def _error_all_requests(self, error: ConnectionShutdown) -> None:
+        requests, self._requests = self._requests, {}
+        for callback, _, _ in requests.values():
+            try:
+                callback(error)
+            except Exception:
+                _logger.exception("a request could not be failed after its connection was lost")
 
 
 def bound_to(loop: asyncio.AbstractEventLoop, connection_class: type[LoopConnection]) -> type[LoopConnection]:

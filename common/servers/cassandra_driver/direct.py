@@ -4,13 +4,12 @@
 of a call share one future, and one timer watches everything that is in flight.
 
 The driver still discovers nodes, connects, authenticates, reconnects, prepares, and chooses the nodes for a request.
-Some of its parts that are used here are not documented: the pools of a session (``_pools``, ``borrow_connection``,
-``return_connection``), ``Connection.send_msg``, ``process_msg`` and ``error_all_requests``. They may differ in another
-version, so :func:`check_version` accepts only the one that was tested.
+Some of its parts that are used here and in :mod:`connection` are not documented: the pools of a session (``_pools``,
+``borrow_connection``, ``return_connection``), ``Connection.send_msg``, ``process_msg`` and ``error_all_requests``. They
+may differ in another version, so :func:`check_version` accepts only the one that was tested.
 """
 
 import asyncio
-import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,7 +17,7 @@ from typing import Any
 
 import cassandra
 from cassandra.cluster import NoHostAvailable, Session
-from cassandra.connection import ConnectionException, ConnectionShutdown, _Frame
+from cassandra.connection import ConnectionException, ConnectionShutdown
 from cassandra.pool import Host, HostConnection, NoConnectionsAvailable
 from cassandra.protocol import PreparedQueryNotFound
 
@@ -46,10 +45,6 @@ _LOOK_SECONDS = 0.05
 _FIRST_PAUSE_SECONDS = 0.1
 """Before failed requests are sent again. It doubles each time."""
 
-_VERSION_MASK = 0x7F
-
-_logger = logging.getLogger(__name__)
-
 
 def check_version() -> None:
     """Raises RuntimeError unless cassandra-driver has the version that this package was tested with."""
@@ -59,45 +54,6 @@ def check_version() -> None:
             f"{cassandra.__version__}: compare cassandra/connection.py and cassandra/pool.py of both, and run "
             "the tests that docs/decisions/cassandra-driver.md names"
         )
-
-
-class DirectConnection(LoopConnection):
-    """Splits frames without copying the rest of the data, and fails requests in the loop that sent them."""
-
-    _requests: dict[int, tuple[Callable[[Any], None], Any, Any]]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Connects, in one of the driver's threads."""
-        self._rest = b""
-        super().__init__(*args, **kwargs)
-
-    def _take(self, data: bytes) -> None:
-        if self._rest:
-            data = self._rest + data
-        position, end = 0, len(data)
-        while end - position >= HEADER.size:
-            version, flags, stream, opcode, length = HEADER.unpack_from(data, position)
-            body = position + HEADER.size
-            if end - body < length:
-                break
-            position = body + length
-            frame = _Frame(version & _VERSION_MASK, flags, stream, opcode, HEADER.size, HEADER.size + length)
-            self.process_msg(frame, data[body:position])
-            if self.is_closed:
-                return
-        self._rest = data[position:]
-
-    def error_all_requests(self, error: Exception) -> None:
-        """Fails everything in flight. Called in whichever thread notices that the connection is lost."""
-        self._in_loop(self._error_all_requests, ConnectionShutdown(f"{self.endpoint}: {error}"))
-
-    def _error_all_requests(self, error: ConnectionShutdown) -> None:
-        requests, self._requests = self._requests, {}
-        for callback, _, _ in requests.values():
-            try:
-                callback(error)
-            except Exception:
-                _logger.exception("a request could not be failed after its connection was lost")
 
 
 class Requests:
@@ -126,7 +82,7 @@ class Requests:
         self._make_query_plan = session.cluster.profile_manager.default.load_balancing_policy.make_query_plan
         self._free = max_in_flight
         self._calls: deque[Call] = deque()
-        self._is_start_scheduled = False
+        self._is_start_scheduled = self._is_closed = False
         self._in_flight: set[Request] = set()
         self._look_handle: asyncio.TimerHandle | None = None
         self._preparations: dict[str, asyncio.Future[Any]] = {}
@@ -149,7 +105,7 @@ class Requests:
             await call.done
             if call.failure is None:
                 return call.results
-            if not call.is_worth_finishing() or self._loop.time() + pause >= deadline:
+            if self._is_closed or not call.is_worth_finishing() or self._loop.time() + pause >= deadline:
                 raise call.failure
             await asyncio.sleep(pause)
             pause *= 2
@@ -157,7 +113,8 @@ class Requests:
             call.begin_next_round(deadline)
 
     def close(self) -> None:
-        """Fails everything in flight."""
+        """Fails everything in flight. Nothing is sent again."""
+        self._is_closed = True
         if self._look_handle is not None:
             self._look_handle.cancel()
             self._look_handle = None
@@ -267,13 +224,18 @@ class Requests:
         return True
 
     async def _prepare_again(self, request: Request, node: Host) -> None:
-        """A node that does not know the statement has not executed it, so the request may be sent unchanged."""
+        """A node that does not know the statement has not executed it, so its copy may be sent again."""
         try:
             await asyncio.gather(*(self._prepare(text) for text in {one.text for one in request.statements}))
         except Exception as error:  # noqa: BLE001 - it is raised in the call
             self._fail(request, error)
             return
-        if not request.is_done and not self._send(request, node) and not self._send_to_next(request):
+        if request.is_done:
+            return
+        if request.asked:
+            # Another node may execute the same bytes, and no two copies may have one timestamp.
+            request.body = frames.with_timestamp(request.body, self._clock())
+        if not self._send(request, node) and not self._send_to_next(request):
             self._fail(request, self._no_node(request))
 
     async def _prepare(self, text: str) -> None:
