@@ -78,9 +78,11 @@ OnAnswer = Callable[[int, bool], None]
 class _Connection(asyncio.Protocol):
     """One request at a time."""
 
-    def __init__(self, on_broken: Callable[[], None]) -> None:
-        self._on_broken = on_broken
+    def __init__(self, on_closed: "Callable[[_Connection], None]") -> None:
+        self._on_closed = on_closed
         self._parser = httptools.HttpResponseParser(self)
+        self.is_waiting = False
+        self.is_reusable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transport is none of asyncio's classes.
@@ -88,6 +90,7 @@ class _Connection(asyncio.Protocol):
 
     def send(self, request: bytes, on_answer: OnAnswer) -> None:
         self._on_answer = on_answer
+        self.is_waiting = True
         self._has_retry_after = False
         self._transport.write(request)
 
@@ -95,12 +98,14 @@ class _Connection(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._on_broken()
+        self._on_closed(self)
 
     def on_header(self, name: bytes, _: bytes) -> None:
         self._has_retry_after |= name.lower() == b"retry-after"
 
     def on_message_complete(self) -> None:
+        self.is_waiting = False
+        self.is_reusable = self._parser.should_keep_alive()
         self._on_answer(self._parser.get_status_code(), self._has_retry_after)
 
 
@@ -166,7 +171,8 @@ class _Generator:
                 answers.without_retry_after += not has_retry_after
             else:
                 answers.failed += 1
-            self._idle.append(connection)
+            if connection.is_reusable:
+                self._idle.append(connection)
             self._waiting -= 1
             self._changed.set()
 
@@ -192,14 +198,19 @@ class _Generator:
         assert address.hostname and address.port
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(
-            lambda: _Connection(self._on_broken), address.hostname, address.port
+            lambda: _Connection(self._on_closed), address.hostname, address.port
         )
         self._connections += 1
         return connection
 
-    def _on_broken(self) -> None:
-        self._is_broken = True
-        self._changed.set()
+    def _on_closed(self, connection: _Connection) -> None:
+        """A server may close a connection that has been idle for a while, but none that waits for an answer."""
+        self._connections -= 1
+        if connection.is_waiting:
+            self._is_broken = True
+            self._changed.set()
+        elif connection in self._idle:
+            self._idle.remove(connection)
 
     def _check(self) -> None:
         if self._is_broken:

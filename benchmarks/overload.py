@@ -87,7 +87,10 @@ def _measure(readers: Readers, requests: Sequence[bytes], name: str) -> None:
 
     load(WARM_UP_SECONDS, None)
     capacity = len(load(SECONDS, None).accepted) / SECONDS
-    print(f"  {name}: content state with scores, {CONTENTS} contents: the process takes {capacity:.0f} requests/s")
+    print(
+        f"  {name}: content state with scores, {CONTENTS} contents: the process takes {capacity:.0f} requests/s",
+        flush=True,
+    )
     base: Answers | None = None
     for times in TIMES:
         answers = load(SECONDS, times * capacity)
@@ -103,7 +106,8 @@ def _print(times: float, answers: Answers, base: Answers | None) -> None:
         print(f"      {path} {_times(seconds)}")
     print(
         f"      answers of health other than 200: {answers.unhealthy}   "
-        f"load generator: {answers.cpu_share:.0%} of a core, sent too late {_times(answers.late)}"
+        f"load generator: {answers.cpu_share:.0%} of a core, sent too late {_times(answers.late)}",
+        flush=True,
     )
     if answers.failed or answers.without_retry_after:
         raise RuntimeError(f"{answers.failed} failed, {answers.without_retry_after} answers 503 have no Retry-After")

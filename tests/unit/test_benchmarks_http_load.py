@@ -30,6 +30,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {**headers, "Content-Length": "2"}.items():
             self.send_header(name, value)
+        if self.path == "/last":
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(b"{}")
 
@@ -68,6 +70,12 @@ def test_the_next_request_when_the_last_one_is_answered(url: str) -> None:
 
     assert len(answers.accepted) + len(answers.refused) == len(Handler.bodies) > 2
     assert 0 < answers.cpu_share < 1.1
+
+
+def test_a_connection_that_the_server_closes_between_requests_is_replaced(url: str) -> None:
+    answers = send(Load(url, [http_request("POST", "/last", {})], 0.5, per_second=20))
+
+    assert len(answers.accepted) + len(answers.refused) == 10
 
 
 def test_a_server_that_is_gone_is_an_error() -> None:
