@@ -47,7 +47,7 @@ class Defective(Job[dict[str, Any], EnrolmentKey]):
 def main() -> None:
     config = load(AssessmentAggregatorConfig)
     environment = StreamExecutionEnvironment.get_execution_environment()
-    source = source_sink.source(config, f"{config.kafka.env}.{INPUT}", Defective.user_id_path)
+    source = source_sink.source(config, [f"{config.kafka.env}.{INPUT}"], Defective.user_id_path)
     stage.build(environment, source, source_sink.sink(config), Defective(f"{config.kafka.env}.{FAILED}"))
     environment.execute("defective")
 
