@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -69,7 +68,7 @@ def _run(stack: ExitStack, *, with_alarms: bool) -> int:
     stack.callback(prometheus.stop)
     prometheus.start()
     started = time.time()
-    stack.enter_context(_jobs(world, services))
+    _submit_jobs(world, services)
     producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "log_level": 0})
     _load(world, services, tables, producer)
     ended = time.time()
@@ -81,17 +80,11 @@ def _run(stack: ExitStack, *, with_alarms: bool) -> int:
     return 1 if problems else 0
 
 
-@contextmanager
-def _jobs(world: World, services: HttpServices) -> Iterator[None]:
-    with ThreadPoolExecutor() as executor:
-        submissions = [
-            executor.submit(world.submit, f"jobs.{name}", environment=urls, parallelism=1)
-            for name, urls in job_settings(services.base_url).items()
-        ]
-    jobs = [submission.result() for submission in submissions]
-    for job in jobs:
+def _submit_jobs(world: World, services: HttpServices) -> None:
+    """One after another, because three clients at a time take minutes to start on two cores."""
+    for name, urls in job_settings(services.base_url).items():
+        job = world.submit(f"jobs.{name}", environment=urls, parallelism=1)
         world.flink.client.wait_until_running(job, timeout_seconds=300, checkpoints=1)
-    yield
 
 
 def _load(world: World, services: HttpServices, tables: Tables, producer: Producer) -> None:
