@@ -1,7 +1,7 @@
 """``python -m jobs.go_back --job NAME``: writes what the Scala job of the same name needs in order to take over again.
 
-* Both aggregators: the entries of ``aggregates`` are copied to ``agg``, cut to integers. Readers that know only ``agg``
-  then show what was counted meanwhile.
+* Both aggregators: the entries of ``aggregates`` are copied to ``agg``, truncated to integers. Readers that know only
+  ``agg`` then show what was counted meanwhile.
 * ``activity_aggregate_updater`` with ``--deduplication-redis``: the keys by which the Scala job recognises completions
   that are counted already. Without them it counts a completion again when its event comes again.
 
@@ -48,16 +48,16 @@ _COMPLETED = 2
 def integers_to_copy(
     prefixes: Sequence[str], agg: Mapping[str, int] | None, new: Mapping[str, float] | None
 ) -> dict[str, int]:
-    """The entries of ``aggregates`` (``new``) that ``agg`` does not have yet, as the Scala jobs cut them: toward zero.
+    """The entries of ``aggregates`` (``new``) that ``agg`` does not have yet, truncated as in the Scala jobs.
 
     Numbers that an ``int`` of Cassandra cannot hold are left out.
     """
-    cut = {
+    truncated = {
         key: int(value)
         for key, value in (new or {}).items()
         if key.startswith(tuple(prefixes)) and isfinite(value) and abs(value) <= _INT_MAX
     }
-    return {key: value for key, value in cut.items() if (agg or {}).get(key) != value}
+    return {key: value for key, value in truncated.items() if (agg or {}).get(key) != value}
 
 
 def deduplication_key(course_id: str, batch_id: str, user_id: str, content_id: str) -> str:

@@ -1,4 +1,4 @@
-"""What the Scala jobs would have written: integers cut toward zero, and their keys in Redis."""
+"""What the Scala jobs would have written: truncated integers, and their keys in Redis."""
 
 import math
 from itertools import pairwise
@@ -11,7 +11,7 @@ from jobs.go_back import COPIED, _ranges, deduplication_key, integers_to_copy, m
 ATTEMPTS = COPIED["assessment_aggregator"]
 
 
-def test_scores_are_cut_toward_zero() -> None:
+def test_scores_are_truncated() -> None:
     new = {"score:do_1": 7.5, "max_score:do_1": 10.0, "attempts_count:do_1": 3.0, "score:do_2": -0.5}
     assert integers_to_copy(ATTEMPTS, None, new) == {
         "score:do_1": 7,
