@@ -15,12 +15,10 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import md5
-from itertools import pairwise
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import redis
 
@@ -29,7 +27,7 @@ from common.config.model import JobConfig
 from common.domain import aggregates
 from common.domain.faults import TaskFault, WorldFault
 from common.metrics import Metrics
-from common.servers.cassandra import Cassandra, Write
+from common.servers.cassandra import Cassandra, StatementError, Write
 from jobs import config_class
 
 COPIED = {
@@ -41,7 +39,7 @@ COPIED = {
 """How the entries begin that each job writes, here and there. The certificate pre-processor writes no rows."""
 
 _INT_MAX = 2**31 - 1
-_TOKENS = (-(2**63), 2**63 - 1)
+_PAGE_SIZE = 1000
 _COMPLETED = 2
 
 
@@ -75,7 +73,8 @@ async def copy_aggregates(
     update = await cassandra.prepare(f"UPDATE {table} SET agg = agg + ? WHERE {key}")
     select = f"SELECT activity_type, activity_id, user_id, context_id, agg, aggregates FROM {table}"
     counts: Counter[str] = Counter()
-    async for rows in _scan(cassandra, select, "activity_type, activity_id, user_id", ranges):
+    rows_of_range = await cassandra.prepare(_by_range(select, "activity_type, activity_id, user_id"))
+    async for rows in cassandra.scan(rows_of_range, (), ranges, _PAGE_SIZE):
         writes = []
         for *row_key, agg, new in rows:
             counts["rows read"] += 1
@@ -97,7 +96,8 @@ async def write_deduplication_keys(
         f"FROM {keyspace}.user_content_consumption"
     )
     counts: Counter[str] = Counter()
-    async for rows in _scan(cassandra, select, "userid", ranges):
+    rows_of_range = await cassandra.prepare(_by_range(select, "userid"))
+    async for rows in cassandra.scan(rows_of_range, (), ranges, _PAGE_SIZE):
         pipeline = server.pipeline(transaction=False)
         for user_id, course_id, batch_id, content_id, completed, written_us in rows:
             left = int(written_us / 1_000_000 + expiry_seconds - time.time()) if completed else 0
@@ -111,25 +111,14 @@ async def write_deduplication_keys(
     return counts
 
 
-async def _scan(cassandra: Cassandra, select: str, key: str, ranges: int) -> AsyncIterator[list[Any]]:
-    """All rows of a table, a range of tokens at a time."""
-    statement = await cassandra.prepare(f"{select} WHERE token({key}) > ? AND token({key}) <= ?")
-    for first, last in _ranges(ranges):
-        (rows,) = await cassandra.read(statement, [(first, last)])
-        yield rows
-
-
-def _ranges(count: int) -> Iterator[tuple[int, int]]:
-    """Ranges that together hold every token. No row has the lowest one."""
-    low, high = _TOKENS
-    edges = [low + (high - low) * number // count for number in range(count)] + [high]
-    return pairwise(edges)
+def _by_range(select: str, key: str) -> str:
+    return f"{select} WHERE token({key}) > ? AND token({key}) <= ?"
 
 
 async def go_back(
     config: JobConfig, prefixes: Sequence[str], options: argparse.Namespace, server: "redis.Redis | None"
 ) -> Counter[str]:
-    """Does all that is asked for. Raises WorldFault, TaskFault and redis.RedisError."""
+    """Does all that is asked for. Raises WorldFault, TaskFault, StatementError and redis.RedisError."""
     cassandra = Cassandra(config.cassandra, Metrics())
     await cassandra.open()
     keyspace = config.cassandra.keyspace
@@ -171,7 +160,7 @@ def main(arguments: Sequence[str]) -> int:
         server = redis.Redis(host, port, database, password=password.get_secret_value() if password else None)
     try:
         counts = asyncio.run(go_back(config, COPIED[options.job], options, server))
-    except (WorldFault, TaskFault, redis.RedisError) as fault:
+    except (WorldFault, TaskFault, StatementError, redis.RedisError) as fault:
         print(fault, file=sys.stderr)
         return 1
     would = " (a dry run: nothing was written)" if options.dry_run else ""

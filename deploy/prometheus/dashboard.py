@@ -48,7 +48,7 @@ ROWS: dict[str, Sequence[Graph]] = {
             "Age of the last checkpoint",
             f"time() - (flink_jobmanager_job_lastCheckpointCompletedTimestamp{{{_JOB}}} > 0) / 1000",
             unit="s",
-            description="Normally between 0 and 10 s. It grows while a batch is retried.",
+            description="Normally a few seconds. It grows while a batch is retried.",
         ),
         Graph(
             "Restarts",

@@ -1,12 +1,11 @@
 """What the Scala jobs would have written: truncated integers, and their keys in Redis."""
 
 import math
-from itertools import pairwise
 
 import pytest
 
 from jobs import JOBS
-from jobs.go_back import COPIED, _ranges, deduplication_key, integers_to_copy, main
+from jobs.go_back import COPIED, deduplication_key, integers_to_copy, main
 
 ATTEMPTS = COPIED["assessment_aggregator"]
 
@@ -36,13 +35,6 @@ def test_what_an_int_cannot_hold_is_left_out(value: float) -> None:
 def test_the_key_of_a_completion_is_that_of_the_scala_job() -> None:
     # printf 'do_1|b-1|u-1|do_2|2' | md5sum | tr a-z A-Z
     assert deduplication_key("do_1", "b-1", "u-1", "do_2") == "0871A9C76CF13C9927226F1C27B5EBB7"
-
-
-def test_the_ranges_hold_every_token_once() -> None:
-    found = list(_ranges(7))
-    assert (found[0][0], found[-1][1]) == (-(2**63), 2**63 - 1)
-    assert all(before[1] == after[0] for before, after in pairwise(found))
-    assert len(found) == 7
 
 
 def test_a_job_that_writes_no_rows_has_nothing_to_take_back() -> None:
