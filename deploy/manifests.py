@@ -101,7 +101,7 @@ def _closed(schema: Any) -> Any:
 
 
 def _flink_problems(spec: Mapping[str, Any]) -> Iterable[str]:
-    """Rules of the operator's DefaultValidator, and one of Flink's memory model."""
+    """Rules of the operator's DefaultValidator that no schema can express."""
     configuration = spec.get("flinkConfiguration", {})
     if spec["job"].get("upgradeMode") == "last-state":
         for key in ("high-availability.type", "high-availability.storageDir", "execution.checkpointing.dir"):
