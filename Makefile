@@ -36,11 +36,12 @@ coverage: setup ## measure the branch coverage of the tests that run the code in
 	$(RUN) -m coverage run -m pytest $(IN_PROCESS)
 	$(RUN) -m coverage report
 
-check: setup ## check format, lint, types and import rules
+check: setup ## check format, lint, types, import rules and Dockerfiles
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports --config pyproject.toml
+	$(VENV)/bin/hadolint deploy/docker/Dockerfile deploy/docker/readers.Dockerfile
 
 format: setup ## format the code
 	$(RUN) -m ruff format .

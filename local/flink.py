@@ -5,6 +5,7 @@ smaller. The configuration is `flink-conf/config.yaml` with the ports, folders a
 """
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -49,6 +50,17 @@ class _FlinkProcess(Server):
         self._java = java
         self.start_timeout_seconds = config.start_timeout_seconds
         self.stop_timeout_seconds = config.stop_timeout_seconds
+
+    def log_lines(self) -> list[str]:
+        """The log as text, which is one JSON object a line in `log_file`."""
+        return [text for line in super().log_lines() for text in _as_text(line)]
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where Prometheus scrapes the latest process; None until its reporter has taken a port."""
+        log = self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+        ports = re.findall(r"Started PrometheusReporter HTTP server on port (\d+)", log)
+        return f"http://127.0.0.1:{ports[-1]}/metrics" if ports else None
 
     def _launch(self, *arguments: str, ports: Mapping[str, int]) -> Launch:
         return Launch(
@@ -256,14 +268,22 @@ def render_configuration(config: Config) -> None:
         # Tests poll these. By default metrics are up to 10 s old, and the states of subtasks up to 3 s.
         "metrics.fetcher.update-interval": "1 s",
         "web.refresh-interval": "200 ms",
-        # server.log receives the console output. Keep it short, so that its end shows warnings and errors of java.
-        "env.java.opts.all": f"{options['env.java.opts.all']} -XX:+UseSerialGC -Dconsole.log.level=WARN",
+        "env.java.opts.all": f"{options['env.java.opts.all']} -XX:+UseSerialGC",
         # With C1 only, a start takes half the CPU time. C2 compiles for minutes and slows everything down.
         "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1",
         "env.java.opts.taskmanager": "-XX:TieredStopAtLevel=1",
         "env.java.opts.client": "-XX:TieredStopAtLevel=1",
     }
     (conf / "config.yaml").write_text(yaml.safe_dump(options, width=10_000))
+
+
+def _as_text(line: str) -> list[str]:
+    if not line.startswith("{"):
+        # Flink's scripts and the JVM itself write text.
+        return [line]
+    entry = json.loads(line)
+    text = f"{entry['@timestamp']} {entry['log.level']} {entry['log.logger']} - {entry['message']}"
+    return [*text.splitlines(), *entry.get("error.stack_trace", "").splitlines()]
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

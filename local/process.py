@@ -77,6 +77,10 @@ class Server(ABC):
         """Standard output and error of all starts. Each start appends to it."""
         return self.state_folder / "server.log"
 
+    def log_lines(self) -> list[str]:
+        """The lines of `log_file`, as a person reads them."""
+        return self.log_file.read_text(errors="replace").splitlines()
+
     @property
     def temporary_folder(self) -> Path:
         """For files that the next start does not need. It is emptied at each start."""
@@ -179,7 +183,7 @@ class Server(ABC):
         self.start()
 
     def _failure(self, what: str) -> LocalWorldError:
-        lines = self.log_file.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+        lines = self.log_lines()[-_LOG_TAIL_LINES:]
         return LocalWorldError("\n".join([f"{self.name} {what}. The end of {self.log_file}:", *lines]))
 
 

@@ -72,10 +72,7 @@ def flink_cluster(running_flink_cluster: FlinkCluster) -> Iterator[FlinkCluster]
     client = running_flink_cluster.client
     client.cancel_all(client.jobs())
     assert not ended, "\n".join(
-        f"{server.name} ended by itself: {line}"
-        for server in ended
-        for line in server.log_file.read_text(errors="replace").splitlines()
-        if " ERROR " in line
+        f"{server.name} ended by itself: {line}" for server in ended for line in server.log_lines() if " ERROR " in line
     )
 
 

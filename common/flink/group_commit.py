@@ -63,8 +63,9 @@ class GroupCommit(Generic[Item, Result]):
         """``apply`` returns one result per item, in order. It raises WorldFault if a server does not answer, and
         TaskFault if the task cannot go on.
 
-        ``refuse`` makes the result of an item if applying it alone raised another exception. The wait between two tries
-        is drawn from the upper half of the backoff, so that subtasks that failed together do not retry together.
+        ``refuse`` makes the result of an item if applying it alone raised another exception, and logs that exception.
+        The wait between two tries is drawn from the upper half of the backoff, so that subtasks that failed together do
+        not retry together.
         """
         self._apply = apply
         self._refuse = refuse
@@ -141,13 +142,12 @@ class GroupCommit(Generic[Item, Result]):
             results = await self._apply_patiently([waiting.item for waiting in batch])
         except TaskFault:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - halved, and refused with the exception in the end
             if len(batch) > 1:
                 middle = len(batch) // 2
                 await self._settle(batch[:middle])
                 await self._settle(batch[middle:])
                 return
-            logger.exception("an event could not be applied")
             results = [self._refuse(batch[0].item, error)]
         for waiting, result in zip(batch, results, strict=True):
             # A future is done already only if its waiter was cancelled, and then the task ends.

@@ -8,7 +8,8 @@ on the failed topic.
 import asyncio
 import gc
 import logging
-from collections.abc import Sequence
+import traceback
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -18,7 +19,7 @@ from pyflink.datastream.connectors import Sink, Source
 from pyflink.datastream.functions import AsyncFunction
 from pyflink.java_gateway import get_gateway
 
-from common.domain.events import BadEvent, Refused, Skip
+from common.domain.events import MAX_SHOWN, BadEvent, Refused, Skip
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.messages import Message
 from common.flink import worker_watch
@@ -41,11 +42,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Received(Generic[Event]):
-    """A decoded event, with its Kafka value and the key by which it was partitioned, for the failed topic."""
+    """A decoded event, with its Kafka value and the key by which it was partitioned, for the failed topic.
+
+    ``group`` is that of :meth:`Job.group_of`, for the log.
+    """
 
     event: Event
     value: bytes
     key: str
+    group: Hashable
 
 
 class Stage(AsyncFunction):
@@ -103,14 +108,15 @@ class Stage(AsyncFunction):
         counts["events_in"] += 1
         try:
             event = self._job.decode(value, timestamp_ms)
-        except Exception as error:
+            group = None if isinstance(event, Skip) else self._job.group_of(event)
+        except Exception as error:  # noqa: BLE001 - becomes a message on the failed topic
             if not isinstance(error, BadEvent):
-                logger.exception("an event could not be decoded")
+                _log_defect("an event could not be decoded", {"user_id": key}, error)
             return [self._failed(key, value, _to_refused(error))]
         if isinstance(event, Skip):
             counts["skipped", "reason", event.kind] += 1
             return []
-        return await self._commit.submit(key, Received(event, value, key), len(value))
+        return await self._commit.submit(key, Received(event, value, key, group), len(value))
 
     async def _apply(self, batch: Sequence[Received[Any]]) -> Sequence[Sequence[Message]]:
         async with self._opening:
@@ -137,6 +143,10 @@ class Stage(AsyncFunction):
         self._is_open = True
 
     def _refuse(self, received: Received[Any], error: Exception) -> Sequence[Message]:
+        if not isinstance(error, BadEvent):
+            # Groups are named tuples of ids: EnrolmentKey, BatchKey.
+            ids = received.group._asdict() if hasattr(received.group, "_asdict") else {}
+            _log_defect("an event could not be applied", {"user_id": received.key, **ids}, error)
         return [self._failed(received.key, received.value, _to_refused(error))]
 
     def _failed(self, key: str, value: bytes, refused: Refused) -> Message:
@@ -165,6 +175,18 @@ def _to_refused(error: Exception) -> Refused:
     if isinstance(error, BadEvent):
         return Refused(error.kind, error.reason)
     return Refused("internal_error", f"internal error: {type(error).__name__}: {error}")
+
+
+def _log_defect(what: str, ids: Mapping[str, str], error: BaseException | None) -> None:
+    """Logs where ``error`` was raised, and which event it is about.
+
+    The text of an exception may quote the event, which must not get into a log. The failed topic has it as the reason.
+    """
+    lines = [f"{what}: {' '.join(f'{name}={value[:MAX_SHOWN]!r}' for name, value in ids.items())}"]
+    while error is not None:
+        lines += [type(error).__qualname__, *traceback.format_tb(error.__traceback__)]
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    logger.error("%s", "\n".join(line.rstrip("\n") for line in lines))
 
 
 def build(environment: StreamExecutionEnvironment, source: Source, sink: Sink, job: Job[Any, Any]) -> None:

@@ -1,0 +1,1 @@
+"""Manifests for the Flink operator without Helm."""

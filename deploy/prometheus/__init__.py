@@ -1,0 +1,1 @@
+"""Alarms and the dashboard of the jobs, and what checks their expressions."""

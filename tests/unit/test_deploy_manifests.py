@@ -1,0 +1,240 @@
+"""The Helm chart and the Kustomize base hold what Kubernetes, the Flink operator, and our own configuration accept."""
+
+import copy
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+
+from common.config.loader import load
+from deploy import manifests, operator
+from deploy.manifests import Manifest, documents, problems, render_chart
+from deploy.operator.__main__ import BASE, build
+from jobs import JOBS, config_class
+from local.config import REPOSITORY
+from reports.config import ReportsConfig
+from services.config import ServicesConfig
+
+EVERYTHING = {
+    "secretName": "learner-aggregates",
+    "images": {"pullSecrets": [{"name": "registry"}]},
+    "reports": {
+        "enabled": True,
+        "config": {"content_base_url": "http://search-service:9000", "hierarchy_keyspace": "prod_hierarchy_store"},
+    },
+}
+
+
+@cache
+def _rendered() -> str:
+    return yaml.safe_dump_all(render_chart(EVERYTHING))
+
+
+@pytest.fixture
+def chart() -> dict[tuple[str, str], Manifest]:
+    """The chart with everything switched on, by kind and name. Each test may change it."""
+    found = documents(_rendered())
+    return {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in found}
+
+
+@pytest.fixture
+def deployment(chart: dict[tuple[str, str], Manifest]) -> Manifest:
+    return chart["FlinkDeployment", "assessment-aggregator"]
+
+
+def test_the_chart_has_no_problem(chart: dict[tuple[str, str], Manifest]) -> None:
+    assert [problem for manifest in chart.values() for problem in problems(manifest)] == []
+
+
+def test_the_chart_has_a_deployment_for_every_job(chart: dict[tuple[str, str], Manifest]) -> None:
+    modules = {
+        name: manifest["spec"]["job"]["args"][manifest["spec"]["job"]["args"].index("-pym") + 1]
+        for (kind, name), manifest in chart.items()
+        if kind == "FlinkDeployment"
+    }
+    assert modules == {name.replace("_", "-"): module for name, module in JOBS.items()}
+
+
+def test_the_settings_of_jobs_and_readers_are_accepted(chart: dict[tuple[str, str], Manifest], tmp_path: Path) -> None:
+    classes: dict[str, Any] = {name.replace("_", "-"): config_class(name) for name in JOBS}
+    classes |= {"learner-aggregates-services": ServicesConfig, "learner-aggregates-reports": ReportsConfig}
+    for name, config in classes.items():
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(chart["ConfigMap", f"{name}-settings"]["data"]["config.yaml"])
+        load(config, file, {})
+
+
+def test_flinks_configuration_is_the_one_that_the_tests_run_with(deployment: Manifest) -> None:
+    def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in values.items():
+            found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        return found
+
+    tested = flat(yaml.safe_load((REPOSITORY / "flink-conf/config.yaml").read_text()))
+    shipped = deployment["spec"]["flinkConfiguration"]
+    assert all(isinstance(value, str) for value in shipped.values())
+    different = {key for key, value in tested.items() if key not in shipped or yaml.safe_load(shipped[key]) != value}
+    assert different == {
+        "execution.checkpointing.dir",
+        "execution.checkpointing.savepoint-dir",
+        "metrics.reporter.prom.port",
+        "python.executable",
+        "python.client.executable",
+        # The operator sets what these say.
+        "jobmanager.rpc.address",
+        "jobmanager.rpc.port",
+        "jobmanager.memory.process.size",
+        "jobmanager.execution.failover-strategy",
+        "taskmanager.memory.process.size",
+        "parallelism.default",
+        "rest.address",
+        "rest.port",
+    }
+    log = deployment["spec"]["logConfiguration"]["log4j-console.properties"]
+    assert log.strip() == (REPOSITORY / "flink-conf/log4j-console.properties").read_text().strip()
+
+
+def test_values_override_flinks_configuration() -> None:
+    found = render_chart({"flink": {"configuration": {"execution.checkpointing.interval": "1min"}}})
+    intervals = {
+        manifest["spec"]["flinkConfiguration"]["execution.checkpointing.interval"]
+        for manifest in found
+        if manifest["kind"] == "FlinkDeployment"
+    }
+    assert intervals == {"1min"}
+
+
+def test_a_job_can_be_left_out() -> None:
+    found = render_chart({"jobs": {"collection-cert-pre-processor": {"enabled": False}}})
+    names = [manifest["metadata"]["name"] for manifest in found if manifest["kind"] == "FlinkDeployment"]
+    assert sorted(names) == ["activity-aggregate-updater", "assessment-aggregator"]
+
+
+def test_every_container_runs_without_rights(chart: dict[tuple[str, str], Manifest]) -> None:
+    pods = [manifest["spec"]["podTemplate"] for (kind, _), manifest in chart.items() if kind == "FlinkDeployment"]
+    pods += [chart["Deployment", "learner-aggregates-services"]["spec"]["template"]]
+    pods += [chart["CronJob", "learner-aggregates-reports"]["spec"]["jobTemplate"]["spec"]["template"]]
+    assert len(pods) == 5
+    for pod in pods:
+        assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+        for container in pod["spec"]["containers"]:
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            mounts = {mount["name"] for mount in container["volumeMounts"]}
+            assert mounts == {volume["name"] for volume in pod["spec"]["volumes"]}
+            assert "secrets" in mounts
+            assert not [variable for variable in container.get("env", ()) if "value" in variable]
+
+
+def test_the_pods_of_a_job_are_found_by_policies_and_monitors(chart: dict[tuple[str, str], Manifest]) -> None:
+    monitors = {
+        monitor["metadata"]["name"]: monitor
+        for monitor in documents((REPOSITORY / "deploy/prometheus/podmonitor.yaml").read_text())
+    }
+    job = chart["FlinkDeployment", "assessment-aggregator"]["spec"]["podTemplate"]
+    services = chart["Deployment", "learner-aggregates-services"]["spec"]["template"]
+    for pod, monitor in ((job, "learner-aggregates-jobs"), (services, "learner-aggregates-services")):
+        labels = pod["metadata"]["labels"]
+        selected = monitors[monitor]["spec"]["selector"]["matchLabels"]
+        assert selected.items() <= labels.items()
+        ports = {port["name"] for container in pod["spec"]["containers"] for port in container["ports"]}
+        assert {endpoint["port"] for endpoint in monitors[monitor]["spec"]["podMetricsEndpoints"]} <= ports
+    policy = chart["NetworkPolicy", "learner-aggregates-jobs"]["spec"]["podSelector"]["matchLabels"]
+    assert policy.items() <= job["metadata"]["labels"].items()
+
+
+BROKEN: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "an unknown upgrade mode": (lambda spec: spec["job"].update(upgradeMode="save-point"), "save-point"),
+    "a misspelt key": (lambda spec: spec["job"].update(parallellism=2), "parallellism"),
+    "an unknown Flink version": (lambda spec: spec.update(flinkVersion="v9_9"), "v9_9"),
+    "a number as a value": (lambda spec: spec["flinkConfiguration"].update({"a": 5}), "flinkConfiguration.a"),
+    "text as parallelism": (lambda spec: spec["job"].update(parallelism="two"), "parallelism"),
+    "no slots": (lambda spec: spec["job"].update(parallelism=0), "at least 1"),
+    "no high availability": (lambda spec: spec["flinkConfiguration"].pop("high-availability.type"), "last-state needs"),
+    "no checkpoints": (lambda spec: spec["flinkConfiguration"].pop("execution.checkpointing.dir"), "last-state needs"),
+    "the operator's own key": (
+        lambda spec: spec["flinkConfiguration"].update({"kubernetes.cluster-id": "mine"}),
+        "set by the operator",
+    ),
+    "no amount of memory": (lambda spec: spec["taskManager"]["resource"].update(memory="lots"), "'lots'"),
+    "a misspelt key of a pod": (
+        lambda spec: spec["podTemplate"]["spec"]["containers"][0].update(volumeMount=[]),
+        "volumeMount",
+    ),
+    "text as a port": (
+        lambda spec: spec["podTemplate"]["spec"]["containers"][0]["ports"][0].update(containerPort="http"),
+        "podTemplate",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", BROKEN)
+def test_a_broken_deployment_is_refused(mistake: str, deployment: Manifest) -> None:
+    break_it, said = BROKEN[mistake]
+    assert problems(deployment) == []
+    break_it(deployment["spec"])
+    found = problems(deployment)
+    assert found
+    assert said in " ".join(found)
+    assert all(problem.startswith("FlinkDeployment assessment-aggregator: ") for problem in found)
+
+
+def test_a_broken_manifest_of_kubernetes_is_refused(chart: dict[tuple[str, str], Manifest]) -> None:
+    for key, path, value in (
+        (("Deployment", "learner-aggregates-services"), ("spec", "replica"), 2),
+        (("NetworkPolicy", "learner-aggregates-jobs"), ("spec", "ingres"), []),
+        (("PodDisruptionBudget", "assessment-aggregator"), ("spec", "maxUnavailable"), [1]),
+    ):
+        broken = copy.deepcopy(chart[key])
+        broken[path[0]][path[1]] = value
+        (problem,) = problems(broken)
+        assert problem.startswith(f"{key[0]} {key[1]}: ")
+
+
+def test_the_command_prints_problems_and_fails(
+    deployment: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(yaml.safe_dump(deployment))
+    assert manifests.main([str(good)]) == 0
+    deployment["spec"]["job"]["parallellism"] = 2
+    bad.write_text(yaml.safe_dump(deployment))
+    capsys.readouterr()
+    assert manifests.main([str(good), str(bad)]) == 1
+    assert capsys.readouterr().out.startswith(f"{bad}: FlinkDeployment assessment-aggregator: spec.job: ")
+
+
+def test_helm_finds_no_mistake_in_the_chart() -> None:
+    result = helm_python.lint(str(manifests.CHART))
+    assert result["errors"] == []
+    assert {message["error"] for message in result["messages"]} <= {"icon is recommended"}
+
+
+def test_the_base_for_kustomize_is_what_the_chart_gives() -> None:
+    """After a change of the chart: python -m deploy.operator."""
+    assert operator.__doc__
+    assert BASE.read_text() == build()
+
+
+@pytest.mark.parametrize("folder", ["operator", "prometheus"])
+def test_kustomize_builds_valid_manifests(folder: str) -> None:
+    kubectl = Path(sys.executable).with_name("kubectl")
+    result = subprocess.run(
+        [str(kubectl), "kustomize", str(REPOSITORY / "deploy" / folder)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    built = documents(result.stdout)
+    assert [problem for manifest in built for problem in problems(manifest)] == []
+    kinds = {manifest["kind"] for manifest in built}
+    assert kinds >= ({"FlinkDeployment"} if folder == "operator" else {"PodMonitor", "PrometheusRule", "ConfigMap"})
+    for binding in (manifest for manifest in built if manifest["kind"] == "RoleBinding"):
+        assert [subject["namespace"] for subject in binding["subjects"]] == ["sunbird"]

@@ -1,0 +1,121 @@
+"""The alarms fire when they should, and rules and dashboard hold valid PromQL."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy.prometheus import binaries, dashboard, expressions
+from deploy.prometheus.expressions import DASHBOARD, RULES_TESTS, panels, rule_groups, rules, selectors
+from jobs import JOBS
+from local.config import REPOSITORY
+
+
+def promtool(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [str(binaries.find("promtool")), *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The rules as a rule file, and their tests."""
+    (tmp_path / "rules.generated.yaml").write_text(yaml.safe_dump(rule_groups()))
+    for file in RULES_TESTS:
+        shutil.copy(file, tmp_path)
+    return tmp_path
+
+
+def test_the_rules_pass_their_unit_tests(folder: Path) -> None:
+    checked = promtool(folder, "check", "rules", "rules.generated.yaml")
+    assert checked.returncode == 0, checked.stdout
+    tested = promtool(folder, "test", "rules", *(file.name for file in RULES_TESTS))
+    assert tested.returncode == 0, tested.stdout
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("> 1000", "> 100000"),
+        ("/ 1000 > 300", "/ 1000 > 30000"),
+        ("[2m]", "[20m]"),
+        ("[15m]\n) > 2", "[15m]\n) > 20"),
+        ("runningTime{job_name=~", "runningTime{job_name!~"),
+        ("0.05 *", "0.5 *"),
+        ("offset 5m", "offset 5s"),
+        ("hour() >= 6 < 12", "hour() >= 12 < 18"),
+    ],
+)
+def test_the_unit_tests_notice_a_wrong_rule(folder: Path, right: str, wrong: str) -> None:
+    file = folder / "rules.generated.yaml"
+    groups = yaml.safe_load(file.read_text())
+    changed = 0
+    for group in groups["groups"]:
+        for rule in group["rules"]:
+            changed += right in rule["expr"]
+            rule["expr"] = rule["expr"].replace(right, wrong)
+    assert changed
+    file.write_text(yaml.safe_dump(groups))
+    assert promtool(folder, "test", "rules", *(file.name for file in RULES_TESTS)).returncode != 0
+
+
+def test_every_alarm_has_a_unit_test_and_a_line_in_the_documentation() -> None:
+    alarms = {name for name in rules() if ":" not in name}
+    tested = {
+        test["alertname"]
+        for file in RULES_TESTS
+        for case in yaml.safe_load(file.read_text())["tests"]
+        for test in case["alert_rule_test"]
+        if test["exp_alerts"]
+    }
+    assert tested == alarms
+    documented = re.findall(
+        r"^\| `(LearnerAggregates\w+)`", (REPOSITORY / "docs/operating.md").read_text(), re.MULTILINE
+    )
+    assert sorted(documented) == sorted(alarms)
+
+
+def test_the_rules_name_every_job() -> None:
+    names = {name.replace("_", "-") for name in JOBS}
+    for matcher in re.findall(r'job_name=~"([^"]+)"', "\n".join(rules().values())):
+        assert set(matcher.split("|")) <= names
+    assert all(name in rules()["LearnerAggregatesMissing"] for name in names)
+
+
+def test_the_dashboard_file_is_what_the_code_builds() -> None:
+    """After a change: python -m deploy.prometheus.dashboard."""
+    assert DASHBOARD.read_text() == dashboard.build()
+
+
+def test_every_panel_has_valid_promql() -> None:
+    assert set(panels()) == {graph.title for graphs in dashboard.ROWS.values() for graph in graphs}
+    for found in panels().values():
+        for expression in found:
+            assert selectors(expression)
+
+
+def test_an_invalid_expression_is_refused() -> None:
+    with pytest.raises(ValueError, match="unclosed left parenthesis"):
+        selectors("sum by (job_name (rate(a[5m]))")
+
+
+def test_selectors_are_found_below_functions_and_operators() -> None:
+    found = selectors(
+        'sum(rate(a{x="1"}[5m])) / on () group_left () (b unless b offset 5m) > 3 or max_over_time(c[5m:1m])'
+    )
+    assert found == {'a{x="1"}', "b", "c"}
+
+
+def test_grafanas_variables_are_replaced() -> None:
+    assert not [text for found in panels().values() for text in found if "$" in text]
+    assert "$job" in DASHBOARD.read_text()
+    assert "$__rate_interval" in DASHBOARD.read_text()
+    assert expressions.DASHBOARD == DASHBOARD
