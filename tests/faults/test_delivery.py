@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from local.errors import LocalWorldError
 from local.flink import FREQUENT_CHECKPOINTS
@@ -89,17 +89,30 @@ class Reader:
             }
         )
         self._consumer.assign([TopicPartition(topic, 0, 0)])
-        self.messages: list[Message] = []
+        self.ids = Counter[str]()
+        """How often each message was seen, by its id."""
+        self.sent_at_ms: dict[str, int] = {}
+        """When each message was sent for the first time."""
 
-    def read(self) -> int:
-        """Reads what there is; returns how many different messages have been seen."""
-        while batch := self._consumer.consume(1000, timeout=0.2):
-            assert all(message.error() is None for message in batch)
-            self.messages += batch
-        return len(self.ids())
+    def read(self, timeout_seconds: float = 0.2) -> int:
+        """Reads what has come; returns how many messages that was."""
+        messages = self._consumer.consume(1000, timeout=timeout_seconds)
+        for message in messages:
+            assert message.error() is None, message.error()
+            mid = json.loads(message.value())["mid"]
+            self.ids[mid] += 1
+            self.sent_at_ms.setdefault(mid, message.timestamp()[1])
+        return len(messages)
 
-    def ids(self) -> Counter[str]:
-        return Counter(json.loads(message.value())["mid"] for message in self.messages)
+    def has_read(self, count: int) -> bool:
+        """Whether it has seen as many different messages, with those that have come now."""
+        self.read()
+        return len(self.ids) >= count
+
+    def read_all(self) -> None:
+        """When nothing is sent any more."""
+        while self.read(timeout_seconds=3):
+            pass
 
     def close(self) -> None:
         self._consumer.close()
@@ -116,10 +129,6 @@ def running_job(world: World, topics: Assessment, delivery: str) -> Iterator[str
     finally:
         start_ended(world.flink.servers)
         world.flink.client.cancel(job)
-
-
-def has_read(reader: Reader, count: int) -> bool:
-    return reader.read() >= count
 
 
 def last_checkpoint_ms(client: FlinkClient, job: str) -> int:
@@ -139,21 +148,21 @@ def kill_twice(world: World, topics: Assessment, unique: str, delivery: str) -> 
         with Load(topics, unique) as load:
             for _ in range(2):
                 client.wait_until_running(job, 180, checkpoints=2)
-                enough = committed.read() + EVENTS_PER_SECOND
-                wait_until(partial(has_read, committed, enough), "messages come", 120)
+                committed.read()
+                enough = len(committed.ids) + EVENTS_PER_SECOND
+                wait_until(partial(committed.has_read, enough), "messages come", 120)
                 checkpoint_ms = last_checkpoint_ms(client, job)
                 world.flink.task_managers[0].kill()
                 kills.append(range(checkpoint_ms, time.time_ns() // 1_000_000 + 1))
                 world.flink.task_managers[0].start()
             client.wait_until_running(job, 180, checkpoints=2)
-        wait_until(partial(has_read, committed, load.sent), "all messages can be read", 180)
+        wait_until(partial(committed.has_read, load.sent), "all messages can be read", 180)
+        # What was sent once more would be committed by now.
         client.wait_until_running(job, 60, checkpoints=2)
-        committed.read()
-        uncommitted.read()
-    sent_at: dict[str, int] = {}
-    for message in uncommitted.messages:
-        sent_at.setdefault(json.loads(message.value())["mid"], message.timestamp()[1])
-    delivered = Delivered(committed.ids(), uncommitted.ids(), sent_at)
+        committed.read_all()
+        wait_until(partial(uncommitted.has_read, load.sent), "all messages can be read", 60)
+        uncommitted.read_all()
+    delivered = Delivered(committed.ids, uncommitted.ids, uncommitted.sent_at_ms)
     assert len(delivered.committed) == load.sent
     print(
         f"{delivery}: {load.sent} events; repeats: {delivered.committed.total() - load.sent} for read_committed, "
