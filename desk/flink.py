@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -31,7 +31,6 @@ class JobState:
     lag: int | None = None
     batch_size: float | None = None
     batch_latency_ms: float | None = None
-    problems: Sequence[str] = field(default_factory=tuple)
 
 
 class FlinkClient:

@@ -23,7 +23,7 @@ print(*[name for name in sys.argv[1:] if importlib.util.find_spec(name)])
 OF_FLINK = ("pyflink", "apache_beam", "pandas", "numpy", "pyarrow", "py4j")
 
 
-@pytest.mark.parametrize("reader", ["services", "reports"])
+@pytest.mark.parametrize("reader", ["services", "reports", "desk"])
 def test_a_reader_needs_nothing_of_flink(reader: str, tmp_path: Path) -> None:
     venv.create(tmp_path, symlinks=True)
     python = tmp_path / "bin" / "python"

@@ -1,6 +1,7 @@
 """The variables of the keys that have no default, with values of a made-up installation: for tests without servers."""
 
 from common.config.model import Section
+from desk.config import DeskConfig
 from jobs import JOBS, config_class
 from local.http_services import job_settings
 from reports.config import ReportsConfig, RequestsReportsConfig
@@ -28,6 +29,12 @@ REQUIRED: dict[type[Section], dict[str, str]] = {
         "AGGREGATES__TOKENS__PUBLIC_KEYS_FOLDER": "/token-keys",
         "AGGREGATES__TOKENS__ISSUER": "https://sso.test/auth/realms/sunbird",
         "AGGREGATES__GROUP_SERVICE__BASE_URL": "http://groups:9000",
+    },
+    DeskConfig: {
+        **_SERVERS,
+        "AGGREGATES__LEARNER_BASE_URL": "http://learner:9000",
+        "AGGREGATES__CONTENT_BASE_URL": "http://content:9000",
+        "AGGREGATES__SEARCH_API": "http://search:9000/v3/search",
     },
     ReportsConfig: _REPORTS,
     RequestsReportsConfig: {
