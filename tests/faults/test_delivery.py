@@ -24,6 +24,8 @@ from tests.support.waiting import wait_until
 MODULE = "jobs.assessment_aggregator"
 LEARNERS = 100
 EVENTS_PER_SECOND = 60
+START_SECONDS = 300
+"""A bound that only a failing test reaches. On a busy machine a Python worker starts in two minutes."""
 OPTIONS = {
     **FREQUENT_CHECKPOINTS,
     "restart-strategy.exponential-delay.initial-backoff": "200 ms",
@@ -124,7 +126,7 @@ def running_job(world: World, topics: Assessment, delivery: str) -> Iterator[str
     options = OPTIONS | (EXACTLY_ONCE if delivery == "exactly_once" else {})
     job = world.submit(MODULE, parallelism=2, options=options, environment=environment)
     try:
-        world.flink.client.wait_until_running(job, 120)
+        world.flink.client.wait_until_running(job, START_SECONDS)
         yield job
     finally:
         start_ended(world.flink.servers)
@@ -147,7 +149,7 @@ def kill_twice(world: World, topics: Assessment, unique: str, delivery: str) -> 
     ):
         with Load(topics, unique) as load:
             for _ in range(2):
-                client.wait_until_running(job, 180, checkpoints=2)
+                client.wait_until_running(job, START_SECONDS, checkpoints=2)
                 committed.read()
                 enough = len(committed.ids) + EVENTS_PER_SECOND
                 wait_until(partial(committed.has_read, enough), "messages come", 120)
@@ -155,7 +157,7 @@ def kill_twice(world: World, topics: Assessment, unique: str, delivery: str) -> 
                 world.flink.task_managers[0].kill()
                 kills.append(range(checkpoint_ms, time.time_ns() // 1_000_000 + 1))
                 world.flink.task_managers[0].start()
-            client.wait_until_running(job, 180, checkpoints=2)
+            client.wait_until_running(job, START_SECONDS, checkpoints=2)
         wait_until(partial(committed.has_read, load.sent), "all messages can be read", 180)
         # What was sent once more would be committed by now.
         client.wait_until_running(job, 60, checkpoints=2)
