@@ -49,8 +49,10 @@ class TestWhatMustWaitAndThenWork:
         http = QUICK.model_copy(update={"request_timeout_ms": 1_000 if switch.delay_ms else 5_000})
         messages, job = await applied(config.model_copy(update={"http": http}), course.request())
         assert names(messages) == ["Completion"]
-        assert services.requests[route] == 4
-        assert sum(job.of("api_failures").values()) == 3
+        failures = job.of("api_failures")[f"{route}_read"]
+        # On a busy machine a request without a delay may time out, too.
+        assert failures >= 3 if switch.delay_ms else failures == 3
+        assert services.requests[route] == failures + 1
         assert job.retries == 0
 
     async def test_a_service_that_is_down_for_longer_than_a_call_may_take(

@@ -34,8 +34,10 @@ class TestWorldFaults:
         async with client(services.base_url + USER_READ, **timeout_ms) as learner:
             answer = await learner.get("u-1")
             assert answer.at("result", "response", "firstName") == "Asha"
-            assert learner.counts == (4, 3)
-            assert services.requests == {USER: 4}
+            calls, failures = learner.counts
+            # On a busy machine a request without a delay may time out, too.
+            assert failures >= 3 if switch.delay_ms else failures == 3
+            assert calls == services.requests[USER] == failures + 1
 
     @pytest.mark.parametrize(
         ("answer", "said"),
