@@ -62,7 +62,7 @@ class Call:
         return (request if isinstance(request, Execution) else request[0]).statement
 
     def is_worth_finishing(self) -> bool:
-        """Whether a node has answered, and all failures are those of a node or a connection."""
+        """Whether some request has succeeded, and all failures are those of a node or a connection."""
         return not self.is_final and any(result is not None for result in self.results)
 
 
