@@ -128,12 +128,14 @@ class Sources:
         found = await gather_all(_or_unknown(partial(self._ask, content_id)) for content_id in to_ask)
         unknown: Unknown | None = None
         for content_id, asked in zip(to_ask, found, strict=True):
+            lacks_type = content_id in types and types[content_id] is None
             if isinstance(asked, Unknown):
-                unknown = asked if types.get(content_id, "") is None else unknown
+                unknown = asked if lacks_type else unknown
                 continue
             if asked.name is not None:
                 all_names.setdefault(content_id, asked.name)
-            if content_id in types:
+            # The job takes the type from the cache if it is there, whatever the API says.
+            if lacks_type:
                 all_types[content_id] = asked.content_type
         return Contents(all_names, unknown or all_types)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from local.config import REPOSITORY
 from local.errors import LocalWorldError
@@ -37,7 +38,7 @@ def show_explanations(story: Story, environment: Mapping[str, str], console: Con
         steps = _explain(story, learner, environment)
         console.print(f"\n[bold]{learner.name}[/] [dim]{learner.about}")
         for step in steps if learner.name in _STEPS_OF else steps[-1:]:
-            console.print(f"  {_MARKS[step['verdict']]} {step['sentence']}", highlight=False)
+            console.print(f"  {_MARKS[step['verdict']]} {escape(step['sentence'])}", highlight=False)
         sentence = steps[-1]["sentence"]
         if not sentence.startswith(_EXPECTED[learner.name]):
             problems.append(f"{learner.user_id}: the desk says {sentence!r}, expected {_EXPECTED[learner.name]!r}")

@@ -21,7 +21,13 @@ REPOSITORY = Path(__file__).parents[2]
 
 def desk_config(world: World, services: HttpServices, variables: Mapping[str, str] | None = None) -> DeskConfig:
     """The configuration of a desk in this process."""
-    return load(DeskConfig, environ={**desk_environment(world, services.base_url), **(variables or {})})
+    patient = {
+        # A busy machine must not look like a server that is down.
+        "AGGREGATES__HTTP__REQUEST_TIMEOUT_MS": "20000",
+        "AGGREGATES__HTTP__CALL_TIMEOUT_MS": "21000",
+        "AGGREGATES__KAFKA__SEARCH_SECONDS": "60",
+    }
+    return load(DeskConfig, environ={**desk_environment(world, services.base_url), **patient, **(variables or {})})
 
 
 async def explanation_of(config: DeskConfig, key: EnrolmentKey) -> Explanation:

@@ -8,14 +8,16 @@ import pytest
 from common.domain.enrolments import EnrolmentKey
 from common.domain.messages import failed
 from common.domain.relations import leaf_nodes_key
-from desk.config import DeskConfig
+from desk.config import DeskConfig, settings_of, wording_of
+from desk.explanation import explain
 from desk.explanation.steps import Verdict
+from desk.reader import open_reader
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
 from local.http_services import USER, HttpServices, Switch
 from local.readers import desk_environment
 from local.world import World
 from tests.conftest import Topics
-from tests.support.certificate_job import AT_LEAST_75, COMPLETED, OUT, Course, applied, names, template
+from tests.support.certificate_job import AT_LEAST_75, COMPLETED, OUT, Course, names, running, template
 from tests.support.desk_world import desk_config, explanation_of, run_desk
 
 LEARNERS = 60
@@ -60,9 +62,12 @@ async def test_agrees_with_the_job_about_every_learner(
             None if old is None else course.quiz_of_10(old, int),
         )
     earned = 0
-    for user_id in users:
-        messages, _ = await applied(job_config, course.request(user_id))
-        explanation = await explanation_of(config, key_of(course, user_id))
+    async with running(job_config) as job:
+        sent = await job.apply(*(course.request(user_id) for user_id in users))
+    async with open_reader(config) as reader:
+        records = [await reader.learner(key_of(course, user_id)) for user_id in users]
+    for user_id, messages, record in zip(users, sent, records, strict=True):
+        explanation = explain(record, settings_of(config), wording_of(config))
         steps = [step for step in explanation.steps if step.name == "decision"]
         said = [step.question.split("“")[1][:-2] for step in steps if step.sentence.startswith("Yes")]
         assert said == names(messages), user_id
