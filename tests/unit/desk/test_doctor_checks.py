@@ -1,0 +1,145 @@
+"""The doctor finds each kind of planted fault, and nothing else."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from common.domain.enrolments import EnrolmentKey
+from common.domain.events import Refused, Skip
+from desk.config import DeskConfig
+from desk.doctor.charts import doctor_settings
+from desk.doctor.checks import examine
+from desk.doctor.findings import Check, Finding
+from desk.explanation.settings import JobSettings, job_settings
+from desk.remedies import Remedy
+from jobs.activity_aggregate_updater.rules import Settings as ProgressSettings
+from jobs.assessment_aggregator import rules
+from tests.support import patients
+from tests.support.patients import CERTIFIED, FAULTS, PLAIN, Fault, Patient, course_of, healthy, sick
+
+COURSE = course_of("c")
+SETTINGS = replace(
+    job_settings(["SelfAssess"], enable_suppress_exception=True),
+    progress=ProgressSettings(audit_topic="", certificate_topic="", module_aggs=True),
+)
+
+
+# A seed cannot be shrunk, and a learner takes 10 ms.
+few = settings(max_examples=12, phases=[Phase.generate])
+seeds = st.integers(0, 2**32)
+
+
+def found(patient: Patient, job_settings: JobSettings = SETTINGS) -> list[Finding]:
+    return examine(patient.chart(), list(Check), job_settings)
+
+
+@given(seeds, st.sampled_from([PLAIN, CERTIFIED]))
+def test_healthy_learners_have_no_findings(seed: int, batch_id: str) -> None:
+    assert found(healthy(random.Random(seed), EnrolmentKey("asha", COURSE.course_id, batch_id), COURSE)) == []
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@few
+@given(seed=seeds)
+def test_a_planted_fault_is_found_and_nothing_else(fault: Fault, seed: int) -> None:
+    patient = sick(random.Random(seed), fault, COURSE, "asha")
+    assert {(finding.check, finding.kind) for finding in found(patient)} == patient.expected
+
+
+def test_each_kind_of_check_has_a_fault() -> None:
+    source = random.Random(1)
+    planted = {check for fault in FAULTS for check, _ in sick(source, fault, COURSE, "asha").expected}
+    assert planted == set(Check)
+
+
+def test_only_the_checks_that_were_asked_for() -> None:
+    patient = sick(random.Random(1), patients.detail_doubled, COURSE, "asha")
+    assert examine(patient.chart(), [Check.SCORES], SETTINGS) == []
+
+
+REPORTED_ONLY = {
+    "question_doubled",
+    "question_missing",
+    "progress_too_high",
+    "no_longer_complete",
+    "certificate_not_earned",
+    "newly_passes",
+    "no_longer_passes",
+    "phantom",
+    "time_out_of_range",
+}
+"""No event that the jobs understand puts these right."""
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_finding_has_a_remedy_unless_it_is_only_reported(fault: Fault) -> None:
+    remedies = {
+        Check.SCORES: Remedy.RECOMPUTE,
+        Check.DETAILS: Remedy.RECOMPUTE,
+        Check.PROGRESS: Remedy.SYNC,
+        Check.CERTIFICATES: Remedy.CERTIFICATE,
+    }
+    source = random.Random(2)
+    for _ in range(5):
+        patient = sick(source, fault, COURSE, "asha")
+        for finding in found(patient):
+            is_archived = finding.check in (Check.SCORES, Check.DETAILS) and not patient.attempts
+            expected = None if finding.kind in REPORTED_ONLY or is_archived else remedies[finding.check]
+            assert finding.remedy == expected
+
+
+def test_scores_whose_attempts_are_gone_are_only_reported() -> None:
+    """A recompute would remove them, and the attempts may have been archived."""
+    patient = Patient(EnrolmentKey("asha", COURSE.course_id, PLAIN), COURSE, {"active": True, "status": 0})
+    patient.of_course["score:Q1"] = 7.5
+    (finding,) = found(patient)
+    assert (finding.kind, finding.remedy) == ("score_without_attempt", None)
+
+
+def test_a_recompute_names_a_content_of_the_course() -> None:
+    """Rule A2 would send it to the failed topic otherwise."""
+    patient = sick(random.Random(3), patients.score_differs, COURSE, "asha")
+    assert all(finding.content_id in patients.CONTENTS for finding in found(patient))
+
+
+def test_a_course_without_leaf_nodes_is_reported_for_who_has_contents_in_it() -> None:
+    reason = Refused("course_without_leaf_nodes", "the relation cache has no leaf nodes of course c-course")
+    patient = sick(random.Random(4), patients.completed_count_differs, COURSE, "asha")
+    chart = replace(patient.chart(), relations=reason)
+    (finding,) = examine(chart, [Check.PROGRESS], SETTINGS)
+    assert (finding.kind, finding.what, finding.remedy) == ("course_unusable", reason.reason, None)
+    nothing = replace(patient, contents={})
+    assert examine(replace(nothing.chart(), relations=reason), [Check.PROGRESS], SETTINGS) == []
+
+
+def test_a_certificate_that_was_requested_is_not_missing() -> None:
+    patient = sick(random.Random(5), patients.certificate_missing, COURSE, "asha")
+    chart = replace(patient.chart(), requested=frozenset({patients.CERTIFICATE}))
+    assert examine(chart, list(Check), SETTINGS) == []
+
+
+def test_a_blocked_user_misses_no_certificate() -> None:
+    patient = sick(random.Random(5), patients.certificate_missing, COURSE, "asha")
+    chart = patient.chart()
+    blocked = replace(chart, record=replace(chart.record, user=Skip("blocked_user")))
+    assert examine(blocked, list(Check), SETTINGS) == []
+
+
+def test_the_checks_follow_the_rules_of_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor decides nothing itself: another rule, other findings."""
+    patient = healthy(random.Random(6), EnrolmentKey("asha", COURSE.course_id, PLAIN), COURSE)
+    assert patient.attempts
+    assert found(patient) == []
+    monkeypatch.setattr(rules, "_score", lambda attempt: (attempt.total_score or 0.0) + 1)
+    assert {finding.kind for finding in found(patient)} >= {"score_differs", "detail_differs"}
+
+
+def test_the_doctor_looks_at_units_and_at_the_configured_types() -> None:
+    config = DeskConfig.model_construct(supported_content_types=("SelfAssess", "Quiz"), enable_suppress_exception=False)
+    found = doctor_settings(config)
+    assert found.progress.module_aggs
+    assert found.certificate.supported_content_types == {"SelfAssess", "Quiz"}
+    assert not found.certificate.enable_suppress_exception
