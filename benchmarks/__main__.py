@@ -9,7 +9,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from benchmarks import json_libraries, overload, progress_report, reader_apis
+from benchmarks import desk_check, json_libraries, overload, progress_report, reader_apis
 from benchmarks.activity import ActivityLoad
 from benchmarks.assessment import AssessmentLoad
 from benchmarks.certificate import CertificateLoad
@@ -39,6 +39,7 @@ READERS = {
     "read-apis": reader_apis,
     "read-apis-overload": overload,
     "progress-report": progress_report,
+    "desk-check": desk_check,
     "json": json_libraries,
 }
 """The benchmarks that need no Flink: the programs that read the tables, and the libraries for JSON."""

@@ -39,7 +39,7 @@ PAGE_SIZE, SCAN_RANGES = 500, 64
 
 _FIRST_TIME_MS = 1_715_657_560_000
 
-_MEASURED = """
+MEASURED = """
 import os, sys
 process = os.posix_spawn(sys.executable, [sys.executable, *sys.argv[1:]], os.environ)
 _, status, usage = os.wait4(process, 0)
@@ -110,7 +110,7 @@ def _report(world: World, http_services_url: str, *chosen: str) -> _Run:
         arguments = ["progress", *chosen, "--out", folder, "--csv"]
         started = time.perf_counter()
         measured = subprocess.run(
-            [sys.executable, "-c", _MEASURED, "-m", "reports", *arguments],
+            [sys.executable, "-c", MEASURED, "-m", "reports", *arguments],
             env={**os.environ, **report_environment(world, http_services_url)},
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,

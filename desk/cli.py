@@ -16,6 +16,7 @@ from common.domain.enrolments import EnrolmentKey
 from common.domain.faults import TaskFault, WorldFault
 from desk import remedies
 from desk.config import DeskConfig, settings_of, wording_of
+from desk.doctor import commands as doctor
 from desk.explanation import explain
 from desk.explanation.steps import Explanation
 from desk.output import show
@@ -25,7 +26,7 @@ from desk.sender import send
 from desk.sentences import LANGUAGES
 
 # What is wrong with a server, the data or the question, and not with this program: told in a line, without a stack.
-_EXPECTED = (DeskError, WorldFault, TaskFault)
+_EXPECTED = (DeskError, WorldFault, TaskFault, *doctor.EXPECTED)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -115,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--content", metavar="ID", default="", help="a content of the course, for recompute")
     command.add_argument("--yes", action="store_true", help="do not ask")
     command.set_defaults(run=_send)
+    doctor.add_commands(commands)
     text = "serve the pages"
     commands.add_parser("serve", help=text, description=f"{text[0].upper()}{text[1:]}.").set_defaults(run=_serve)
     return parser

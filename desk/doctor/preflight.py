@@ -1,0 +1,235 @@
+"""Whether everything is ready for a switch-over from the Scala jobs, a line for each check.
+
+The servers are read in ``preflight_reads``; what is made of the answers is decided here. Pure.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from common.domain import topics
+
+
+class Level(StrEnum):
+    """``FAIL``: a switch-over cannot work. ``WARN``: somebody has to look."""
+
+    OK = "OK"
+    WARN = "WARN"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of a check. ``what`` says what was found and, unless all is well, what to do."""
+
+    level: Level
+    area: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.level:4}  {self.area}: {self.what}"
+
+
+# Kafka ----------------------------------------------------------------------------------------------------------------
+
+INPUTS = (topics.ASSESS, topics.BATCH_JOB_REQUEST, topics.ENROLMENT_SYNC_REQUEST, topics.ISSUE_CERTIFICATE_REQUEST)
+FAILED_OF = {
+    topics.ASSESS_FAILED: topics.ASSESS,
+    topics.ACTIVITY_AGG_FAILED: topics.BATCH_JOB_REQUEST,
+    topics.ISSUE_CERTIFICATE_FAILED: topics.ISSUE_CERTIFICATE_REQUEST,
+}
+"""The input topic whose events each failed topic must be able to take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic of the cluster. ``operations`` are those that this user may do, None if the brokers do not say."""
+
+    partitions: int
+    max_message_bytes: int
+    operations: Collection[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A consumer group. ``lag`` is None if it has committed nothing."""
+
+    members: int
+    lag: int | None
+
+
+def kafka(found: Mapping[str, Topic], name_of: Mapping[str, str]) -> Iterator[Result]:
+    """The topics, by their name in the cluster; ``name_of`` has that name for each of :mod:`common.domain.topics`."""
+    for name in topics.ALL:
+        full_name = name_of[name]
+        topic = found.get(full_name)
+        if topic is None:
+            yield Result(Level.FAIL, "Kafka", f"topic {full_name} does not exist: create it")
+            continue
+        needed = "READ" if name in INPUTS else "WRITE"
+        if topic.operations is not None and needed not in topic.operations:
+            yield Result(Level.FAIL, "Kafka", f"topic {full_name}: this user may not {needed.lower()} it")
+        elif name in INPUTS and topic.partitions < 2:
+            what = f"topic {full_name} has 1 partition: a job reads it with one subtask, however many it has"
+            yield Result(Level.WARN, "Kafka", what)
+        else:
+            yield Result(Level.OK, "Kafka", f"topic {full_name}, {topic.partitions} partitions")
+    for name, source in FAILED_OF.items():
+        failed, read = found.get(name_of[name]), found.get(name_of[source])
+        # Base64 makes a value a third longer, and the reason is added.
+        if failed and read and failed.max_message_bytes < read.max_message_bytes * 4 // 3 + 4_096:
+            what = (
+                f"topic {name_of[name]}: max.message.bytes is {failed.max_message_bytes}, but an event of "
+                f"{name_of[source]} may have {read.max_message_bytes}, and base64 makes it longer: raise it to "
+                f"{read.max_message_bytes * 4 // 3 + 4_096}"
+            )
+            yield Result(Level.WARN, "Kafka", what)
+
+
+def groups(found: Mapping[str, Group], *, issues_certificates: str) -> Iterator[Result]:
+    """The consumer groups of the jobs, which have the names of the Scala jobs' groups."""
+    for name, group in found.items():
+        if group.lag is None:
+            level = Level.FAIL if name == issues_certificates else Level.WARN
+            again = "certificates would be issued again" if name == issues_certificates else "events are read again"
+            what = f"group {name} has no offsets: the job would start at the earliest event, and {again}. Set them"
+            yield Result(level, "Kafka", what)
+        elif group.members:
+            what = f"group {name} has {group.members} members, lag {group.lag}: stop the Scala job first"
+            yield Result(Level.WARN, "Kafka", what)
+        else:
+            yield Result(Level.OK, "Kafka", f"group {name}, lag {group.lag}")
+
+
+# Cassandra ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: its columns, and its key as (partition key, clustering columns)."""
+
+    columns: Collection[str]
+    key: tuple[tuple[str, ...], tuple[str, ...]]
+
+
+COLUMNS: Mapping[str, Collection[str]] = {
+    "user_enrolments": [
+        "active",
+        "status",
+        "progress",
+        "contentstatus",
+        "completedon",
+        "datetime",
+        "issued_certificates",
+    ],
+    "user_content_consumption": ["status", "viewcount", "completedcount"],
+    "assessment_aggregator": [
+        "created_on",
+        "last_attempted_on",
+        "total_score",
+        "total_max_score",
+        "grand_total",
+        "question",
+    ],
+    "user_activity_agg": ["agg", "aggregates", "agg_last_updated", "agg_details"],
+    "course_batch": ["cert_templates", "name"],
+}
+"""The columns that the jobs and readers need, beside the key."""
+
+KEYS: Mapping[str, Collection[tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "user_enrolments": [(("userid",), ("courseid", "batchid"))],
+    "user_content_consumption": [(("userid",), ("courseid", "batchid", "contentid"))],
+    "assessment_aggregator": [
+        (("user_id", "course_id"), ("batch_id", "content_id", "attempt_id")),
+        (("course_id",), ("batch_id", "user_id", "content_id", "attempt_id")),
+        (("course_id", "batch_id"), ("user_id", "content_id", "attempt_id")),
+    ],
+    "user_activity_agg": [
+        (("activity_type", "activity_id", "user_id"), ("context_id",)),
+        (("activity_type", "activity_id"), ("context_id", "user_id")),
+    ],
+    "course_batch": [(("courseid",), ("batchid",))],
+}
+"""The primary keys that Sunbird's deployments have."""
+
+OF_SPARK = {"collectionid", "contextid", "collection_id"}
+"""Key columns that Sunbird Spark has renamed. ``context_id`` is a column of ``user_activity_agg`` in both."""
+
+
+def cassandra(keyspace: str, tables: Mapping[str, Table], version: str) -> Iterator[Result]:
+    """The tables of the keyspace by name."""
+    yield Result(Level.OK, "Cassandra", f"version {version}")
+    if "hierarchy_relations" in tables:
+        what = "table hierarchy_relations exists: this is Sunbird Spark, which is not supported"
+        yield Result(Level.FAIL, "Cassandra", what)
+    if not tables:
+        yield Result(Level.FAIL, "Cassandra", f"keyspace {keyspace} does not exist or is empty")
+        return
+    for name, columns in COLUMNS.items():
+        yield from _table(name, tables.get(name), columns)
+
+
+def _table(name: str, table: Table | None, columns: Collection[str]) -> Iterator[Result]:
+    if table is None:
+        yield Result(Level.FAIL, "Cassandra", f"table {name} does not exist: run python -m schema apply")
+        return
+    key = {*table.key[0], *table.key[1]}
+    if renamed := sorted(key & OF_SPARK):
+        what = f"table {name} has the key columns {', '.join(renamed)} of Sunbird Spark, which is not supported"
+        yield Result(Level.FAIL, "Cassandra", what)
+        return
+    missing = sorted(set(columns).difference(table.columns))
+    shown = f"(({', '.join(table.key[0])}), {', '.join(table.key[1])})"
+    if missing == ["aggregates"]:
+        what = f"table {name} has no column aggregates: run python -m schema apply"
+        yield Result(Level.FAIL, "Cassandra", what)
+    elif missing:
+        yield Result(Level.FAIL, "Cassandra", f"table {name} lacks {', '.join(missing)}")
+    elif table.key not in KEYS[name]:
+        yield Result(Level.FAIL, "Cassandra", f"table {name} has an unknown primary key: {shown}")
+    else:
+        yield Result(Level.OK, "Cassandra", f"table {name}, key {shown}")
+
+
+def clocks(differences_ms: Sequence[int]) -> Result:
+    """How far the nodes' clocks are from the clock of this machine."""
+    worst = max(map(abs, differences_ms))
+    if worst > 10_000:
+        what = f"a node's clock is {worst} ms away from the clock here: writes of one would cover those of another"
+        return Result(Level.FAIL, "Clocks", f"{what}. Synchronise them (NTP)")
+    if worst > 1_000:
+        return Result(Level.WARN, "Clocks", f"a node's clock is {worst} ms away from the clock here: check NTP")
+    return Result(Level.OK, "Clocks", f"at most {worst} ms apart")
+
+
+# Redis, APIs, Flink, configuration ------------------------------------------------------------------------------------
+
+
+def redis(courses: int, without: Sequence[str]) -> Result:
+    """The relation cache: how many courses of running batches, and those that have no leaf nodes in it."""
+    if not courses:
+        return Result(Level.WARN, "Redis", "there is no running batch whose course could be looked up")
+    if without:
+        level = Level.FAIL if len(without) == courses else Level.WARN
+        what = f"{len(without)} of {courses} courses with a running batch have no leaf nodes: {', '.join(without[:5])}"
+        return Result(level, "Redis", f"{what}. Their events would go to the failed topic: publish them again")
+    return Result(Level.OK, "Redis", f"the leaf nodes of {courses} courses with a running batch are there")
+
+
+def flink(configuration: Mapping[str, str], version: str, slots: int, wanted_version: str) -> Iterator[Result]:
+    """The cluster: its configuration by key, and the slots that are free."""
+    wanted = wanted_version.rpartition(".")[0]
+    if version.rpartition(".")[0] != wanted:
+        yield Result(Level.FAIL, "Flink", f"version {version}: the jobs are built for {wanted}")
+    else:
+        yield Result(Level.OK, "Flink", f"version {version}")
+    if slots < 3:
+        yield Result(Level.WARN, "Flink", f"{slots} free slots: the three jobs need at least one each")
+    else:
+        yield Result(Level.OK, "Flink", f"{slots} free slots")
+    folder = configuration.get("execution.checkpointing.dir") or configuration.get("state.checkpoints.dir")
+    if not folder:
+        what = "execution.checkpointing.dir is not set: after a restart a job would not know where it was"
+        yield Result(Level.FAIL, "Flink", what)
+    else:
+        yield Result(Level.OK, "Flink", f"checkpoints in {folder}")

@@ -1,0 +1,238 @@
+"""Asks the servers what a preflight wants to know."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, closing
+from typing import Any
+
+import aiohttp
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource
+
+from common.config import loader
+from common.domain import topics
+from common.domain.events import Refused
+from common.domain.faults import TaskFault, WorldFault
+from common.domain.relations import leaf_nodes_key
+from common.metrics import Metrics
+from common.servers.cassandra import Cassandra, StatementError, token_ranges
+from common.servers.http import ApiClient
+from common.servers.kafka import check_login, client_properties
+from common.servers.redis import RedisClient
+from desk.config import DeskConfig
+from desk.doctor import preflight
+from desk.doctor.preflight import Group, Level, Result, Table, Topic
+from jobs import JOBS, config_class
+from jobs.activity_aggregate_updater import relations
+from jobs.collection_cert_pre_processor.answers import USER_FIELDS
+
+FLINK = "2.3.0"
+MAX_COURSES = 1_000
+"""Courses with a running batch that are looked up."""
+_TIMEOUT_SECONDS = 15.0
+_NOBODY = "preflight"
+"""An id that no user, content or course has. An API that works says so."""
+
+
+async def run(config: DeskConfig) -> list[Result]:
+    """All results, area by area. A server that does not answer is a result."""
+    results: list[Result] = []
+    for area, read in (
+        ("Configuration", _configuration),
+        ("Kafka", _kafka),
+        ("Cassandra", _cassandra),
+        ("Redis", _redis),
+        ("APIs", _apis),
+        ("Flink", _flink),
+    ):
+        try:
+            results += await read(config)
+        except (WorldFault, TaskFault, StatementError) as fault:
+            results.append(Result(Level.FAIL, area, str(fault)))
+    return results
+
+
+async def _configuration(_: DeskConfig) -> list[Result]:
+    """Each job with those of the variables here that it knows: it refuses others, and the desk has some of its own."""
+    results = []
+    for name in JOBS:
+        job = config_class(name)
+        known = {loader.variable(location) for location, _ in loader.fields(job)}
+        try:
+            loader.load(job, environ={key: value for key, value in os.environ.items() if key in known})
+        except loader.ConfigError as error:
+            problems = " ".join(str(error).split())
+            results.append(Result(Level.FAIL, "Configuration", f"{name} would not start: {problems}"))
+        else:
+            results.append(Result(Level.OK, "Configuration", f"{name} has all keys that it needs"))
+    return results
+
+
+async def _kafka(config: DeskConfig) -> list[Result]:
+    return await asyncio.to_thread(_kafka_results, config)
+
+
+def _kafka_results(config: DeskConfig) -> list[Result]:
+    kafka = config.kafka
+    check_login(kafka)
+    name_of = {name: kafka.topic(name) for name in topics.ALL}
+    try:
+        admin = AdminClient({**client_properties(kafka), "log_level": 0})
+        known = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
+        there = [name for name in name_of.values() if name in known]
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in there]
+        found = {
+            resource.name: Topic(
+                len(known[resource.name].partitions), int(answer.result(_TIMEOUT_SECONDS)["max.message.bytes"].value)
+            )
+            for resource, answer in (admin.describe_configs(resources) if resources else {}).items()
+        }
+        members = {group.id: len(group.members) for group in admin.list_groups(timeout=_TIMEOUT_SECONDS)}
+        groups = {}
+        for name in JOBS:
+            job = config_class(name)
+            group = f"{kafka.env}-{job.consumer_group}"
+            inputs = [kafka.topic(topic) for topic in (job.input_topic, *job.more_input_topics)]
+            lag = _lag(config, group, {topic: len(known[topic].partitions) for topic in inputs if topic in known})
+            groups[group] = Group(members.get(group, 0), lag)
+    except KafkaException as error:
+        raise WorldFault(f"Kafka {kafka.bootstrap_servers}: {error.args[0]}") from error
+    issues = f"{kafka.env}-{config_class('collection_cert_pre_processor').consumer_group}"
+    return [*preflight.kafka(found, name_of), *preflight.groups(groups, issues_certificates=issues)]
+
+
+def _lag(config: DeskConfig, group: str, partitions: Mapping[str, int]) -> int | None:
+    """Of what the group has committed; None if that is nothing at all."""
+    settings = {**client_properties(config.kafka), "group.id": group, "enable.auto.commit": False, "log_level": 0}
+    with closing(Consumer(settings)) as consumer:
+        wanted = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
+        committed = [one for one in consumer.committed(wanted, _TIMEOUT_SECONDS) if one.offset >= 0] if wanted else []
+        if not committed:
+            return None
+        ends = [
+            consumer.get_watermark_offsets(TopicPartition(one.topic, one.partition), _TIMEOUT_SECONDS)[1]
+            for one in committed
+        ]
+        return sum(max(0, int(end) - int(one.offset)) for one, end in zip(committed, ends, strict=True))
+
+
+@asynccontextmanager
+async def _session(config: DeskConfig) -> AsyncIterator[Cassandra]:
+    cassandra = Cassandra(config.cassandra, Metrics())
+    try:
+        await cassandra.open()
+        yield cassandra
+    finally:
+        await cassandra.close()
+
+
+async def _cassandra(config: DeskConfig) -> list[Result]:
+    keyspace = config.cassandra.keyspace
+    async with _session(config) as cassandra:
+        of_keyspace = await cassandra.prepare(
+            "SELECT table_name, column_name, kind, position FROM system_schema.columns WHERE keyspace_name = ?"
+        )
+        (columns,) = await cassandra.read(of_keyspace, [(keyspace.lower(),)])
+        ((version,),) = await cassandra.execute("SELECT release_version FROM system.local")
+        tables_of_system = await cassandra.prepare(
+            "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?"
+        )
+        (of_system,) = await cassandra.read(tables_of_system, [("system",)])
+        clock = await cassandra.prepare("SELECT toUnixTimestamp(now()) FROM system.local")
+        differences = []
+        for _ in range(5):
+            before = time.time_ns() // 1_000_000
+            (((node_ms,),),) = await cassandra.read(clock, [()])
+            after = time.time_ns() // 1_000_000
+            differences.append(0 if before <= node_ms <= after else node_ms - (before + after) // 2)
+    results = list(preflight.cassandra(keyspace, _tables(columns), str(version)))
+    # Cassandra has no such table; YugabyteDB shows its tablets there.
+    if ("partitions",) in {tuple(row) for row in of_system}:
+        results.append(Result(Level.FAIL, "Cassandra", "this is YugabyteDB, which is not supported"))
+    return [*results, preflight.clocks(differences)]
+
+
+def _tables(columns: Iterable[Any]) -> dict[str, Table]:
+    by_table: dict[str, list[tuple[str, str, int]]] = {}
+    for table, column, kind, position in columns:
+        by_table.setdefault(table, []).append((column, kind, position))
+
+    def key_of(found: list[tuple[str, str, int]], kind: str) -> tuple[str, ...]:
+        return tuple(name for name, is_kind, _ in sorted(found, key=lambda one: one[2]) if is_kind == kind)
+
+    return {
+        table: Table([name for name, _, _ in found], (key_of(found, "partition_key"), key_of(found, "clustering")))
+        for table, found in by_table.items()
+    }
+
+
+async def _redis(config: DeskConfig) -> list[Result]:
+    courses: dict[str, None] = {}
+    async with _session(config) as cassandra:
+        batches = await cassandra.prepare(
+            f"SELECT courseid, status FROM {config.cassandra.keyspace}.course_batch "
+            "WHERE token(courseid) > ? AND token(courseid) <= ?"
+        )
+        for bounds in token_ranges(config.scan_ranges):
+            async for rows in cassandra.pages(batches, bounds, config.page_size):
+                courses.update(dict.fromkeys(course_id for course_id, status in rows if status == 1))
+            if len(courses) >= MAX_COURSES:
+                break
+    redis = RedisClient(config.redis, config.redis.relation_database)
+    try:
+        await redis.open()
+        looked_up = list(courses)[:MAX_COURSES]
+        sets = await redis.sets([leaf_nodes_key(course_id, course_id) for course_id in looked_up])
+    finally:
+        await redis.close()
+    without = [
+        course_id
+        for course_id in looked_up
+        if isinstance(found := sets[leaf_nodes_key(course_id, course_id)], Refused) or not found
+    ]
+    return [preflight.redis(len(looked_up), without)]
+
+
+async def _apis(config: DeskConfig) -> list[Result]:
+    def client(name: str, url: str) -> ApiClient:
+        return ApiClient(name, url, config.http, Metrics())
+
+    user = client("user_read", f"{config.learner_base_url}/private/user/v1/read/")
+    content = client("content_read", f"{config.content_base_url}/content/v3/read/")
+    search = client("search", config.search_api)
+    asked: list[tuple[str, ApiClient, Callable[[], Awaitable[object]]]] = [
+        ("user read", user, lambda: user.get(_NOBODY, USER_FIELDS)),
+        ("content read", content, lambda: content.get(_NOBODY)),
+        ("search", search, lambda: search.post(relations.search_request(_NOBODY))),
+    ]
+    results = []
+    for name, api, ask in asked:
+        try:
+            await ask()
+            results.append(Result(Level.OK, "APIs", f"the {name} API answers"))
+        except WorldFault as fault:
+            results.append(Result(Level.FAIL, "APIs", f"the {name} API does not answer: {fault}"))
+        finally:
+            await api.close()
+    return results
+
+
+async def _flink(config: DeskConfig) -> list[Result]:
+    if config.flink_url is None:
+        return [Result(Level.WARN, "Flink", "flink_url is not set, so the cluster was not looked at")]
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+
+            async def get(path: str) -> Any:
+                async with session.get(f"{config.flink_url}{path}") as answer:
+                    answer.raise_for_status()
+                    return await answer.json()
+
+            overview, entries = await get("/overview"), await get("/jobmanager/config")
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise WorldFault(f"{config.flink_url}: {error or type(error).__name__}") from error
+    configuration = {entry["key"]: entry["value"] for entry in entries}
+    return list(preflight.flink(configuration, overview["flink-version"], overview["slots-available"], FLINK))

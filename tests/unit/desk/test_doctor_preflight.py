@@ -1,0 +1,139 @@
+"""What a preflight makes of the answers of the servers."""
+
+import pytest
+
+from common.domain import topics
+from desk.doctor import preflight
+from desk.doctor.preflight import COLUMNS, KEYS, Group, Level, Result, Table, Topic
+
+NAMES = {name: f"prod.{name}" for name in topics.ALL}
+MEGABYTE = 1_048_588
+
+
+def levels(results: list[Result]) -> set[Level]:
+    return {result.level for result in results}
+
+
+def problems(results: list[Result]) -> list[str]:
+    return [str(result) for result in results if result.level is not Level.OK]
+
+
+class TestKafka:
+    def of_cluster(self, **changes: Topic) -> dict[str, Topic]:
+        found = {name: Topic(4, MEGABYTE) for name in NAMES.values()}
+        for name in preflight.FAILED_OF:
+            found[NAMES[name]] = Topic(4, 2 * MEGABYTE)
+        return found | changes
+
+    def test_all_topics_are_there(self) -> None:
+        assert levels(list(preflight.kafka(self.of_cluster(), NAMES))) == {Level.OK}
+
+    @pytest.mark.parametrize("name", topics.ALL)
+    def test_a_topic_is_missing(self, name: str) -> None:
+        found = self.of_cluster()
+        del found[NAMES[name]]
+        assert problems(list(preflight.kafka(found, NAMES))) == [
+            f"FAIL  Kafka: topic prod.{name} does not exist: create it"
+        ]
+
+    def test_a_failed_topic_that_does_not_take_what_its_input_topic_takes(self) -> None:
+        found = self.of_cluster(**{"prod.telemetry.assess.failed": Topic(4, MEGABYTE)})
+        (problem,) = problems(list(preflight.kafka(found, NAMES)))
+        assert problem.startswith("WARN  Kafka: topic prod.telemetry.assess.failed: max.message.bytes is 1048588")
+
+    def test_an_input_topic_with_one_partition(self) -> None:
+        found = self.of_cluster(
+            **{"prod.telemetry.assess": Topic(1, MEGABYTE), "prod.telemetry.raw": Topic(1, MEGABYTE)}
+        )
+        (problem,) = problems(list(preflight.kafka(found, NAMES)))
+        assert "prod.telemetry.assess has 1 partition" in problem
+
+    @pytest.mark.parametrize(("name", "operation"), [(topics.ASSESS, "read"), (topics.TELEMETRY_RAW, "write")])
+    def test_a_permission_is_missing(self, name: str, operation: str) -> None:
+        found = self.of_cluster(**{NAMES[name]: Topic(4, 2 * MEGABYTE, ["DESCRIBE"])})
+        assert f"FAIL  Kafka: topic prod.{name}: this user may not {operation} it" in problems(
+            list(preflight.kafka(found, NAMES))
+        )
+
+    def test_groups(self) -> None:
+        found = {"a": Group(0, 5), "b": Group(2, 5), "c": Group(0, None), "certificates": Group(0, None)}
+        results = list(preflight.groups(found, issues_certificates="certificates"))
+        assert [result.level for result in results] == [Level.OK, Level.WARN, Level.WARN, Level.FAIL]
+        assert "certificates would be issued again" in results[-1].what
+
+
+def tables(**changes: Table | None) -> dict[str, Table]:
+    found = {
+        name: Table([*columns, *key[0], *key[1]], key)
+        for name, columns in COLUMNS.items()
+        for key in list(KEYS[name])[:1]
+    }
+    return {name: table for name, table in {**found, **changes}.items() if table is not None}
+
+
+class TestCassandra:
+    @pytest.mark.parametrize(("name", "key"), [(name, key) for name, keys in KEYS.items() for key in keys])
+    def test_each_known_key_is_fine(self, name: str, key: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+        found = tables(**{name: Table([*COLUMNS[name], *key[0], *key[1]], key)})
+        assert levels(list(preflight.cassandra("k", found, "4.1"))) == {Level.OK}
+
+    def test_a_table_is_missing(self) -> None:
+        (problem,) = problems(list(preflight.cassandra("k", tables(course_batch=None), "4.1")))
+        assert problem == "FAIL  Cassandra: table course_batch does not exist: run python -m schema apply"
+
+    def test_the_column_aggregates_is_missing(self) -> None:
+        (key,) = list(KEYS["user_activity_agg"])[:1]
+        found = tables(user_activity_agg=Table(["agg", "agg_last_updated", "agg_details"], key))
+        (problem,) = problems(list(preflight.cassandra("k", found, "4.1")))
+        assert "no column aggregates: run python -m schema apply" in problem
+
+    def test_another_column_is_missing(self) -> None:
+        (key,) = KEYS["user_enrolments"]
+        found = tables(user_enrolments=Table(set(COLUMNS["user_enrolments"]) - {"status"}, key))
+        assert problems(list(preflight.cassandra("k", found, "4.1"))) == [
+            "FAIL  Cassandra: table user_enrolments lacks status"
+        ]
+
+    def test_an_unknown_key(self) -> None:
+        found = tables(user_enrolments=Table(COLUMNS["user_enrolments"], (("courseid",), ("userid",))))
+        (problem,) = problems(list(preflight.cassandra("k", found, "4.1")))
+        assert "unknown primary key: ((courseid), userid)" in problem
+
+    def test_sunbird_spark_is_named(self) -> None:
+        found = tables(
+            user_enrolments=Table(COLUMNS["user_enrolments"], (("userid",), ("collectionid", "contextid"))),
+            hierarchy_relations=Table([], (("id",), ())),
+        )
+        results = problems(list(preflight.cassandra("k", found, "4.1")))
+        assert len(results) == 2
+        assert all("Sunbird Spark, which is not supported" in problem for problem in results)
+
+    def test_no_keyspace(self) -> None:
+        assert problems(list(preflight.cassandra("k", {}, "4.1"))) == [
+            "FAIL  Cassandra: keyspace k does not exist or is empty"
+        ]
+
+    @pytest.mark.parametrize(
+        ("differences", "level"),
+        [([0, 900], Level.OK), ([0, -1_001], Level.WARN), ([10_001], Level.FAIL)],
+    )
+    def test_clocks(self, differences: list[int], level: Level) -> None:
+        assert preflight.clocks(differences).level is level
+
+
+@pytest.mark.parametrize(
+    ("courses", "without", "level"),
+    [(0, [], Level.WARN), (3, [], Level.OK), (3, ["do_1"], Level.WARN), (1, ["do_1"], Level.FAIL)],
+)
+def test_redis(courses: int, without: list[str], level: Level) -> None:
+    assert preflight.redis(courses, without).level is level
+
+
+def test_flink() -> None:
+    good = {"execution.checkpointing.dir": "s3://b/c"}
+    assert levels(list(preflight.flink(good, "2.3.1", 3, "2.3.0"))) == {Level.OK}
+    assert problems(list(preflight.flink({}, "2.2.0", 2, "2.3.0"))) == [
+        "FAIL  Flink: version 2.2.0: the jobs are built for 2.3",
+        "WARN  Flink: 2 free slots: the three jobs need at least one each",
+        "FAIL  Flink: execution.checkpointing.dir is not set: after a restart a job would not know where it was",
+    ]
