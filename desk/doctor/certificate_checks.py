@@ -53,6 +53,7 @@ def _is_missing_by_rows(chart: Chart, template: Template, settings: JobSettings)
 
 
 def certificates(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
+    """Certificates that a request would issue now, and certificates that it would not."""
     if isinstance(chart.record.content_types, Unknown):
         return
     for template in chart.record.batch.templates.usable:

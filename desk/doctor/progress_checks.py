@@ -42,6 +42,10 @@ _BEGUN = EnrolmentRow(active=True, status=0, completed_on_ms=None, content_statu
 
 
 def progress(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
+    """Counts and the enrolment against what follows from the stored contents.
+
+    A sync never takes progress back, so what is too high is only reported.
+    """
     if not isinstance(chart.relations, Relations):
         if chart.record.contents:
             yield chart.finding(Check.PROGRESS, "course_unusable", chart.relations.reason)

@@ -11,10 +11,9 @@ from common.config.model import KafkaConfig
 from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
 from common.domain.faults import WorldFault
-from common.servers.kafka import client_properties
 from desk.doctor.findings import Check, Finding
 from desk.doctor.journal import Event, Intent, Journal
-from desk.doctor.requested import read_to_end
+from desk.doctor.requested import read_to_end, reading_consumer
 from desk.remedies import Remedy
 from desk.sender import send
 from jobs import config_class
@@ -37,6 +36,8 @@ MAX_LAG = 10_000
 
 POLL_SECONDS = 1.0
 _TIMEOUT_SECONDS = 30.0
+_COUNTED_LAG = 1_000
+"""Up to this lag the messages are counted one by one."""
 
 
 class RepairError(Exception):
@@ -149,11 +150,17 @@ class Repair:
             try:
                 partitions = self._partitions(consumer, remedy)
                 committed = consumer.committed(partitions, _TIMEOUT_SECONDS)
-                return sum(
+                lag: int = sum(
                     max(0, end - max(first, partition.offset))
                     for partition in committed
                     for first, end in [consumer.get_watermark_offsets(partition, _TIMEOUT_SECONDS)]
                 )
+                if 0 < lag <= _COUNTED_LAG:
+                    # Transactions leave offsets without a message, which nobody can read.
+                    topic = self._kafka.topic(TOPIC_OF[remedy])
+                    start = {partition.partition: partition.offset for partition in committed}
+                    lag = sum(1 for _ in read_to_end(consumer, topic, start))
+                return lag
             except KafkaException as error:
                 raise self._fault(error) from error
 
@@ -178,10 +185,8 @@ class Repair:
         return [TopicPartition(topic, number) for number in metadata.partitions]
 
     def _consumer(self, group: str) -> Consumer:
-        # It assigns nothing in the name of a job's group, so it takes nothing from the job.
-        return Consumer(
-            {**client_properties(self._kafka), "group.id": group, "enable.auto.commit": False, "log_level": 0}
-        )
+        # It assigns nothing in the name of a job's group that the job would miss.
+        return reading_consumer(self._kafka, group)
 
     def _fault(self, error: KafkaException) -> WorldFault:
         return WorldFault(f"Kafka {self._kafka.bootstrap_servers}: {error.args[0]}")

@@ -1,9 +1,9 @@
 """The certificates that the generator has been asked for, as far back as Kafka keeps the requests."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from common.config.model import KafkaConfig
 from common.domain import topics
@@ -12,7 +12,6 @@ from common.domain.faults import WorldFault
 from common.servers.kafka import client_properties
 
 _TIMEOUT_SECONDS = 30.0
-_MESSAGES = 1_000
 
 
 class _Related(msgspec.Struct, rename="camel", frozen=True):
@@ -54,9 +53,7 @@ class Requested:
 
     def read(self, kafka: KafkaConfig) -> None:
         """Reads the topic up to its present end; a topic that does not exist is empty. Raises WorldFault."""
-        consumer = Consumer(
-            {**client_properties(kafka), "group.id": "support-desk", "enable.auto.commit": False, "log_level": 0}
-        )
+        consumer = reading_consumer(kafka, "support-desk")
         try:
             for value in read_to_end(consumer, kafka.topic(topics.GENERATE_CERTIFICATE_REQUEST)):
                 self.add(value)
@@ -66,26 +63,38 @@ class Requested:
             consumer.close()
 
 
-def read_to_end(consumer: Consumer, topic: str, start: dict[int, int] | None = None) -> Iterator[bytes]:
+def reading_consumer(kafka: KafkaConfig, group: str) -> Consumer:
+    """A consumer that commits nothing, and is told where a partition ends."""
+    settings = {"group.id": group, "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
+    return Consumer({**client_properties(kafka), **settings})
+
+
+def read_to_end(consumer: Consumer, topic: str, start: Mapping[int, int] | None = None) -> Iterator[bytes]:
     """The values of a topic up to its present end, from ``start`` (offsets by partition) or from its beginning.
 
-    Raises KafkaException if the broker does not answer in time.
+    ``consumer`` is a :func:`reading_consumer`. A topic that does not exist is empty. Raises KafkaException.
     """
     found = consumer.list_topics(timeout=_TIMEOUT_SECONDS).topics
     for number in found[topic].partitions if topic in found else ():
-        position = TopicPartition(topic, number)
-        first, end = consumer.get_watermark_offsets(position, _TIMEOUT_SECONDS)
-        position.offset = max(first, (start or {}).get(number, first))
-        consumer.assign([position])
-        # An aborted transaction leaves offsets without a message, so what counts is the position.
-        offset = position.offset
-        while offset < end:
-            messages = consumer.consume(_MESSAGES, 1.0)
-            for message in messages:
-                if message.error() is not None:
-                    raise KafkaException(message.error())
-                yield message.value() or b""
-            (at,) = consumer.position([position])
-            if not messages and at.offset <= offset:
-                continue
-            offset = max(offset, at.offset)
+        first, end = consumer.get_watermark_offsets(TopicPartition(topic, number), _TIMEOUT_SECONDS)
+        begin = max(first, (start or {}).get(number, first))
+        if begin < end:
+            consumer.assign([TopicPartition(topic, number, begin)])
+            yield from _values_before(consumer, end)
+
+
+def _values_before(consumer: Consumer, end: int) -> Iterator[bytes]:
+    """Of the assigned partition. The last offsets may be those of a transaction and hold no message."""
+    while True:
+        # Not consume(): it waits until it has as many messages as were asked for.
+        message = consumer.poll(_TIMEOUT_SECONDS)
+        if message is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        error = message.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            raise KafkaException(error)
+        if error is not None or message.offset() >= end:
+            return
+        yield message.value() or b""
+        if message.offset() == end - 1:
+            return

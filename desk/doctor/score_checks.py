@@ -48,6 +48,7 @@ def _recomputed(chart: Chart, settings: JobSettings) -> assessment_rules.Aggrega
 
 
 def scores(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
+    """Entries of ``aggregates`` that differ from those of a recompute, and entries that it would remove."""
     changes, row = _recomputed(chart, settings), chart.record.aggregates
     content_id, remedy = _content_of_course(chart), _remedy(chart)
     for key, right in sorted(changes.aggregates.items()):
@@ -79,6 +80,10 @@ _DETAIL = msgspec.json.Decoder(_Detail)
 
 
 def details(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
+    """Elements of ``agg_details`` and of ``question`` that are there twice, or missing, or wrong.
+
+    A ``question`` cannot be put right: only the original event has its elements.
+    """
     yield from _agg_details(chart, settings)
     for answers in chart.answers:
         where = f"question of attempt {answers.attempt_id} at {answers.content_id}"
