@@ -143,7 +143,7 @@ async def test_a_repair_that_is_killed_sends_nothing_twice_and_leaves_only_what_
     events = plan(read(findings), list(Check), 0)
     assert {event.remedy for event in events} == set(Remedy)
 
-    first = desk(ward, "repair", str(findings), "--yes", "--rate", "4")
+    first = desk(ward, "repair", str(findings), "--yes", "--rate", "1")
     deadline = time.monotonic() + 240
     while len(sent(ward)) < len(events) // 3:
         assert time.monotonic() < deadline
