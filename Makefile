@@ -56,8 +56,8 @@ format: setup ## format the code
 bench: setup ## measure events/s, CPU and latency on a real cluster, and compare with the plain driver
 	$(RUN) -m benchmarks
 
-chaos: setup ## kill, pause and rescale everything under load, then compare rows and messages (SEEDS="1 2 3")
-	$(RUN) -m chaos $(if $(SEEDS),--seeds $(SEEDS))
+chaos: setup ## kill, pause and rescale everything under load, then compare rows and messages (SEEDS="1 2 3" NODES=1)
+	$(RUN) -m chaos $(if $(NODES),--nodes $(NODES)) $(if $(SEEDS),--seeds $(SEEDS))
 
 up: setup ## start the local servers and the Flink cluster in the background (NODES=3)
 	$(RUN) -m local up

@@ -1,28 +1,34 @@
 """Reads the rows and messages that the jobs have written."""
 
 import time
+from calendar import timegm
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import msgspec
+from cassandra import ConsistencyLevel
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.concurrent import execute_concurrent_with_args
+from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from chaos.cluster import POLL_SECONDS
+from chaos.history import Key
 from chaos.load import FAILED_TOPIC, Load
-from chaos.oracle import Observed, Sent
+from chaos.oracle import AUDITS, CERTIFICATES, REQUESTS, Failed, Observed, Sent
 from common.domain import topics
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from common.domain.messages import repaired
 from local.errors import LocalWorldError
-from local.tables import Tables
+from local.world import World
 
-AUDITS, REQUESTS = topics.TELEMETRY_RAW, topics.ISSUE_CERTIFICATE_REQUEST
-CERTIFICATES = topics.GENERATE_CERTIFICATE_REQUEST
 FAILED = (*FAILED_TOPIC.values(), topics.ISSUE_CERTIFICATE_FAILED)
 
 _BROKER_TIMEOUT_SECONDS = 60
+_CASSANDRA_TIMEOUT_SECONDS = 60
 
 
 class Messages:
@@ -40,8 +46,8 @@ class Messages:
             for number in self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
         ]
         self._consumer.assign(self._partitions)
-        self._sent: dict[str, Counter[Sent]] = {topic: Counter() for topic in (AUDITS, REQUESTS, CERTIFICATES)}
-        self._times: dict[str, int] = {}
+        self._values: dict[str, Counter[bytes]] = {topic: Counter() for topic in (AUDITS, REQUESTS, CERTIFICATES)}
+        """How often each value was sent, by topic."""
         self._failed: dict[str, list[bytes]] = {topic: [] for topic in FAILED}
 
     def read(self) -> None:
@@ -59,26 +65,29 @@ class Messages:
 
     def repeats(self, load: Load) -> int:
         """The number of AUDIT events and certificate requests that are repeats: more than their events account for."""
+        found = Counter[Key]()
+        for topic in (AUDITS, REQUESTS):
+            for value, count in self._about(topic, load):
+                sent = _to_sent(topic, value)
+                # The id alone: a repeated request may name another attempt as the latest.
+                found[sent.user_id, str(sent.time_ms), sent.message_id] += count
         return sum(
-            max(0, count - load.produced[sent.user_id, self._times[sent.message_id]])
-            for topic in (AUDITS, REQUESTS)
-            for sent, count in self._sent[topic].items()
-            if sent.user_id.startswith(load.course.course_id)
+            max(0, count - load.produced[user_id, int(time_ms)]) for (user_id, time_ms, _), count in found.items()
         )
 
     def of(self, load: Load) -> Observed:
         """The messages about the learners of a load. All other messages are left out."""
-        course_id = load.course.course_id
-
-        def messages_in(topic: str) -> set[Sent]:
-            return {sent for sent in self._sent[topic] if sent.user_id.startswith(course_id)}
-
+        audits, requests, certificates = (
+            [_to_sent(topic, value) for value, _ in self._about(topic, load)]
+            for topic in (AUDITS, REQUESTS, CERTIFICATES)
+        )
+        course_id = load.course.course_id.encode()
         return Observed(
-            audits=messages_in(AUDITS),
-            requests=messages_in(REQUESTS),
-            certificates=messages_in(CERTIFICATES),
+            audits=audits,
+            requests=requests,
+            certificates=certificates,
             failed={
-                topic: {value for value in values if course_id.encode() in value}
+                topic: {event: _to_failed(value) for value in values if course_id in (event := repaired(value))}
                 for topic, values in self._failed.items()
             },
         )
@@ -86,14 +95,15 @@ class Messages:
     def close(self) -> None:
         self._consumer.close()
 
+    def _about(self, topic: str, load: Load) -> Iterator[tuple[bytes, int]]:
+        course_id = load.course.course_id.encode()
+        return ((value, count) for value, count in self._values[topic].items() if course_id in value)
+
     def _add(self, topic: str, value: bytes) -> None:
         if topic in self._failed:
-            self._failed[topic].append(repaired(value))
-            return
-        message = msgspec.json.decode(value)
-        sent = _read(topic, message)
-        self._sent[topic][sent] += 1
-        self._times[sent.message_id] = message["ets"]
+            self._failed[topic].append(value)
+        else:
+            self._values[topic][value] += 1
 
 
 def _end(client: Consumer, partition: TopicPartition) -> int:
@@ -111,51 +121,122 @@ def _end(client: Consumer, partition: TopicPartition) -> int:
             time.sleep(POLL_SECONDS)
 
 
-def _read(topic: str, message: Mapping[str, Any]) -> Sent:
-    edata = message["edata"]
-    if topic == AUDITS:
-        return Sent(message["actor"]["id"], (message["object"]["id"], edata["type"], message["ets"]), message["mid"])
-    user_id = edata["userId"] if topic == CERTIFICATES else edata["userIds"][0]
-    return Sent(user_id, (message["ets"],), message["mid"])
+def _to_sent(topic: str, value: bytes) -> Sent:
+    body = msgspec.json.decode(value)
+    message_id, edata = body.pop("mid"), body["edata"]
+    if topic == CERTIFICATES:
+        return Sent(edata["userId"], body["ets"], message_id, body)
+    if topic == REQUESTS:
+        return Sent(edata["userIds"][0], body["ets"], message_id, body, edata.pop("attemptId", None))
+    ids = (message_id, body["context"].pop("sid"), body["context"].pop("did"))
+    return Sent(body["actor"]["id"], body["ets"], " ".join(ids), body)
 
 
-def read_rows(tables: Tables, load: Load, observed: Observed) -> None:
-    """Reads the rows of a load's learners and adds every number in them to ``observed``."""
+def _to_failed(value: bytes) -> Failed:
+    metadata = msgspec.json.decode(value)["metadata"]
+    return Failed(metadata["src"], metadata["validation_error"])
+
+
+@contextmanager
+def open_tables(world: World) -> Iterator[Session]:
+    """A session for the tables of the jobs. Its reads see every acknowledged write."""
+    profile = ExecutionProfile(
+        load_balancing_policy=RoundRobinPolicy(),
+        consistency_level=ConsistencyLevel.QUORUM,
+        request_timeout=_CASSANDRA_TIMEOUT_SECONDS,
+    )
+    with Cluster(
+        world.cassandra.contact_points,
+        port=world.cassandra.port,
+        protocol_version=4,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        reconnection_policy=ConstantReconnectionPolicy(0.2, None),
+    ) as cluster:
+        yield cluster.connect("sunbird_courses")
+
+
+def read_rows(session: Session, load: Load, observed: Observed) -> None:
+    """Reads the rows of a load's learners and adds every set column in them to ``observed``."""
     course_id, batch_id = load.course.course_id, load.course.batch_id
-    numbers = observed.numbers
-    for learner in load.learners:
-        user_id = learner.user_id
-        enrolment = (user_id, course_id, batch_id)
-        for row in tables.execute(
-            "SELECT content_id, attempt_id, total_score, total_max_score FROM assessment_aggregator "
-            "WHERE user_id = ? AND course_id = ? AND batch_id = ?",
-            *enrolment,
-        ):
-            key = ("attempt", user_id, row["content_id"], row["attempt_id"])
-            numbers[*key, "score"] = row["total_score"]
-            numbers[*key, "max_score"] = row["total_max_score"]
-        for activity_id in (course_id, *(unit_id for unit_id, _ in load.course.units)):
-            for row in tables.execute(
-                "SELECT aggregates FROM user_activity_agg "
-                "WHERE activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?",
-                *(ACTIVITY_TYPE, activity_id, user_id, context_id(batch_id)),
-            ):
-                for name, value in (row["aggregates"] or {}).items():
-                    numbers["aggregates", activity_id, user_id, name] = value
-        for row in tables.execute(
-            "SELECT contentid, viewcount, completedcount FROM user_content_consumption "
-            "WHERE userid = ? AND courseid = ? AND batchid = ?",
-            *enrolment,
-        ):
-            for column in ("viewcount", "completedcount"):
-                numbers["content", user_id, row["contentid"], column] = row[column]
-        for row in tables.execute(
-            "SELECT status, progress, completedon FROM user_enrolments "
-            "WHERE userid = ? AND courseid = ? AND batchid = ?",
-            *enrolment,
-        ):
-            for column in ("status", "progress"):
-                if row[column] is not None:
-                    numbers["enrolment", user_id, column] = row[column]
-            if row["completedon"] is not None:
-                numbers["enrolment", user_id, "completedon"] = row["completedon"]
+    values = observed.values
+    enrolments = [(learner.user_id, course_id, batch_id) for learner in load.learners]
+    active = [enrolment for enrolment, learner in zip(enrolments, load.learners, strict=True) if not learner.is_idle]
+    for row in _select(
+        session,
+        "SELECT * FROM assessment_aggregator WHERE user_id = ? AND course_id = ? AND batch_id = ?",
+        active,
+    ):
+        key: Key = ("attempt", row.pop("user_id"), row.pop("content_id"), row.pop("attempt_id"))
+        del row["course_id"], row["batch_id"]
+        _add(values, key, row)
+    activities = (course_id, *(unit_id for unit_id, _ in load.course.units))
+    for row in _select(
+        session,
+        "SELECT * FROM user_activity_agg "
+        "WHERE activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?",
+        [
+            (ACTIVITY_TYPE, activity_id, user_id, context_id(batch_id))
+            for user_id, _, _ in active
+            for activity_id in activities
+        ],
+    ):
+        key = ("aggregates", row.pop("activity_id"), row.pop("user_id"))
+        del row["activity_type"], row["context_id"]
+        row["agg_details"] = [msgspec.json.decode(detail) for detail in row["agg_details"] or ()]
+        _add(values, key, row)
+    for row in _select(
+        session,
+        "SELECT userid, contentid, viewcount, completedcount, WRITETIME(viewcount) AS viewed, "
+        "WRITETIME(completedcount) AS completed "
+        "FROM user_content_consumption WHERE userid = ? AND courseid = ? AND batchid = ?",
+        active,
+    ):
+        key = ("content", row.pop("userid"), row.pop("contentid"))
+        viewed, completed = row.pop("viewed"), row.pop("completed")
+        # One time in ms, if both counts were written at the time of one event.
+        row["counted at"] = completed // 1000 if viewed == completed and completed % 1000 == 0 else (viewed, completed)
+        _add(values, key, row)
+    for row in _select(
+        session,
+        "SELECT userid, status, progress, completedon, contentstatus, datetime "
+        "FROM user_enrolments WHERE userid = ? AND courseid = ? AND batchid = ?",
+        enrolments,
+    ):
+        _add(values, ("enrolment", row.pop("userid")), row)
+
+
+def _select(session: Session, query: str, keys: Sequence[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
+    statement = session.prepare(query)
+    for _, rows in execute_concurrent_with_args(session, statement, keys, concurrency=32):
+        for row in rows:
+            yield row._asdict()
+
+
+def _add(values: dict[Key, Any], key: Key, row: Mapping[str, Any]) -> None:
+    """Adds the set columns of a row, one by one, with maps and lists taken apart."""
+    for column, value in row.items():
+        if value is None:
+            continue
+        for path, part in _parts(value):
+            values[(*key, column, *path)] = part
+
+
+def _parts(value: Any) -> Iterable[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, Mapping):
+        return (((str(name),), _plain(part)) for name, part in value.items())
+    if isinstance(value, list):
+        return (((str(number),), _plain(part)) for number, part in enumerate(value))
+    return [((), _plain(value))]
+
+
+def _plain(value: Any) -> Any:
+    """Times as ms, a user-defined type as a dict, and maps as dicts."""
+    if isinstance(value, datetime):
+        return timegm(value.utctimetuple()) * 1000 + value.microsecond // 1000
+    if hasattr(value, "_asdict"):
+        return {name: _plain(part) for name, part in value._asdict().items()}
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value
