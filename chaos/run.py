@@ -72,7 +72,7 @@ class Run:
                 self._inject(seed, name, load)
         _wait_until_done(self.cluster)
         self.messages.read()
-        observed = self.messages.of(load)
+        observed = self.messages.sent.of(load)
         observed.written = range(began_ms, time.time_ns() // 1_000_000 + 1)
         with open_tables(self.cluster.world) as session:
             read_rows(session, load, observed)
@@ -92,7 +92,7 @@ class Run:
         # At a random time, but with events in flight.
         time.sleep(self.cluster.source.uniform(1, 4))
         self.messages.read()
-        repeats = self.messages.repeats(load)
+        repeats = self.messages.sent.repeats(load)
         self.report(f"seed {seed}: {name}")
         started = time.monotonic()
         try:
@@ -104,7 +104,7 @@ class Run:
         toll = self.tolls[name]
         toll.recovery_seconds.append(time.monotonic() - started)
         self.messages.read()
-        toll.repeats += self.messages.repeats(load) - repeats
+        toll.repeats += self.messages.sent.repeats(load) - repeats
 
 
 @contextmanager
