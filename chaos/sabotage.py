@@ -17,7 +17,8 @@ class Sabotage(NamedTuple):
 ASSESSMENT_STORE = "jobs/assessment_aggregator/store.py"
 MESSAGES = "common/domain/messages.py"
 
-_IGNORE_AGE = Edit("common/flink/job.py", "if age_ms > self.retry.max_decision_age_ms:", "if age_ms < 0:")
+_FRESH = "    def require_fresh(self, read_at: float) -> None:\n"
+_IGNORE_AGE = Edit("common/flink/job.py", _FRESH, f"{_FRESH}        return\n\n{_FRESH.replace('fresh', 'nothing')}")
 _IGNORE_END_OF_TASK = Edit("common/flink/stage.py", "        worker_watch.end_with_task()\n", "")
 # Between the read of the rows and the write of what was decided: so that a pause is more likely to begin there.
 _DECIDE_SLOWLY = Edit(
