@@ -1,5 +1,6 @@
 """Clusters of one and of three: what the configuration says, and what the servers are started with."""
 
+import os
 import socket
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ from local.errors import LocalWorldError
 from local.kafka_broker import Kafka
 from local.prerequisites import Java, find_java
 from local.servers import Cassandra
+from local.supervisor import RunningProcess, State, as_running
 from local.world import World, addresses
 
 
@@ -100,3 +102,16 @@ def test_a_port_that_is_taken_on_another_address_is_free_here() -> None:
         port = server.getsockname()[1]
         assert not is_free(port, LOOPBACK[1])
         assert is_free(port)
+
+
+def test_commands_use_the_nodes_that_are_running_whatever_the_configuration_says(three: Config) -> None:
+    one = three.with_nodes(1)
+    names = [f"{name} {number}" for name in ("Cassandra", "Kafka") for number in (1, 2, 3)]
+    servers = tuple(RunningProcess.of(name, os.getpid()) for name in names)
+    one.state_folder.mkdir(parents=True, exist_ok=True)
+    State(RunningProcess.of("supervisor", os.getpid()), servers).write(one)
+    assert addresses(as_running(one)) == addresses(three)
+
+
+def test_commands_use_the_configuration_if_nothing_is_running(three: Config) -> None:
+    assert as_running(three) == three
