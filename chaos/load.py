@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from common.domain import topics
+from common.domain import messages, topics
 from local import generator
 from local.generator import Course
 
-ATTEMPTS, COMPLETIONS = topics.ASSESS, topics.BATCH_JOB_REQUEST
+ATTEMPTS, COMPLETIONS, SYNCS = topics.ASSESS, topics.BATCH_JOB_REQUEST, topics.ENROLMENT_SYNC_REQUEST
 FAILED_TOPIC = {ATTEMPTS: topics.ASSESS_FAILED, COMPLETIONS: topics.ACTIVITY_AGG_FAILED}
 JOB_OF_FAILED_TOPIC = {
     topics.ASSESS_FAILED: "AssessmentAggregator",
@@ -111,12 +111,13 @@ class Load:
         kinds: list[Callable[[int], Event]] = [
             self._attempt,
             self._completion,
+            self._sync,
             self._repeat,
             self._bad,
             self._recompute,
             self._other_action,
         ]
-        (kind,) = self._source.choices(kinds, (42, 40, 8, 5, 3, 2))
+        (kind,) = self._source.choices(kinds, (40, 37, 5, 8, 5, 3, 2))
         time_ms = _FIRST_TIME_MS + _STEP_MS * self._number
         # Learners who were offline send what they did when they are online again.
         event = kind(time_ms - _LATE_MS if self._source.random() < 0.1 else time_ms)
@@ -169,11 +170,19 @@ class Load:
         }
         return self._event(ATTEMPTS, learner, time_ms, event)
 
+    def _sync(self, time_ms: int) -> Event:
+        """A sync changes nothing that completions have not changed, so the learner's history stays as it is."""
+        learner, course = self._learner(), self.course
+        request = messages.enrolment_sync(
+            SYNCS, user_id=learner.user_id, course_id=course.course_id, batch_id=course.batch_id, time_ms=time_ms
+        )
+        return self._remember(self._record(SYNCS, learner, time_ms, request.value))
+
     def _other_action(self, time_ms: int) -> Event:
         """Another service's event on the same topic. Nothing may come of it."""
         learner = self._learner()
         event = generator.completion(self.course, learner.user_id, self.course.contents, time_ms)
-        event["edata"]["action"] = "batch-enrolment-sync"
+        event["edata"]["action"] = "batch-enrolment-delete"
         return self._event(COMPLETIONS, learner, time_ms, event)
 
     def _repeat(self, time_ms: int) -> Event:
@@ -191,8 +200,11 @@ class Load:
         return Event(topic, identity, identity, time_ms, value)
 
     def _event(self, topic: str, learner: Learner, time_ms: int, event: dict[str, Any]) -> Event:
+        return self._record(topic, learner, time_ms, generator.encode(event))
+
+    def _record(self, topic: str, learner: Learner, time_ms: int, value: bytes) -> Event:
         key = f"{learner.user_id} {self._number}" if learner.is_spread else learner.user_id
-        return Event(topic, key, learner.user_id, time_ms, generator.encode(event))
+        return Event(topic, key, learner.user_id, time_ms, value)
 
     def _remember(self, event: Event) -> Event:
         self._recent = [*self._recent[1 - _RECENT_EVENTS :], event]

@@ -46,7 +46,7 @@ class Cassandra(ClusterNode):
             yaml_file,
             address=self.address,
             seeds=",".join(f"{address}:{self._config.storage_port}" for address in self._config.addresses),
-            tokens=_tokens(self.number, self._config.nodes),
+            tokens=token_lines(self.number, self._config.nodes),
             has_peers=str(self._config.nodes > 1).lower(),
             port=self._config.port,
             storage_port=self._config.storage_port,
@@ -149,7 +149,7 @@ class Redis(Server):
                 return False
 
 
-def _tokens(number: int, nodes: int) -> str:
+def token_lines(number: int, nodes: int) -> str:
     """The lines of cassandra.yaml about the node's tokens.
 
     The tokens of three nodes are given, evenly interleaved: nodes that have to choose theirs must start one by one.

@@ -13,18 +13,10 @@ from chaos.observe import open_tables
 from chaos.run import start_jobs
 from chaos.sabotage import Sabotage
 from common.domain import topics
-from local.config import load_config
 from local.world import ENVIRONMENT, World
 from tests.support.waiting import wait_until
 
 NUMBERS = range(300)
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """All servers. Who kills one starts it again."""
-    with World(load_config({}).isolated(tmp_path_factory.mktemp("three")).with_nodes(3)) as world:
-        yield world
 
 
 @pytest.fixture

@@ -51,7 +51,9 @@ class Pipeline:
         self._aggregates = defaultdict[tuple[str, str], dict[str, float]](dict)
         """By user and activity."""
         self._contents = defaultdict[EnrolmentKey, dict[str, activity.Content]](dict)
-        self._enrolments = {learner.user_id: activity.EnrolmentRow(True, 0, None, None) for learner in load.learners}
+        self._enrolments = {
+            learner.user_id: activity.EnrolmentRow(True, 0, None, None, None) for learner in load.learners
+        }
         for user_id in self._enrolments:
             self._write(("enrolment", user_id), status=0)
 
@@ -134,6 +136,7 @@ class Pipeline:
             change.status,
             change.completed_on_ms or old.completed_on_ms,
             {**(old.content_status or {}), **change.content_status},
+            change.progress,
         )
         self._write(
             ("enrolment", user_id),

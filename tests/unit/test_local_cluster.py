@@ -11,7 +11,7 @@ from local.config import LOOPBACK, Config, is_free, load_config
 from local.errors import LocalWorldError
 from local.kafka_broker import Kafka
 from local.prerequisites import Java, find_java
-from local.servers import Cassandra
+from local.servers import Cassandra, token_lines
 from local.supervisor import RunningProcess, State, as_running
 from local.world import World, addresses
 
@@ -62,35 +62,22 @@ def test_three_nodes_have_smaller_heaps(three: Config) -> None:
     assert three.kafka.heap_mib < one.kafka.heap_mib
 
 
-def test_the_tokens_of_three_nodes_are_spread_evenly(three: Config, java: Java) -> None:
+def test_the_tokens_of_three_nodes_are_spread_evenly() -> None:
     tokens: list[int] = []
     for number in (1, 2, 3):
-        node = Cassandra(three, java, number)
-        node.state_folder.mkdir(parents=True)
-        node.prepare()
-        (line,) = [line for line in _lines(node, "cassandra.yaml") if line.startswith("initial_token: ")]
+        (line,) = [line for line in token_lines(number, 3).splitlines() if line.startswith("initial_token: ")]
         tokens += map(int, line.removeprefix("initial_token: ").strip('"').split(","))
     tokens.sort()
-    steps = {second - first for first, second in pairwise(tokens)}
     assert len(tokens) == 48
-    assert steps == {2**64 // 48}
+    assert {second - first for first, second in pairwise(tokens)} == {2**64 // 48}
     assert -(2**63) <= tokens[0] <= tokens[-1] < 2**63
 
 
-def test_every_node_listens_on_an_address_of_its_own_and_knows_the_others(three: Config, java: Java) -> None:
-    for number, address in enumerate(LOOPBACK, 1):
-        node = Cassandra(three, java, number)
-        node.state_folder.mkdir(parents=True)
-        launch = node.prepare()
-        assert launch.address == address
-        assert f"listen_address: {address}" in _lines(node, "cassandra.yaml")
-        seeds = ",".join(f"{seed}:{three.cassandra.storage_port}" for seed in LOOPBACK)
-        assert f'- seeds: "{seeds}"' in [line.strip() for line in _lines(node, "cassandra.yaml")]
-        assert node.contact_points == list(LOOPBACK)
-
-
-def _lines(node: Cassandra, name: str) -> list[str]:
-    return (node.state_folder / name).read_text().splitlines()
+def test_every_node_has_an_address_of_its_own_and_clients_know_all(three: Config, java: Java) -> None:
+    nodes = [Cassandra(three, java, number) for number in (1, 2, 3)]
+    assert [node.address for node in nodes] == list(LOOPBACK)
+    assert all(node.contact_points == list(LOOPBACK) for node in nodes)
+    assert [Kafka(three, java, number).address for number in (1, 2, 3)] == list(LOOPBACK)
 
 
 def test_the_ports_of_an_isolated_world_are_free_on_every_address(three: Config) -> None:
