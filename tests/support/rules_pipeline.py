@@ -17,7 +17,8 @@ from common.domain.events import BadEvent, Skip, to_datetime
 from common.domain.messages import Message
 from jobs.activity_aggregate_updater import events as completions
 from jobs.activity_aggregate_updater import rules as activity
-from jobs.activity_aggregate_updater.events import ContentsCompleted
+from jobs.activity_aggregate_updater.events import LearnerEvent
+from jobs.activity_aggregate_updater.progress import EnrolmentChange, EnrolmentRow
 from jobs.activity_aggregate_updater.relations import Relations
 from jobs.assessment_aggregator import rules as assessment
 from jobs.collection_cert_pre_processor import events as certificate_requests
@@ -51,9 +52,7 @@ class Pipeline:
         self._aggregates = defaultdict[tuple[str, str], dict[str, float]](dict)
         """By user and activity."""
         self._contents = defaultdict[EnrolmentKey, dict[str, activity.Content]](dict)
-        self._enrolments = {
-            learner.user_id: activity.EnrolmentRow(True, 0, None, None, None) for learner in load.learners
-        }
+        self._enrolments = {learner.user_id: EnrolmentRow(True, 0, None, None, None) for learner in load.learners}
         for user_id in self._enrolments:
             self._write(("enrolment", user_id), status=0)
 
@@ -104,7 +103,7 @@ class Pipeline:
         for result in decision.results:
             self._send(result.messages)
 
-    def _apply_completion(self, event: ContentsCompleted) -> None:
+    def _apply_completion(self, event: LearnerEvent) -> None:
         user_id, course_id, _ = event.enrolment
         contents, units = self._contents[event.enrolment], dict(self._course.units)
         is_known = "completedCount" in self._aggregates[user_id, course_id]
@@ -118,7 +117,7 @@ class Pipeline:
             for count in stage:
                 self._add_aggregates(user_id, count.activity_id, {"completedCount": count.value})
         for write in decision.learner:
-            if isinstance(write, activity.EnrolmentChange):
+            if isinstance(write, EnrolmentChange):
                 self._change_enrolment(user_id, write)
             else:
                 content_id = write.content_id
@@ -129,9 +128,9 @@ class Pipeline:
         for result in decision.results:
             self._send(result.messages)
 
-    def _change_enrolment(self, user_id: str, change: activity.EnrolmentChange) -> None:
+    def _change_enrolment(self, user_id: str, change: EnrolmentChange) -> None:
         old = self._enrolments[user_id]
-        self._enrolments[user_id] = activity.EnrolmentRow(
+        self._enrolments[user_id] = EnrolmentRow(
             True,
             change.status,
             change.completed_on_ms or old.completed_on_ms,

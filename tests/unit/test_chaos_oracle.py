@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chaos.history import WRITE_TIME, History, Key
-from chaos.load import FAILED_TOPIC, JOB_OF_FAILED_TOPIC, Load
+from chaos.load import ATTEMPTS, COMPLETIONS, FAILED_TOPIC, JOB_OF_FAILED_TOPIC, SYNCS, Load
 from chaos.oracle import Failed, Kind, Observed, Sent, compare
 
 COHORT = 4
@@ -18,7 +18,7 @@ WRITTEN = range(1_790_000_000_000, 1_790_000_900_000)
 
 @pytest.fixture(scope="module")
 def load() -> Load:
-    load = Load(4, COHORT)
+    load = Load(15, COHORT)
     for _ in range(EVENTS):
         load.next_event()
     return load
@@ -84,6 +84,7 @@ def test_the_load_has_everything(load: Load, histories: list[History]) -> None:
     assert 0 < certified < sum(history.completed_at is not None for history in active) < len(active)
     assert COHORT < len(active) < len(load.learners)
     assert max(load.produced.values()) > 1
+    assert {event.topic for event in load._recent} == {ATTEMPTS, COMPLETIONS, SYNCS}
     assert any(learner.recomputed_at for learner in load.learners)
     assert {learner.is_spread for learner in load.learners} == {False, True}
     assert load.failed.keys() == set(FAILED_TOPIC.values())
