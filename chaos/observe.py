@@ -9,7 +9,7 @@ import msgspec
 from cassandra import ConsistencyLevel
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.concurrent import execute_concurrent_with_args
-from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
+from cassandra.policies import ConstantReconnectionPolicy, RetryPolicy, RoundRobinPolicy
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from chaos.cluster import POLL_SECONDS
@@ -22,6 +22,8 @@ from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from local.errors import LocalWorldError
 from local.world import World
 
+CONCURRENCY = 16
+"""Of statements. Nodes that share a small machine answer late when there are more."""
 _BROKER_TIMEOUT_SECONDS = 60
 _CASSANDRA_TIMEOUT_SECONDS = 60
 
@@ -75,11 +77,30 @@ def _end(client: Consumer, partition: TopicPartition) -> int:
             time.sleep(POLL_SECONDS)
 
 
+class _TryAgain(RetryPolicy):  # type: ignore[misc]
+    """A busy machine answers late. All statements of a chaos run may be repeated."""
+
+    _TRIES = 20
+
+    def on_read_timeout(self, *_: object, retry_num: int, **__: object) -> tuple[int, None]:
+        return self._decide(retry_num)
+
+    def on_write_timeout(self, *_: object, retry_num: int, **__: object) -> tuple[int, None]:
+        return self._decide(retry_num)
+
+    def on_unavailable(self, *_: object, retry_num: int, **__: object) -> tuple[int, None]:
+        return self._decide(retry_num)
+
+    def _decide(self, retry_num: int) -> tuple[int, None]:
+        return (self.RETRY_NEXT_HOST if retry_num < self._TRIES else self.RETHROW), None
+
+
 @contextmanager
 def open_tables(world: World) -> Iterator[Session]:
     """A session for the tables of the jobs. Its reads see every acknowledged write."""
     profile = ExecutionProfile(
         load_balancing_policy=RoundRobinPolicy(),
+        retry_policy=_TryAgain(),
         consistency_level=ConsistencyLevel.QUORUM,
         request_timeout=_CASSANDRA_TIMEOUT_SECONDS,
     )
@@ -143,6 +164,6 @@ def read_rows(session: Session, load: Load, observed: Observed) -> None:
 
 def _select(session: Session, query: str, keys: Sequence[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
     statement = session.prepare(query)
-    for _, rows in execute_concurrent_with_args(session, statement, keys, concurrency=32):
+    for _, rows in execute_concurrent_with_args(session, statement, keys, concurrency=CONCURRENCY):
         for row in rows:
             yield row._asdict()

@@ -17,7 +17,7 @@ from chaos.faults import FAULTS
 from chaos.history import COURSE_NAME, USER
 from chaos.load import PASS_PERCENT, Load
 from chaos.node_faults import Impossible
-from chaos.observe import Messages, open_tables, read_rows
+from chaos.observe import CONCURRENCY, Messages, open_tables, read_rows
 from chaos.oracle import Problem, compare
 from chaos.sabotage import Sabotage
 from common.domain import redis_databases, topics
@@ -204,7 +204,7 @@ def _prepare(cluster: Cluster, load: Load) -> None:
             "INSERT INTO user_enrolments (userid, courseid, batchid, active, status) VALUES (?, ?, ?, true, 0)"
         )
         enrolments = [(learner.user_id, course_id, batch_id) for learner in load.learners]
-        execute_concurrent_with_args(session, insert_enrolment, enrolments)
+        execute_concurrent_with_args(session, insert_enrolment, enrolments, concurrency=CONCURRENCY)
 
 
 def _wait_until_done(cluster: Cluster) -> None:
