@@ -92,7 +92,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _config(folder: Path, nodes: int) -> Config:
     config = load_config(os.environ).isolated(folder).with_nodes(nodes)
     # A second TaskManager, so that the tasks of a paused one can go on elsewhere.
-    flink = config.flink.model_copy(update={"task_managers": 2 if nodes > 1 else 1, "slots_per_task_manager": 8})
+    flink = config.flink.model_copy(update={"task_managers": 2 if nodes > 1 else 1})
     return config.model_copy(update={"flink": flink})
 
 
