@@ -77,7 +77,7 @@ def _end(client: Consumer, partition: TopicPartition) -> int:
             time.sleep(POLL_SECONDS)
 
 
-class _TryAgain(RetryPolicy):  # type: ignore[misc]
+class _TryAgain(RetryPolicy):
     """A busy machine answers late. All statements of a chaos run may be repeated."""
 
     _TRIES = 20

@@ -23,7 +23,6 @@ def test_the_checked_in_file_is_complete_and_valid() -> None:
         "services.internal_port": 19186,
         "desk.port": 19187,
         "http_services.port": 19180,
-        "desk.port": 19187,
         "flink.rest_port": 18081,
         "flink.rpc_port": 16123,
     }

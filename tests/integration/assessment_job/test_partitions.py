@@ -9,9 +9,10 @@ import pytest
 
 from local.expected import content_aggregates
 from local.world import World
-from tests.support.assessment import INPUT, Assessment, Learner, Tables
+from tests.support.assessment import INPUT, Assessment, Learner
 from tests.support.minicluster import MiniCluster
 from tests.support.strategies import T0
+from tests.support.tables import Tables
 
 PARTITIONS = 4
 ATTEMPTS = range(120)
