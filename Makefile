@@ -14,13 +14,19 @@ IN_PROCESS := tests/unit $(addprefix tests/integration/,activity_tables certific
 # Without bytecode, every Python process compiles all that it imports, and the tests start hundreds of them.
 unexport PYTHONDONTWRITEBYTECODE
 
+# NODES=3 starts three Cassandra nodes and three Kafka brokers.
+ifdef NODES
+export SUNBIRD_LOCAL_CASSANDRA_NODES := $(NODES)
+export SUNBIRD_LOCAL_KAFKA_BROKERS := $(NODES)
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help demo desk test unit coverage check format bench chaos up down status lock setup
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: setup ## run the jobs on a local Kafka, Cassandra, Redis and Flink cluster, and check their results
+demo: setup ## run the jobs on a local Kafka, Cassandra, Redis and Flink cluster, and check their results (NODES=3)
 	$(RUN) -m local.demo
 
 desk: setup ## run the demo, and then serve the support desk on its data until Ctrl-C
@@ -50,10 +56,10 @@ format: setup ## format the code
 bench: setup ## measure events/s, CPU and latency on a real cluster, and compare with the plain driver
 	$(RUN) -m benchmarks
 
-chaos: setup ## kill, pause and rescale everything under load, then compare rows and messages (SEEDS="1 2 3")
-	$(RUN) -m chaos $(if $(SEEDS),--seeds $(SEEDS))
+chaos: setup ## kill, pause and rescale everything under load, then compare rows and messages (SEEDS="1 2 3" NODES=1)
+	$(RUN) -m chaos $(if $(NODES),--nodes $(NODES)) $(if $(SEEDS),--seeds $(SEEDS))
 
-up: setup ## start the local servers and the Flink cluster in the background
+up: setup ## start the local servers and the Flink cluster in the background (NODES=3)
 	$(RUN) -m local up
 
 down: setup ## stop what `make up` has started

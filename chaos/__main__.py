@@ -9,7 +9,8 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -17,10 +18,11 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from chaos.faults import FAULTS
+from chaos.faults import FAULTS, faults_for
+from chaos.oracle import Problem
 from chaos.run import Toll, start_jobs
 from chaos.sabotage import SABOTAGES, Sabotage
-from local.config import load_config
+from local.config import Config, load_config
 from local.errors import LocalWorldError
 from local.world import World
 
@@ -28,54 +30,79 @@ console = Console(width=None if sys.stdout.isatty() else 140)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the seeds and returns the exit code: 0 if nothing is wrong, else 1."""
+    """Runs the seeds and returns the exit code: 0 if nothing is wrong or every sabotage was noticed, else 1."""
+    options = _parse(arguments)
+    try:
+        with ExitStack() as stack:
+            folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            world = World(_config(folder, options.nodes), report=lambda text: _print(f"  {text}"))
+            stack.enter_context(world)
+            return (_sabotage if options.sabotage else _run_seeds)(world, options)
+    except LocalWorldError as error:
+        console.print(f"[red]{error}", soft_wrap=True)
+        return 1
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds of the random numbers (default %(default)s)"
+    add: Callable[..., object] = parser.add_argument
+    add("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds of the random numbers (default %(default)s)")
+    add(
+        "--nodes",
+        type=int,
+        choices=(1, 3),
+        default=3,
+        help="how many Cassandra nodes and Kafka brokers (default %(default)s; 1 for a small machine)",
     )
-    parser.add_argument(
+    add(
         "--faults-per-seed",
         type=int,
         default=3,
         metavar="NUMBER",
         help="how many faults each seed injects (default %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--faults",
         nargs="+",
         choices=FAULTS,
-        default=list(FAULTS),
         metavar="NAME",
-        help=f"the faults to choose from (default all): {', '.join(FAULTS)}",
+        help=f"the faults to choose from (default all that the number of nodes allows): {', '.join(FAULTS)}",
     )
-    parser.add_argument(
+    add(
         "--pause-seconds",
         type=float,
-        default=20,
-        help="how long a SIGSTOP or a fault of the HTTP services lasts (default %(default)s)",
+        nargs="+",
+        default=[20, 45],
+        metavar="SECONDS",
+        help="how long a fault that lasts may last, chosen at random (default %(default)s; "
+        "Flink takes a process for dead after 30 s)",
     )
-    parser.add_argument("--folder", type=Path, help="keep the data and logs of all servers in this folder")
-    parser.add_argument(
-        "--sabotage", choices=SABOTAGES, help="break the jobs on purpose, to see whether the oracle notices"
+    add("--folder", type=Path, help="keep the data and logs of all servers in this folder")
+    add(
+        "--sabotage",
+        nargs="+",
+        choices=("all", *SABOTAGES),
+        metavar="NAME",
+        help="break the jobs on purpose, in one way after the other, to see whether the oracle notices: "
+        f"all, {', '.join(SABOTAGES)}",
     )
-    options = parser.parse_args(arguments)
-    sabotage = SABOTAGES.get(options.sabotage, Sabotage())
-    try:
-        with ExitStack() as stack:
-            folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            world = World(load_config(os.environ).isolated(folder), report=lambda text: _print(f"  {text}"))
-            stack.enter_context(world)
-            run = stack.enter_context(start_jobs(world, options.pause_seconds, sabotage, _print))
-            # Also shown if a later seed is interrupted.
-            stack.callback(_show, run.tolls)
-            for seed in options.seeds:
-                if sabotage.faults:
-                    run.seed(seed, sabotage.faults, len(sabotage.faults))
-                else:
-                    run.seed(seed, options.faults, options.faults_per_seed)
-    except LocalWorldError as error:
-        console.print(f"[red]{error}", soft_wrap=True)
-        return 1
+    return parser.parse_args(arguments)
+
+
+def _config(folder: Path, nodes: int) -> Config:
+    config = load_config(os.environ).isolated(folder).with_nodes(nodes)
+    # A second TaskManager, so that the tasks of a paused one can go on elsewhere.
+    flink = config.flink.model_copy(update={"task_managers": 2 if nodes > 1 else 1})
+    return config.model_copy(update={"flink": flink})
+
+
+def _run_seeds(world: World, options: argparse.Namespace) -> int:
+    with ExitStack() as stack:
+        run = stack.enter_context(start_jobs(world, options.pause_seconds, Sabotage(), _print))
+        # Also shown if a later seed is interrupted.
+        stack.callback(_show, run.tolls)
+        for seed in options.seeds:
+            run.seed(seed, options.faults or faults_for(options.nodes), options.faults_per_seed)
     if run.cluster.restarts:
         _print(f"TaskManagers that ended by themselves and were restarted: {run.cluster.restarts}")
     if run.problems:
@@ -83,6 +110,31 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     _print("[green]nothing lost, nothing counted twice, every certificate went to the right learner")
     return 0
+
+
+def _sabotage(world: World, options: argparse.Namespace) -> int:
+    names = list(SABOTAGES) if "all" in options.sabotage else options.sabotage
+    table = Table("sabotage", "events", "wrong", "for example")
+    unnoticed = []
+    for number, name in enumerate(names):
+        sabotage = SABOTAGES[name]
+        _print(f"sabotage {name}")
+        with start_jobs(world, options.pause_seconds, sabotage, _print) as run:
+            # Another seed for each, because they share the tables.
+            run.seed(options.seeds[0] + number, sabotage.faults, len(sabotage.faults))
+        if not run.problems:
+            unnoticed.append(name)
+        table.add_row(name, str(run.events), _by_kind(run.problems), run.problems[0].what if run.problems else "")
+    console.print(table)
+    if unnoticed:
+        _print(f"[red]the oracle has not noticed {', '.join(unnoticed)}")
+        return 1
+    _print("[green]the oracle has noticed every sabotage")
+    return 0
+
+
+def _by_kind(problems: Sequence[Problem]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in Counter(problem.kind for problem in problems).items())
 
 
 def _print(line: str) -> None:

@@ -24,6 +24,8 @@ OPTIONS = {
     "restart-strategy.exponential-delay.max-backoff": "3 s",
 }
 RECOVERY_TIMEOUT_SECONDS = 240.0
+PARALLELISM = 2
+"""With one subtask, events that are not grouped by user would still be applied in one place."""
 POLL_SECONDS = 0.2
 
 
@@ -54,7 +56,8 @@ class Cluster:
     services: HttpServices
     environment: str
     source: random.Random
-    pause_seconds: float
+    pauses: Sequence[float]
+    """How long a fault may last (s)."""
     edits: Sequence[Edit] = ()
     """Changes to the code of all jobs."""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -64,7 +67,13 @@ class Cluster:
     restarts: int = 0
     """How often a TaskManager ended by itself and was restarted."""
 
-    def submit(self, name: str, savepoint: str | None = None, parallelism: int = 1, edits: Sequence[Edit] = ()) -> None:
+    def pause_seconds(self) -> float:
+        """One of `pauses`, at random."""
+        return self.source.choice(self.pauses)
+
+    def submit(
+        self, name: str, savepoint: str | None = None, parallelism: int = PARALLELISM, edits: Sequence[Edit] = ()
+    ) -> None:
         """Submits one job with `flink run`, with its code changed by `edits`. Raises LocalWorldError."""
         self.jobs[name] = self._submit(name, savepoint, parallelism, edits)
 

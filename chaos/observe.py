@@ -1,28 +1,31 @@
 """Reads the rows and messages that the jobs have written."""
 
 import time
-from collections import Counter
-from collections.abc import Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import msgspec
+from cassandra import ConsistencyLevel
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.concurrent import execute_concurrent_with_args
+from cassandra.policies import ConstantReconnectionPolicy, RetryPolicy, RoundRobinPolicy
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from chaos.cluster import POLL_SECONDS
-from chaos.load import FAILED_TOPIC, Load
-from chaos.oracle import Observed, Sent
-from common.domain import topics
+from chaos.history import Key
+from chaos.load import Load
+from chaos.oracle import Observed
+from chaos.rows import columns, counted_at
+from chaos.sent import OUTPUTS, SentMessages
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
-from common.domain.messages import repaired
 from local.errors import LocalWorldError
-from local.tables import Tables
+from local.world import World
 
-AUDITS, REQUESTS = topics.TELEMETRY_RAW, topics.ISSUE_CERTIFICATE_REQUEST
-CERTIFICATES = topics.GENERATE_CERTIFICATE_REQUEST
-FAILED = (*FAILED_TOPIC.values(), topics.ISSUE_CERTIFICATE_FAILED)
-
+CONCURRENCY = 16
+"""Of statements. Nodes that share a small machine answer late when there are more."""
 _BROKER_TIMEOUT_SECONDS = 60
+_CASSANDRA_TIMEOUT_SECONDS = 60
 
 
 class Messages:
@@ -33,16 +36,14 @@ class Messages:
         self._prefix = f"{environment}."
         self._settings = {"bootstrap.servers": bootstrap_servers, "group.id": "chaos", "log_level": 0}
         self._consumer = Consumer(self._settings)
-        topics = [f"{self._prefix}{topic}" for topic in (AUDITS, REQUESTS, CERTIFICATES, *FAILED)]
+        topics = [f"{self._prefix}{topic}" for topic in OUTPUTS]
         self._partitions = [
             TopicPartition(topic, number, 0)
             for topic in topics
             for number in self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
         ]
         self._consumer.assign(self._partitions)
-        self._sent: dict[str, Counter[Sent]] = {topic: Counter() for topic in (AUDITS, REQUESTS, CERTIFICATES)}
-        self._times: dict[str, int] = {}
-        self._failed: dict[str, list[bytes]] = {topic: [] for topic in FAILED}
+        self.sent = SentMessages()
 
     def read(self) -> None:
         """Reads all messages up to the current ends of the topics. Raises LocalWorldError if the ends are not known."""
@@ -55,45 +56,10 @@ class Messages:
         ):
             for message in self._consumer.consume(1_000, timeout=0.2):
                 if message.error() is None:
-                    self._add(message.topic().removeprefix(self._prefix), message.value())
-
-    def repeats(self, load: Load) -> int:
-        """The number of AUDIT events and certificate requests that are repeats: more than their events account for."""
-        return sum(
-            max(0, count - load.produced[sent.user_id, self._times[sent.message_id]])
-            for topic in (AUDITS, REQUESTS)
-            for sent, count in self._sent[topic].items()
-            if sent.user_id.startswith(load.course.course_id)
-        )
-
-    def of(self, load: Load) -> Observed:
-        """The messages about the learners of a load. All other messages are left out."""
-        course_id = load.course.course_id
-
-        def messages_in(topic: str) -> set[Sent]:
-            return {sent for sent in self._sent[topic] if sent.user_id.startswith(course_id)}
-
-        return Observed(
-            audits=messages_in(AUDITS),
-            requests=messages_in(REQUESTS),
-            certificates=messages_in(CERTIFICATES),
-            failed={
-                topic: {value for value in values if course_id.encode() in value}
-                for topic, values in self._failed.items()
-            },
-        )
+                    self.sent.add(message.topic().removeprefix(self._prefix), message.value())
 
     def close(self) -> None:
         self._consumer.close()
-
-    def _add(self, topic: str, value: bytes) -> None:
-        if topic in self._failed:
-            self._failed[topic].append(repaired(value))
-            return
-        message = msgspec.json.decode(value)
-        sent = _read(topic, message)
-        self._sent[topic][sent] += 1
-        self._times[sent.message_id] = message["ets"]
 
 
 def _end(client: Consumer, partition: TopicPartition) -> int:
@@ -111,51 +77,93 @@ def _end(client: Consumer, partition: TopicPartition) -> int:
             time.sleep(POLL_SECONDS)
 
 
-def _read(topic: str, message: Mapping[str, Any]) -> Sent:
-    edata = message["edata"]
-    if topic == AUDITS:
-        return Sent(message["actor"]["id"], (message["object"]["id"], edata["type"], message["ets"]), message["mid"])
-    user_id = edata["userId"] if topic == CERTIFICATES else edata["userIds"][0]
-    return Sent(user_id, (message["ets"],), message["mid"])
+class _TryAgain(RetryPolicy):
+    """A busy machine answers late. All statements of a chaos run may be repeated."""
+
+    _TRIES = 20
+
+    def on_read_timeout(self, *_: object, retry_num: int, **__: object) -> tuple[int, None]:
+        return self._decide(retry_num)
+
+    def on_write_timeout(self, *_: object, retry_num: int, **__: object) -> tuple[int, None]:
+        return self._decide(retry_num)
+
+    def on_unavailable(self, *_: object, retry_num: int, **__: object) -> tuple[int, None]:
+        return self._decide(retry_num)
+
+    def _decide(self, retry_num: int) -> tuple[int, None]:
+        return (self.RETRY_NEXT_HOST if retry_num < self._TRIES else self.RETHROW), None
 
 
-def read_rows(tables: Tables, load: Load, observed: Observed) -> None:
-    """Reads the rows of a load's learners and adds every number in them to ``observed``."""
+@contextmanager
+def open_tables(world: World) -> Iterator[Session]:
+    """A session for the tables of the jobs. Its reads see every acknowledged write."""
+    profile = ExecutionProfile(
+        load_balancing_policy=RoundRobinPolicy(),
+        retry_policy=_TryAgain(),
+        consistency_level=ConsistencyLevel.QUORUM,
+        request_timeout=_CASSANDRA_TIMEOUT_SECONDS,
+    )
+    with Cluster(
+        world.cassandra.contact_points,
+        port=world.cassandra.port,
+        protocol_version=4,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        reconnection_policy=ConstantReconnectionPolicy(0.2, None),
+    ) as cluster:
+        yield cluster.connect("sunbird_courses")
+
+
+def read_rows(session: Session, load: Load, observed: Observed) -> None:
+    """Reads the rows of a load's learners and adds every set column in them to ``observed``."""
     course_id, batch_id = load.course.course_id, load.course.batch_id
-    numbers = observed.numbers
-    for learner in load.learners:
-        user_id = learner.user_id
-        enrolment = (user_id, course_id, batch_id)
-        for row in tables.execute(
-            "SELECT content_id, attempt_id, total_score, total_max_score FROM assessment_aggregator "
-            "WHERE user_id = ? AND course_id = ? AND batch_id = ?",
-            *enrolment,
-        ):
-            key = ("attempt", user_id, row["content_id"], row["attempt_id"])
-            numbers[*key, "score"] = row["total_score"]
-            numbers[*key, "max_score"] = row["total_max_score"]
-        for activity_id in (course_id, *(unit_id for unit_id, _ in load.course.units)):
-            for row in tables.execute(
-                "SELECT aggregates FROM user_activity_agg "
-                "WHERE activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?",
-                *(ACTIVITY_TYPE, activity_id, user_id, context_id(batch_id)),
-            ):
-                for name, value in (row["aggregates"] or {}).items():
-                    numbers["aggregates", activity_id, user_id, name] = value
-        for row in tables.execute(
-            "SELECT contentid, viewcount, completedcount FROM user_content_consumption "
-            "WHERE userid = ? AND courseid = ? AND batchid = ?",
-            *enrolment,
-        ):
-            for column in ("viewcount", "completedcount"):
-                numbers["content", user_id, row["contentid"], column] = row[column]
-        for row in tables.execute(
-            "SELECT status, progress, completedon FROM user_enrolments "
-            "WHERE userid = ? AND courseid = ? AND batchid = ?",
-            *enrolment,
-        ):
-            for column in ("status", "progress"):
-                if row[column] is not None:
-                    numbers["enrolment", user_id, column] = row[column]
-            if row["completedon"] is not None:
-                numbers["enrolment", user_id, "completedon"] = row["completedon"]
+    values = observed.values
+    enrolments = [(learner.user_id, course_id, batch_id) for learner in load.learners]
+    active = [enrolment for enrolment, learner in zip(enrolments, load.learners, strict=True) if not learner.is_idle]
+    for row in _select(
+        session,
+        "SELECT * FROM assessment_aggregator WHERE user_id = ? AND course_id = ? AND batch_id = ?",
+        active,
+    ):
+        key: Key = ("attempt", row.pop("user_id"), row.pop("content_id"), row.pop("attempt_id"))
+        del row["course_id"], row["batch_id"]
+        values |= columns(key, row)
+    activities = (course_id, *(unit_id for unit_id, _ in load.course.units))
+    for row in _select(
+        session,
+        "SELECT * FROM user_activity_agg "
+        "WHERE activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?",
+        [
+            (ACTIVITY_TYPE, activity_id, user_id, context_id(batch_id))
+            for user_id, _, _ in active
+            for activity_id in activities
+        ],
+    ):
+        key = ("aggregates", row.pop("activity_id"), row.pop("user_id"))
+        del row["activity_type"], row["context_id"]
+        row["agg_details"] = [msgspec.json.decode(detail) for detail in row["agg_details"] or ()]
+        values |= columns(key, row)
+    for row in _select(
+        session,
+        "SELECT userid, contentid, viewcount, completedcount, WRITETIME(viewcount) AS viewed, "
+        "WRITETIME(completedcount) AS completed "
+        "FROM user_content_consumption WHERE userid = ? AND courseid = ? AND batchid = ?",
+        active,
+    ):
+        key = ("content", row.pop("userid"), row.pop("contentid"))
+        row["counted at"] = counted_at(row.pop("viewed"), row.pop("completed"))
+        values |= columns(key, row)
+    for row in _select(
+        session,
+        "SELECT userid, status, progress, completedon, contentstatus, datetime "
+        "FROM user_enrolments WHERE userid = ? AND courseid = ? AND batchid = ?",
+        enrolments,
+    ):
+        values |= columns(("enrolment", row.pop("userid")), row)
+
+
+def _select(session: Session, query: str, keys: Sequence[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
+    statement = session.prepare(query)
+    for _, rows in execute_concurrent_with_args(session, statement, keys, concurrency=CONCURRENCY):
+        for row in rows:
+            yield row._asdict()

@@ -1,13 +1,17 @@
-"""Compares the rows and messages with the expected ones. Pure, and independent of the code of the jobs."""
+"""Compares every row and message with the expected one. Pure, and independent of the code of the jobs."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from chaos.load import QUESTIONS, Learner, Load
-from local.expected import content_aggregates
+from chaos.history import WRITE_TIME, History, Key, identity
+from chaos.load import JOB_OF_FAILED_TOPIC, Learner, Load
+from common.domain import topics
+
+AUDITS, REQUESTS = topics.TELEMETRY_RAW, topics.ISSUE_CERTIFICATE_REQUEST
+CERTIFICATES = topics.GENERATE_CERTIFICATE_REQUEST
 
 
 class Kind(StrEnum):
@@ -15,6 +19,7 @@ class Kind(StrEnum):
 
     LOST = "lost"
     TWICE = "counted twice"
+    WRONG = "wrong"
     MISSING_CERTIFICATE = "certificate missing"
     WRONG_CERTIFICATE = "certificate for the wrong learner"
 
@@ -27,128 +32,142 @@ class Problem(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """One message. ``about`` is the part of its content that is compared, ``message_id`` is its ``mid``."""
+    """One message: whom it is about, the time (ms) of the event that caused it, its id, and everything else in it."""
 
     user_id: str
-    about: tuple[Any, ...]
+    time_ms: int
     message_id: str
+    body: dict[str, Any]
+    """Without the ids, which the oracle only compares with each other."""
+    attempt_id: str | None = None
+    """Of a certificate request."""
+
+
+class Failed(NamedTuple):
+    """The metadata of a message on a failed topic."""
+
+    job: str
+    reason: str
 
 
 @dataclass(slots=True)
 class Observed:
-    """The rows and messages of one load. Unset columns are left out."""
+    """The rows and messages of one load."""
 
-    numbers: dict[tuple[str, ...], float] = field(default_factory=dict)
-    """The numbers that the oracle reads. The key is the table, the key columns, and the column or map entry."""
-    audits: set[Sent] = field(default_factory=set)
-    requests: set[Sent] = field(default_factory=set)
-    certificates: set[Sent] = field(default_factory=set)
-    failed: dict[str, set[bytes]] = field(default_factory=dict)
-    """The events on each failed topic, as the jobs received them."""
+    values: dict[Key, Any] = field(default_factory=dict)
+    """Every set column that a job writes, times in ms. Maps and lists are taken apart."""
+    audits: list[Sent] = field(default_factory=list)
+    requests: list[Sent] = field(default_factory=list)
+    certificates: list[Sent] = field(default_factory=list)
+    failed: dict[str, dict[bytes, Failed]] = field(default_factory=dict)
+    """By the event as the job received it, by topic."""
+    written: range = range(0)
+    """The ms in which the jobs could write."""
 
 
 def compare(load: Load, observed: Observed) -> list[Problem]:
     """All problems; an empty list if everything is right."""
+    histories = [History(load, learner, observed.values) for learner in load.learners]
     return [
-        *_compare_numbers(_expected_numbers(load), observed.numbers),
-        *_compare_sets("AUDIT", _expected_audits(load), {sent[:2] for sent in observed.audits}),
-        *_check_message_ids(observed.audits),
-        *_compare_numbers(_expected_requests(load), _count_requests(observed.requests)),
-        *_compare_certificates(load, {sent.user_id for sent in observed.certificates}),
-        *(
-            problem
-            for topic in load.failed.keys() | observed.failed.keys()
-            for problem in _compare_sets(topic, load.failed.get(topic, set()), observed.failed.get(topic, set()))
-        ),
+        *_compare_values(_all(history.values() for history in histories), observed),
+        *_compare_messages("AUDIT", _all(history.audits() for history in histories), observed.audits),
+        *_compare_messages("certificate request", _all(history.requests() for history in histories), observed.requests),
+        *_check_attempt_ids({learner.user_id: learner for learner in load.learners}, observed.requests),
+        *_compare_certificates(histories, observed.certificates),
+        *_compare_failed(load, observed.failed),
     ]
 
 
-def _expected_numbers(load: Load) -> dict[tuple[str, ...], float]:
-    numbers: dict[tuple[str, ...], float] = {}
-    for learner in load.learners:
-        user_id = learner.user_id
-        for content_id, attempts in learner.attempts.items():
-            for attempt_id, score in attempts.items():
-                numbers["attempt", user_id, content_id, attempt_id, "score"] = score
-                numbers["attempt", user_id, content_id, attempt_id, "max_score"] = QUESTIONS
-            row = ("aggregates", load.course.course_id, user_id)
-            expected = content_aggregates(content_id, [(score, QUESTIONS) for score in attempts.values()])
-            numbers |= {(*row, key): value for key, value in expected.items()}
-        for content_id in learner.counted_at:
-            numbers["content", user_id, content_id, "viewcount"] = 1
-            numbers["content", user_id, content_id, "completedcount"] = 1
-        if learner.counted_at:
-            collections = {load.course.course_id: load.course.contents, **dict(load.course.units)}
-            for collection_id, contents in collections.items():
-                if done := learner.counted_at.keys() & set(contents):
-                    numbers["aggregates", collection_id, user_id, "completedCount"] = len(done)
-            numbers["enrolment", user_id, "progress"] = len(learner.counted_at)
-        numbers["enrolment", user_id, "status"] = 2 if learner.completed_at else 1 if learner.counted_at else 0
-        if learner.completed_at is not None:
-            numbers["enrolment", user_id, "completedon"] = learner.completed_at
-    return numbers
+def _all(parts: Iterator[Iterator[tuple[Key, Any]]]) -> dict[Key, Any]:
+    return {key: value for part in parts for key, value in part}
 
 
-def _expected_audits(load: Load) -> set[tuple[str, tuple[Any, ...]]]:
-    return {(learner.user_id, about) for learner in load.learners for about in _audits_of(learner)}
-
-
-def _audits_of(learner: Learner) -> set[tuple[Any, ...]]:
-    audits: set[tuple[Any, ...]] = {
-        (content_id, kind, time_ms)
-        for content_id, time_ms in learner.counted_at.items()
-        for kind in ("start", "complete")
-    }
-    if learner.completed_at is not None:
-        audits.add((learner.user_id, "enrol-complete", learner.completed_at))
-    return audits
-
-
-def _expected_requests(load: Load) -> dict[tuple[str, ...], float]:
-    """One request for each attempt and one for the completed course, by learner."""
-    return {
-        ("certificate requests", learner.user_id): number
-        for learner in load.learners
-        if (number := sum(map(len, learner.attempts.values())) + (learner.completed_at is not None))
-    }
-
-
-def _count_requests(requests: Iterable[Sent]) -> dict[tuple[str, ...], float]:
-    return dict(Counter(("certificate requests", sent.user_id) for sent in requests))
-
-
-def _compare_numbers(
-    expected: Mapping[tuple[str, ...], float], found: Mapping[tuple[str, ...], float]
-) -> list[Problem]:
-    problems = []
-    for key in sorted(expected.keys() | found.keys()):
-        right, actual = expected.get(key), found.get(key)
-        if right == actual:
+def _compare_values(right: Mapping[Key, Any], observed: Observed) -> Iterator[Problem]:
+    for key in sorted(right.keys() | observed.values.keys()):
+        wanted, actual = right.get(key), observed.values.get(key)
+        if actual in observed.written if wanted is WRITE_TIME else actual == wanted:
             continue
-        is_lost = actual is None or (right is not None and actual < right)
-        kind = Kind.LOST if is_lost else Kind.TWICE
-        problems.append(Problem(kind, f"{' '.join(key)} is {actual}, expected {right}"))
-    return problems
+        yield Problem(_kind(wanted, actual), f"{' '.join(key)} is {actual}, expected {wanted}")
 
 
-def _compare_sets(what: str, expected: Set[Any], found: Set[Any]) -> list[Problem]:
-    return [
-        *(Problem(Kind.LOST, f"{what} {value} is missing") for value in sorted(expected - found)),
-        *(Problem(Kind.TWICE, f"{what} {value} should not exist") for value in sorted(found - expected)),
-    ]
+def _kind(wanted: Any, actual: Any) -> Kind:
+    if actual is None:
+        return Kind.LOST
+    if wanted is None:
+        return Kind.TWICE
+    if isinstance(wanted, int | float) and isinstance(actual, int | float):
+        return Kind.LOST if actual < wanted else Kind.TWICE
+    return Kind.WRONG
 
 
-def _check_message_ids(messages: Iterable[Sent]) -> list[Problem]:
-    """Consumers recognize a repeat by its id, so messages with equal content must have equal ids."""
-    ids = defaultdict[tuple[Any, ...], set[str]](set)
+def _compare_messages(what: str, right: Mapping[Key, Any], messages: Sequence[Sent]) -> Iterator[Problem]:
+    """Every expected message was sent. Each has the right content and always the same id: so a repeat is recognised."""
+    found = defaultdict[Key, list[Sent]](list)
     for sent in messages:
-        ids[sent[:2]].add(sent.message_id)
-    return [Problem(Kind.TWICE, f"{about} has several ids: {found}") for about, found in ids.items() if len(found) > 1]
+        found[identity(sent.user_id, sent.time_ms, sent.body)].append(sent)
+    for key in sorted(right.keys() | found.keys()):
+        name = f"{what} {' '.join(key)}"
+        if key not in found:
+            yield Problem(Kind.LOST, f"{name} is missing")
+        elif key not in right:
+            yield Problem(Kind.TWICE, f"{name} should not exist")
+        else:
+            yield from _compare_bodies(name, right[key], found[key])
 
 
-def _compare_certificates(load: Load, found: Set[str]) -> list[Problem]:
-    expected = {learner.user_id for learner in load.learners if learner.gets_certificate}
-    return [
-        *(Problem(Kind.MISSING_CERTIFICATE, user_id) for user_id in sorted(expected - found)),
-        *(Problem(Kind.WRONG_CERTIFICATE, user_id) for user_id in sorted(found - expected)),
-    ]
+def _compare_bodies(name: str, right: Mapping[str, Any], messages: Sequence[Sent]) -> Iterator[Problem]:
+    for body in {str(sent.body): sent.body for sent in messages if sent.body != right}.values():
+        yield Problem(Kind.WRONG, f"{name} is {body}, expected {right}")
+    if len(ids := {sent.message_id for sent in messages}) > 1:
+        yield Problem(Kind.TWICE, f"{name} has several ids: {sorted(ids)}")
+
+
+def _check_attempt_ids(learners: Mapping[str, Learner], requests: Sequence[Sent]) -> Iterator[Problem]:
+    """``attemptId`` depends on the attempts that were stored when the request was made, so several ones are right.
+
+    It is one of the learner's attempts, or "" where the attempts are at several contents or there is none yet. The
+    request for a completed course has none.
+    """
+    for sent in requests:
+        learner = learners.get(sent.user_id)
+        if learner is None:
+            continue  # reported as a message that should not exist
+        possible: set[str | None] = {identity for attempts in learner.attempts.values() for identity in attempts}
+        if sent.time_ms in {completion.time_ms for completion in learner.completions}:
+            possible = {None}
+        elif len(learner.attempts) > 1 or sent.time_ms in learner.recomputed_at:
+            possible.add("")
+        if sent.attempt_id not in possible:
+            what = f"certificate request {sent.user_id} {sent.time_ms} has the attemptId {sent.attempt_id!r}"
+            yield Problem(Kind.WRONG, what)
+
+
+def _compare_certificates(histories: Sequence[History], certificates: Sequence[Sent]) -> Iterator[Problem]:
+    """A learner who gets a certificate has at least one message, and each one answers a request."""
+    found = defaultdict[str, dict[int, list[Sent]]](lambda: defaultdict(list))
+    for sent in certificates:
+        found[sent.user_id][sent.time_ms].append(sent)
+    right = {history.user_id: history for history in histories if history.gets_certificate}
+    for user_id in sorted(right.keys() - found.keys()):
+        yield Problem(Kind.MISSING_CERTIFICATE, user_id)
+    for user_id in sorted(found.keys() - right.keys()):
+        yield Problem(Kind.WRONG_CERTIFICATE, user_id)
+    for user_id in sorted(found.keys() & right.keys()):
+        requests = set(right[user_id].request_times())
+        for time_ms, messages in found[user_id].items():
+            name = f"certificate {user_id} {time_ms}"
+            if time_ms not in requests:
+                yield Problem(Kind.TWICE, f"{name} answers no request")
+            yield from _compare_bodies(name, right[user_id].certificate(time_ms), messages)
+
+
+def _compare_failed(load: Load, found: Mapping[str, Mapping[bytes, Failed]]) -> Iterator[Problem]:
+    for topic in sorted(load.failed.keys() | found.keys()):
+        right, actual = load.failed.get(topic, {}), found.get(topic, {})
+        for value in sorted(right.keys() | actual.keys()):
+            if value not in actual:
+                yield Problem(Kind.LOST, f"{topic} {value!r} is missing")
+            elif value not in right:
+                yield Problem(Kind.TWICE, f"{topic} {value!r} should not exist")
+            elif actual[value].job != JOB_OF_FAILED_TOPIC[topic] or not actual[value].reason.startswith(right[value]):
+                yield Problem(Kind.WRONG, f"{topic} {value!r} has {actual[value]}, expected {right[value]}")

@@ -9,12 +9,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
+from cassandra.concurrent import execute_concurrent_with_args
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from chaos.cluster import POLL_SECONDS, RECOVERY_TIMEOUT_SECONDS, Cluster
 from chaos.faults import FAULTS
+from chaos.history import COURSE_NAME, USER
 from chaos.load import PASS_PERCENT, Load
-from chaos.observe import Messages, read_rows
+from chaos.node_faults import Impossible
+from chaos.observe import CONCURRENCY, Messages, open_tables, read_rows
 from chaos.oracle import Problem, compare
 from chaos.sabotage import Sabotage
 from common.domain import redis_databases, topics
@@ -22,7 +25,6 @@ from jobs import JOBS, config_class
 from local import generator
 from local.errors import LocalWorldError
 from local.http_services import HttpServices
-from local.tables import Tables
 from local.world import World
 
 ENVIRONMENT = "chaos"
@@ -53,6 +55,8 @@ class Run:
     tolls: dict[str, Toll] = field(default_factory=lambda: defaultdict(Toll))
     """Tolls by the name of the fault."""
     problems: list[Problem] = field(default_factory=list)
+    events: int = 0
+    """How many were sent."""
 
     def seed(self, seed: int, faults: Sequence[str], number: int) -> None:
         """Runs one load and injects ``number`` of the faults. Raises LocalWorldError.
@@ -61,20 +65,23 @@ class Run:
         """
         self.cluster.source = random.Random(seed)
         load = Load(seed)
+        began_ms = time.time_ns() // 1_000_000
         _prepare(self.cluster, load)
         with Producing(self.cluster.world, load) as producing:
             for name in _choose(self.cluster.source, faults, number):
                 self._inject(seed, name, load)
         _wait_until_done(self.cluster)
         self.messages.read()
-        observed = self.messages.of(load)
-        with Tables(self.cluster.world.cassandra.contact_points, self.cluster.world.cassandra.port) as tables:
-            read_rows(tables, load, observed)
+        observed = self.messages.sent.of(load)
+        observed.written = range(began_ms, time.time_ns() // 1_000_000 + 1)
+        with open_tables(self.cluster.world) as session:
+            read_rows(session, load, observed)
         problems = compare(load, observed)
         self.problems += problems
+        self.events += producing.events
         certificates = len({sent.user_id for sent in observed.certificates})
         self.report(
-            f"seed {seed}: {producing.events} events, {len(observed.numbers)} numbers, "
+            f"seed {seed}: {producing.events} events, {len(observed.values)} values, "
             f"{len(observed.audits) + len(observed.requests)} messages, {certificates} learners with a certificate: "
             + (f"[red]{len(problems)} wrong" if problems else "[green]all correct")
         )
@@ -85,31 +92,36 @@ class Run:
         # At a random time, but with events in flight.
         time.sleep(self.cluster.source.uniform(1, 4))
         self.messages.read()
-        repeats = self.messages.repeats(load)
+        repeats = self.messages.sent.repeats(load)
         self.report(f"seed {seed}: {name}")
         started = time.monotonic()
-        FAULTS[name](self.cluster)
+        try:
+            FAULTS[name].inject(self.cluster)
+        except Impossible as reason:
+            self.report(f"seed {seed}: [yellow]{name} is left out: {reason}")
+            return
         self.cluster.wait_until_recovered()
         toll = self.tolls[name]
         toll.recovery_seconds.append(time.monotonic() - started)
         self.messages.read()
-        toll.repeats += self.messages.repeats(load) - repeats
+        toll.repeats += self.messages.sent.repeats(load) - repeats
 
 
 @contextmanager
-def start_jobs(world: World, pause_seconds: float, sabotage: Sabotage, report: Callable[[str], None]) -> Iterator[Run]:
+def start_jobs(
+    world: World, pauses: Sequence[float], sabotage: Sabotage, report: Callable[[str], None]
+) -> Iterator[Run]:
     """Submits the jobs with their own topics and HTTP services, and cancels them at the end of the `with` block.
 
-    `world` must be running, and is left running. `report` prints a line of text. Raises LocalWorldError.
+    `pauses` are the possible lengths (s) of faults that last. `world` must be running, and is left running. `report`
+    prints a line of text. Raises LocalWorldError.
     """
     world.kafka.create_topics(f"{ENVIRONMENT}.{topic}" for topic in topics.ALL)
     with (
         HttpServices() as services,
         closing(Messages(world.kafka.bootstrap_servers, ENVIRONMENT)) as messages,
     ):
-        cluster = Cluster(
-            world, services, ENVIRONMENT, random.Random(), pause_seconds, sabotage.edits, sabotage.options
-        )
+        cluster = Cluster(world, services, ENVIRONMENT, random.Random(), pauses, sabotage.edits, sabotage.options)
         cluster.submit_all()
         try:
             cluster.wait_until_recovered(checkpoints=1)
@@ -160,9 +172,7 @@ class Producing:
         while not self._end.wait(1 / _events_per_second(time.monotonic())):
             event = self._load.next_event()
             self.events += 1
-            self._producer.produce(
-                f"{ENVIRONMENT}.{event.topic}", event.value, event.user_id, on_delivery=self._delivered
-            )
+            self._producer.produce(f"{ENVIRONMENT}.{event.topic}", event.value, event.key, on_delivery=self._delivered)
             self._producer.poll(0)
 
     def _delivered(self, error: object, _: object) -> None:
@@ -182,22 +192,19 @@ def _prepare(cluster: Cluster, load: Load) -> None:
         for content_id in load.course.contents:
             content_type = "SelfAssess" if content_id in load.course.quizzes else "Resource"
             contents.set(content_id, msgspec.json.encode({"contentType": content_type}))
-    cluster.services.contents[load.course.course_id] = {"name": "A course", "contentType": "Course", "status": "Live"}
-    with Tables(cluster.world.cassandra.contact_points, cluster.world.cassandra.port) as tables:
-        tables.execute(
-            "INSERT INTO course_batch (courseid, batchid, name, status, cert_templates) VALUES (?, ?, 'A batch', 1, ?)",
-            load.course.course_id,
-            load.course.batch_id,
-            generator.certificate_templates(PASS_PERCENT),
+    cluster.services.contents[load.course.course_id] = {"name": COURSE_NAME, "contentType": "Course", "status": "Live"}
+    cluster.services.users.update((learner.user_id, USER) for learner in load.learners)
+    course_id, batch_id = load.course.course_id, load.course.batch_id
+    with open_tables(cluster.world) as session:
+        insert_batch = session.prepare(
+            "INSERT INTO course_batch (courseid, batchid, name, status, cert_templates) VALUES (?, ?, 'A batch', 1, ?)"
         )
-        for learner in load.learners:
-            cluster.services.users[learner.user_id] = {"firstName": "Asha", "rootOrgId": "sunbird", "status": 1}
-            tables.execute(
-                "INSERT INTO user_enrolments (userid, courseid, batchid, active, status) VALUES (?, ?, ?, true, 0)",
-                learner.user_id,
-                load.course.course_id,
-                load.course.batch_id,
-            )
+        session.execute(insert_batch, (course_id, batch_id, generator.certificate_templates(PASS_PERCENT)))
+        insert_enrolment = session.prepare(
+            "INSERT INTO user_enrolments (userid, courseid, batchid, active, status) VALUES (?, ?, ?, true, 0)"
+        )
+        enrolments = [(learner.user_id, course_id, batch_id) for learner in load.learners]
+        execute_concurrent_with_args(session, insert_enrolment, enrolments, concurrency=CONCURRENCY)
 
 
 def _wait_until_done(cluster: Cluster) -> None:

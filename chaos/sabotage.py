@@ -10,11 +10,66 @@ class Sabotage(NamedTuple):
     """Edits that break the code, the faults that reveal it, and Flink configuration that reveals it sooner."""
 
     edits: Sequence[Edit] = ()
-    faults: Sequence[str] = ()
+    faults: Sequence[str] = ("kill -9 Python worker",)
     options: Mapping[str, str] = {}
 
 
+ASSESSMENT_STORE = "jobs/assessment_aggregator/store.py"
+MESSAGES = "common/domain/messages.py"
+
+_FRESH = "    def require_fresh(self, read_at: float) -> None:\n"
+_IGNORE_AGE = Edit("common/flink/job.py", _FRESH, f"{_FRESH}        return\n\n{_FRESH.replace('fresh', 'nothing')}")
+_IGNORE_END_OF_TASK = Edit("common/flink/stage.py", "        worker_watch.end_with_task()\n", "")
+# Between the read of the rows and the write of what was decided: so that a pause is more likely to begin there.
+_DECIDE_SLOWLY = Edit(
+    "jobs/assessment_aggregator/job.py",
+    "        decisions = await self._decide(checked, now_ms)\n",
+    '        decisions = await self._decide(checked, now_ms)\n        await __import__("asyncio").sleep(0.5)\n',
+)
+_ZOMBIE_FAULTS = ("SIGSTOP TaskManager and workers", "SIGSTOP Python worker, kill -9 others")
+
 SABOTAGES = {
+    # Each column and each kind of message, written wrongly.
+    "double questions": Sabotage(
+        [Edit(ASSESSMENT_STORE, "        row.questions,\n", "        (*row.questions, *row.questions),\n")]
+    ),
+    "double details": Sabotage(
+        [Edit(ASSESSMENT_STORE, "change.agg_details, *row", "[*change.agg_details, *change.agg_details], *row")]
+    ),
+    "no agg_last_updated": Sabotage(
+        [Edit(ASSESSMENT_STORE, "times = dict.fromkeys(change.aggregates, now)", "times: dict[str, datetime] = {}")]
+    ),
+    "no contentstatus": Sabotage(
+        [Edit("jobs/activity_aggregate_updater/store.py", "change.content_status, now)", "{}, now)")]
+    ),
+    "other requests": Sabotage([Edit(MESSAGES, '"reIssue": False', '"reIssue": True')]),
+    "other AUDIT events": Sabotage([Edit(MESSAGES, '"channel": "in.sunbird"', '"channel": "another"')]),
+    "new ids for repeats": Sabotage([Edit(MESSAGES, 'f"LP.AUDIT.{_uuid5(identity)}"', 'f"LP.AUDIT.{uuid.uuid4()}"')]),
+    "other certificates": Sabotage(
+        [
+            Edit(
+                "jobs/collection_cert_pre_processor/message.py",
+                '"courseName": course_name',
+                '"courseName": template.name',
+            )
+        ]
+    ),
+    "other reasons": Sabotage(
+        [Edit("common/flink/stage.py", "return Refused(error.kind, error.reason)", 'return Refused(error.kind, "bad")')]
+    ),
+    # A user's events are applied in several places at the same time.
+    "no keyBy": Sabotage(
+        [
+            Edit(
+                "common/flink/stage.py",
+                "stream._j_data_stream.keyBy(jvm.KeyByKeySelector(), key_type)",
+                "stream._j_data_stream.rebalance()",
+            ),
+            Edit("common/flink/stage.py", "    key_type = Types.ROW([Types.STRING()]).get_java_type_info()\n", ""),
+        ]
+    ),
+    # A worker that was frozen writes what it had decided, although its successor has gone on.
+    "zombies": Sabotage([_IGNORE_AGE, _IGNORE_END_OF_TASK, _DECIDE_SLOWLY], _ZOMBIE_FAULTS),
     # One batch in five writes its attempts, but not its aggregates.
     "skip-write": Sabotage(
         [

@@ -78,7 +78,7 @@ def _package(config: Config) -> int:
 
 
 def _variables(config: Config, program: str) -> int:
-    world = World(config)
+    world = World(supervisor.as_running(config))
     http_services = f"http://127.0.0.1:{config.http_services.port}"
     match program:
         case "services":
@@ -95,7 +95,7 @@ def _variables(config: Config, program: str) -> int:
 
 
 def _print_addresses(config: Config) -> None:
-    for name, address in addresses(config).items():
+    for name, address in addresses(supervisor.as_running(config)).items():
         print(f"{name:20} {address}")
 
 

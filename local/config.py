@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from local.errors import LocalWorldError
 
@@ -20,6 +20,17 @@ ENVIRONMENT_PREFIX = "SUNBIRD_LOCAL_"
 # there cannot be taken by a client while its server restarts.
 _FREE_PORTS = range(20_000, 32_000)
 
+LOOPBACK = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+"""The addresses of node 1, 2 and 3 of a cluster. The nodes share their ports: Cassandra's drivers expect that."""
+
+
+def _one_or_three(number: int) -> int:
+    if number not in (1, len(LOOPBACK)):
+        raise ValueError(f"Input should be 1 or {len(LOOPBACK)}")
+    return number
+
+
+ClusterSize = Annotated[int, AfterValidator(_one_or_three)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 Mebibytes = Annotated[int, Field(ge=64, le=65536)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -30,23 +41,35 @@ class _Section(BaseModel):
 
 
 class KafkaConfig(_Section):
-    """The broker, which is its own controller."""
+    """The brokers, each of which is a controller, too."""
 
+    brokers: ClusterSize
     port: Port
     controller_port: Port
     heap_mib: Mebibytes
     partitions: Annotated[int, Field(ge=1, le=1000)]
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of the brokers, broker 1 first."""
+        return LOOPBACK[: self.brokers]
+
 
 class CassandraConfig(_Section):
-    """The one node of the cluster."""
+    """The nodes. Each of three has a copy of every row."""
 
+    nodes: ClusterSize
     port: Port
     storage_port: Port
     heap_mib: Mebibytes
     direct_memory_mib: Mebibytes
     jit_level: Annotated[int, Field(ge=1, le=4)]
     commitlog_sync: Literal["batch", "periodic"]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of the nodes, node 1 first."""
+        return LOOPBACK[: self.nodes]
 
 
 class RedisConfig(_Section):
@@ -135,6 +158,15 @@ class Config(_Section):
             values[section][field] = port
         return Config.model_validate(values)
 
+    def with_nodes(self, number: int) -> "Config":
+        """The same with `number` Cassandra nodes and Kafka brokers, 1 or 3. Each of three has a smaller heap."""
+        values = self.model_dump()
+        for section, size, heap_mib in (("cassandra", "nodes", 512), ("kafka", "brokers", 320)):
+            values[section][size] = number
+            if number > 1:
+                values[section]["heap_mib"] = min(values[section]["heap_mib"], heap_mib)
+        return Config.model_validate(values)
+
 
 def environment_name(key: str) -> str:
     """The environment variable of a key: `SUNBIRD_LOCAL_KAFKA_PORT` for `kafka.port`."""
@@ -184,12 +216,12 @@ def _explain(file: Path, problem: Any) -> str:
     return f"{file.name}: {key} (or {environment_name(key)}) is {problem['input']!r}: {problem['msg']}"
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on 127.0.0.1:`port` now; connections that linger of an earlier one do not count."""
+def is_free(port: int, address: str = LOOPBACK[0]) -> bool:
+    """Whether a server could listen on this port now. Lingering connections of an earlier server do not matter."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((address, port))
         except OSError:
             return False
         return True
@@ -200,6 +232,6 @@ def _free_ports(count: int) -> list[int]:
     for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)):
         if len(found) == count:
             return found
-        if is_free(port):
+        if all(is_free(port, address) for address in LOOPBACK):
             found.append(port)
     raise LocalWorldError(f"no {count} free ports between {_FREE_PORTS.start} and {_FREE_PORTS.stop}")

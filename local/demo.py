@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(stack: ExitStack, *, serves_desk: bool) -> int:
-    config = load_config()
+    config = supervisor.as_running(load_config())
     world = World(config, report=lambda text: console.print(f"  {text}", highlight=False, soft_wrap=True))
     if supervisor.State.read(config):
         console.print("Using the servers that `make up` has started")

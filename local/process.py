@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from local.config import environment_name, is_free
+from local.config import LOOPBACK, environment_name, is_free
 from local.errors import LocalWorldError
 
 _PR_SET_PDEATHSIG = 1
@@ -38,12 +38,14 @@ def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
 class Launch:
     """How to start a server.
 
-    `environment` is added to our own. `ports` are those that the server will listen on, by key in the configuration.
+    `environment` is added to our own. `ports` are those that the server will listen on at `address`, by key in the
+    configuration.
     """
 
     command: list[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     ports: Mapping[str, int] = field(default_factory=dict)
+    address: str = LOOPBACK[0]
 
 
 class Server(ABC):
@@ -119,7 +121,7 @@ class Server(ABC):
         self._started_at = time.monotonic()
         launch = self.prepare()
         for key, port in launch.ports.items():
-            if not is_free(port):
+            if not is_free(port, launch.address):
                 raise LocalWorldError(
                     f"port {port} for {self.name} is used by another program: stop that program, "
                     f"or set another port with {key} in local/config.yaml or {environment_name(key)}"

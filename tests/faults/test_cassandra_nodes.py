@@ -4,26 +4,23 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from local.cassandra_nodes import CassandraNode, three_nodes
-from local.config import load_config
-from local.prerequisites import find_java
+from local.servers import Cassandra
+from local.world import World
 from tests.support.list_writer import list_writer
 
 TIMEOUT_MS = 12_000
 
 
-@pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[CassandraNode]]:
-    with three_nodes(load_config({}).isolated(tmp_path_factory.mktemp("nodes")), find_java()) as nodes:
-        yield nodes
+@pytest.fixture
+def nodes(cluster: World) -> list[Cassandra]:
+    return cluster.cassandra_nodes
 
 
 @pytest.mark.timeout(600)
-def test_lists_stay_as_they_are_while_nodes_are_killed(nodes: list[CassandraNode]) -> None:
+def test_lists_stay_as_they_are_while_nodes_are_killed(nodes: list[Cassandra]) -> None:
     async def test() -> None:
         async with list_writer(nodes[0].port, request_timeout_ms=TIMEOUT_MS) as writer:
             stop = asyncio.Event()
@@ -44,7 +41,7 @@ def test_lists_stay_as_they_are_while_nodes_are_killed(nodes: list[CassandraNode
 
 
 @pytest.mark.timeout(600)
-def test_a_frozen_node_holds_up_nothing_for_long(nodes: list[CassandraNode]) -> None:
+def test_a_frozen_node_holds_up_nothing_for_long(nodes: list[Cassandra]) -> None:
     async def test() -> None:
         async with list_writer(
             nodes[0].port, request_timeout_ms=TIMEOUT_MS, speculative_delay_ms=500, consistency="QUORUM"

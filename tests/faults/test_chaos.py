@@ -8,7 +8,7 @@ FAULTS = ("kill -9 Python worker", "kill -9 TaskManager")
 
 
 def test_nothing_is_lost_and_nothing_is_counted_twice(mortal_world: World) -> None:
-    with start_jobs(mortal_world, pause_seconds=0, sabotage=Sabotage(), report=print) as run:
+    with start_jobs(mortal_world, pauses=[0], sabotage=Sabotage(), report=print) as run:
         run.seed(1, FAULTS, len(FAULTS))
     assert run.tolls.keys() == set(FAULTS)
     assert run.problems == []

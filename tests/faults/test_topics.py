@@ -13,8 +13,8 @@ import pytest
 
 from common.domain.messages import repaired
 from local.config import Config, load_config
+from local.kafka_broker import Kafka
 from local.process import Launch
-from local.servers import Kafka
 from local.world import World
 from tests.support.assessment import FAILED, INPUT, REQUESTS, Assessment, Learner
 from tests.support.job_topics import MAX_MESSAGE_BYTES

@@ -55,8 +55,8 @@ class Learner(EnrolmentKey):
 class Assessment(JobTopics):
     """The topics of one assessment aggregator."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world, (INPUT, FAILED, REQUESTS))
+    def __init__(self, world: World, partitions: int = 1) -> None:
+        super().__init__(world, (INPUT, FAILED, REQUESTS), partitions)
 
     def send(self, *events: JsonObject | bytes | None) -> None:
         """In this order; None is a tombstone."""

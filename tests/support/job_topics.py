@@ -9,6 +9,9 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from local.world import World
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
+PARTITION_UA = -1
+"""librdkafka's value for "any partition"."""
+
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Of what the producer sends; a topic takes a megabyte unless it is configured otherwise."""
 
@@ -81,9 +84,10 @@ class Inbox:
 
 
 class JobTopics:
-    """Topics with an environment prefix of their own. Each has one partition, so messages stay in their order."""
+    """Topics with an environment prefix of their own. With one partition each, messages stay in their order."""
 
-    def __init__(self, world: World, names: Iterable[str]) -> None:
+    def __init__(self, world: World, names: Iterable[str], partitions: int = 1) -> None:
+        self.partitions = partitions
         self.env = f"test-{uuid.uuid4().hex[:8]}"
         self._kafka = world.kafka
         self._producer = Producer(
@@ -100,7 +104,7 @@ class JobTopics:
     def create(self, *names: str) -> None:
         """New ones, or deleted ones anew."""
         topics = {name: self.topic(name) for name in names}
-        self._kafka.create_topics(topics.values(), 1)
+        self._kafka.create_topics(topics.values(), self.partitions)
         self._inboxes |= {name: Inbox(self._kafka.bootstrap_servers, topic) for name, topic in topics.items()}
 
     def delete(self, name: str) -> None:
@@ -122,7 +126,9 @@ class JobTopics:
         """Its name in the broker."""
         return f"{self.env}.{name}"
 
-    def produce(self, name: str, values: Iterable[bytes | None], timestamp_ms: int = 0) -> None:
+    def produce(
+        self, name: str, values: Iterable[bytes | None], timestamp_ms: int = 0, partition: int = PARTITION_UA
+    ) -> None:
         """Returns when the broker has all `values`; None is a tombstone. 0 is the time of this call."""
         refused: list[str] = []
 
@@ -131,7 +137,9 @@ class JobTopics:
                 refused.append(str(error))
 
         for value in values:
-            self._producer.produce(self.topic(name), value, timestamp=timestamp_ms, on_delivery=check)
+            self._producer.produce(
+                self.topic(name), value, partition=partition, timestamp=timestamp_ms, on_delivery=check
+            )
             self._producer.poll(0)
         assert self._producer.flush(TIMEOUT_SECONDS) == 0
         assert not refused

@@ -11,7 +11,7 @@ from common.config.model import CassandraConfig
 from common.domain.faults import WorldFault
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, Write
-from local.cassandra_nodes import NODES
+from local.config import LOOPBACK
 
 ELEMENTS = ["a", "b", "c"]
 ROWS_AT_A_TIME = 50
@@ -74,8 +74,7 @@ class ListWriter:
 @asynccontextmanager
 async def list_writer(port: int, **settings: Any) -> AsyncIterator[ListWriter]:
     """With the keyspace and the table, on all three nodes."""
-    addresses = tuple(f"127.0.0.{number}" for number in range(1, NODES + 1))
-    config = CassandraConfig(contact_points=addresses, port=port, **settings)
+    config = CassandraConfig(contact_points=LOOPBACK, port=port, **settings)
     cassandra = Cassandra(config, Metrics())
     try:
         await cassandra.open()
@@ -94,6 +93,6 @@ async def _until_all_nodes_are_up(cassandra: Cassandra) -> None:
     while True:
         rows = await cassandra.execute("SELECT peer FROM system.peers")
         peers_up = await cassandra.execute("SELECT address, port, status FROM system_views.gossip_info", 60)
-        if len(rows) == NODES - 1 and len(peers_up) == NODES:
+        if len(rows) == len(LOOPBACK) - 1 and len(peers_up) == len(LOOPBACK):
             return
         await asyncio.sleep(0.2)

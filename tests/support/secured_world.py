@@ -19,8 +19,9 @@ from pydantic import SecretStr
 
 from common.config.model import CassandraConfig
 from local.config import Config
+from local.kafka_broker import Kafka
 from local.process import Launch
-from local.servers import Cassandra, Kafka, Redis
+from local.servers import Cassandra, Redis
 from local.world import World
 from schema.apply import apply_schema
 from tests.support.cassandra_session import connect

@@ -1,40 +1,76 @@
-"""The oracle of the chaos runs notices each kind of loss; that the jobs can be broken so is shown by `--sabotage`."""
+"""The oracle of the chaos runs notices each kind of harm. That the jobs can do such harm is shown by `--sabotage`."""
 
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from chaos import oracle
-from chaos.load import ATTEMPTS, COMPLETIONS, FAILED_TOPIC, SYNCS, Load
-from chaos.oracle import Kind, Observed, Sent, compare
+from chaos.history import WRITE_TIME, History, Key
+from chaos.load import ATTEMPTS, COMPLETIONS, FAILED_TOPIC, JOB_OF_FAILED_TOPIC, SYNCS, Load
+from chaos.oracle import Failed, Kind, Observed, Sent, compare
 
-EVENTS = 3_000
+COHORT = 4
+EVENTS = 300
+WRITTEN = range(1_790_000_000_000, 1_790_000_900_000)
 
 
 @pytest.fixture(scope="module")
 def load() -> Load:
-    load = Load(7)
+    load = Load(15, COHORT)
     for _ in range(EVENTS):
         load.next_event()
     return load
 
 
-@pytest.fixture
-def observed(load: Load) -> Observed:
-    """Everything as it must be."""
-    requests = {
-        Sent(user_id, (number,), f"{user_id}-{number}")
-        for (_, user_id), count in oracle._expected_requests(load).items()
-        for number in range(int(count))
-    }
+@pytest.fixture(scope="module")
+def histories(load: Load) -> list[History]:
+    return [History(load, learner, {}) for learner in load.learners]
+
+
+@pytest.fixture(scope="module")
+def right(load: Load, histories: list[History]) -> Observed:
+    values = dict(item for history in histories for item in history.values())
+    completed = {(history.user_id, history.completed_at) for history in histories}
+    requests = []
+    for history in histories:
+        attempts = next(learner for learner in load.learners if learner.user_id == history.user_id).attempts
+        for (user_id, time_ms, *_), body in history.requests():
+            is_of_course = (user_id, int(time_ms)) in completed
+            attempt_id = None if is_of_course else next(iter(next(iter(attempts.values()))))
+            requests.append(Sent(user_id, int(time_ms), f"id {user_id} {time_ms}", body, attempt_id))
     return Observed(
-        numbers=oracle._expected_numbers(load),
-        audits={Sent(user_id, about, f"{user_id}-{about}") for user_id, about in oracle._expected_audits(load)},
+        values={key: WRITTEN.start if value is WRITE_TIME else value for key, value in values.items()},
+        audits=[
+            Sent(key[0], int(key[1]), f"id {key}", body) for history in histories for key, body in history.audits()
+        ],
         requests=requests,
-        certificates={
-            Sent(learner.user_id, (1,), learner.user_id) for learner in load.learners if learner.gets_certificate
-        },
-        failed={topic: set(values) for topic, values in load.failed.items()} | {"issue.certificate.failed": set()},
+        certificates=[
+            Sent(history.user_id, time_ms, f"id {history.user_id} {time_ms}", history.certificate(time_ms))
+            for history in histories
+            if history.gets_certificate
+            for time_ms in history.request_times()[-2:]
+        ],
+        failed={
+            topic: {value: Failed(JOB_OF_FAILED_TOPIC[topic], f"{reason}...") for value, reason in values.items()}
+            for topic, values in load.failed.items()
+        }
+        | {"issue.certificate.failed": {}},
+        written=WRITTEN,
+    )
+
+
+@pytest.fixture
+def observed(right: Observed) -> Observed:
+    """Everything as it must be, to be harmed by one test."""
+    return Observed(
+        dict(right.values),
+        list(right.audits),
+        list(right.requests),
+        list(right.certificates),
+        {topic: dict(values) for topic, values in right.failed.items()},
+        right.written,
     )
 
 
@@ -42,13 +78,34 @@ def test_nothing_is_wrong(load: Load, observed: Observed) -> None:
     assert compare(load, observed) == []
 
 
-def test_the_load_has_everything(load: Load) -> None:
-    certified = sum(learner.gets_certificate for learner in load.learners)
-    assert 0 < certified < sum(learner.completed_at is not None for learner in load.learners) < len(load.learners)
+def test_the_load_has_everything(load: Load, histories: list[History]) -> None:
+    active = [history for history in histories if history.request_times()]
+    certified = sum(history.gets_certificate for history in active)
+    assert 0 < certified < sum(history.completed_at is not None for history in active) < len(active)
+    assert COHORT < len(active) < len(load.learners)
     assert max(load.produced.values()) > 1
-    assert all(load.failed.values())
     assert {event.topic for event in load._recent} == {ATTEMPTS, COMPLETIONS, SYNCS}
+    assert any(learner.recomputed_at for learner in load.learners)
+    assert {learner.is_spread for learner in load.learners} == {False, True}
     assert load.failed.keys() == set(FAILED_TOPIC.values())
+    assert all(len(set(reasons.values())) == 2 for reasons in load.failed.values())
+
+
+def test_the_events_of_some_learners_have_one_key_and_those_of_others_many() -> None:
+    load = Load(3)
+    keys: dict[str, set[str]] = {}
+    for _ in range(500):
+        event = load.next_event()
+        keys.setdefault(event.user_id, set()).add(event.key)
+    for learner in load.learners:
+        if not learner.is_idle:
+            assert (len(keys[learner.user_id]) > 1) == learner.is_spread
+
+
+def test_no_two_events_of_a_load_have_the_same_time_unless_one_repeats_the_other() -> None:
+    load = Load(5)
+    events = {(event.time_ms, event.value) for event in (load.next_event() for _ in range(2_000))}
+    assert len(events) == len({time_ms for time_ms, _ in events})
 
 
 def test_the_same_seed_is_the_same_load() -> None:
@@ -56,69 +113,180 @@ def test_the_same_seed_is_the_same_load() -> None:
     assert [first.next_event() for _ in range(500)] == [second.next_event() for _ in range(500)]
 
 
-def _lose_a_row(observed: Observed) -> None:
-    del observed.numbers[next(key for key in observed.numbers if key[0] == "attempt")]
+Harm = Callable[[Observed], None]
 
 
-def _lower_a_score(observed: Observed) -> None:
-    observed.numbers[next(key for key in observed.numbers if key[-1].startswith("score:"))] -= 0.25
+def _change(column: str, change: Callable[[Any], Any]) -> Harm:
+    """Changes the first value of a column, or of a map or list in it. None deletes it."""
+
+    def harm(observed: Observed) -> None:
+        key = next(key for key in observed.values if column in key[2:])
+        value = change(observed.values[key])
+        if value is None:
+            del observed.values[key]
+        else:
+            observed.values[key] = value
+
+    return harm
 
 
-def _count_twice(observed: Observed) -> None:
-    observed.numbers[next(key for key in observed.numbers if key[-1] == "viewcount")] += 1
+def _add(key: Key, value: Any) -> Harm:
+    return lambda observed: observed.values.update({key: value})
 
 
-def _add_a_row(observed: Observed) -> None:
-    observed.numbers["content", "somebody", "do_1", "viewcount"] = 1
+def _lose(_: Any) -> None:
+    return None
 
 
-def _lose_an_audit(observed: Observed) -> None:
-    observed.audits.pop()
+def _double_the_questions(observed: Observed) -> None:
+    *row, column, _ = next(key for key in observed.values if "question" in key)
+    (question,) = [value for key, value in observed.values.items() if key == (*row, column, "0")]
+    observed.values[(*row, column, "10")] = question
 
 
-def _send_an_audit_with_another_id(observed: Observed) -> None:
-    observed.audits.add(next(iter(observed.audits))._replace(message_id="another"))
+def _double_the_details(observed: Observed) -> None:
+    *row, column, _ = next(key for key in observed.values if "agg_details" in key)
+    number = sum(key[:-1] == (*row, column) for key in observed.values)
+    observed.values[(*row, column, str(number))] = observed.values[(*row, column, "0")]
 
 
-def _lose_a_request(observed: Observed) -> None:
-    observed.requests.pop()
+ROWS = {
+    "a lost score": (_change("total_score", _lose), Kind.LOST),
+    "a lower score": (_change("total_score", lambda score: score - 0.25), Kind.LOST),
+    "a higher maximum": (_change("total_max_score", lambda score: score + 1), Kind.TWICE),
+    "another text of the total": (_change("grand_total", lambda text: f"{text}0"), Kind.WRONG),
+    "another time of the attempt": (_change("last_attempted_on", lambda time: time + 1), Kind.TWICE),
+    "an attempt created before the run": (_change("created_on", lambda _: WRITTEN.start - 1), Kind.WRONG),
+    "an attempt updated after the run": (_change("updated_on", lambda _: WRITTEN.stop), Kind.WRONG),
+    "a lost question": (_change("question", _lose), Kind.LOST),
+    "a doubled question": (_double_the_questions, Kind.TWICE),
+    "a changed question": (_change("question", lambda question: question | {"duration": None}), Kind.WRONG),
+    "a changed answer": (_change("question", lambda question: question | {"resvalues": []}), Kind.WRONG),
+    "a lower best score": (_change("aggregates", lambda score: score - 0.25), Kind.LOST),
+    "a lost time of an aggregate": (_change("agg_last_updated", _lose), Kind.LOST),
+    "a wrong time of an aggregate": (_change("agg_last_updated", lambda _: 0), Kind.WRONG),
+    "a lost detail": (_change("agg_details", _lose), Kind.LOST),
+    "a doubled detail": (_double_the_details, Kind.TWICE),
+    "a changed detail": (_change("agg_details", lambda detail: detail | {"score": 0}), Kind.WRONG),
+    "the old column": (_add(("aggregates", "do_1", "somebody", "agg", "score:do_1"), 7), Kind.TWICE),
+    "a content viewed twice": (_change("viewcount", lambda count: count + 1), Kind.TWICE),
+    "a content of nobody": (_add(("content", "somebody", "do_1", "viewcount"), 1), Kind.TWICE),
+    "a count with another write time": (_change("counted at", lambda time: time + 1), Kind.TWICE),
+    "counts with two write times": (_change("counted at", lambda time: (time, time + 1)), Kind.WRONG),
+    "a lost status of a content": (_change("contentstatus", _lose), Kind.LOST),
+    "a lower status of a content": (_change("contentstatus", lambda _: 1), Kind.LOST),
+    "a lower progress": (_change("progress", lambda progress: progress - 1), Kind.LOST),
+    "an enrolment without its time": (_change("datetime", _lose), Kind.LOST),
+    "another time of completion": (_change("completedon", lambda time: time + 1), Kind.TWICE),
+}
 
 
-def _send_a_request_with_another_id(observed: Observed) -> None:
-    observed.requests.add(next(iter(observed.requests))._replace(message_id="another"))
-
-
-def _lose_a_failed_event(observed: Observed) -> None:
-    observed.failed[FAILED_TOPIC["telemetry.assess"]].pop()
-
-
-def _refuse_a_good_event(observed: Observed) -> None:
-    observed.failed["issue.certificate.failed"].add(b"{}")
-
-
-@pytest.mark.parametrize(
-    ("harm", "kind"),
-    [
-        (_lose_a_row, Kind.LOST),
-        (_lower_a_score, Kind.LOST),
-        (_count_twice, Kind.TWICE),
-        (_add_a_row, Kind.TWICE),
-        (_lose_an_audit, Kind.LOST),
-        (_send_an_audit_with_another_id, Kind.TWICE),
-        (_lose_a_request, Kind.LOST),
-        (_send_a_request_with_another_id, Kind.TWICE),
-        (_lose_a_failed_event, Kind.LOST),
-        (_refuse_a_good_event, Kind.TWICE),
-    ],
-)
-def test_every_harm_is_noticed(load: Load, observed: Observed, harm: Callable[[Observed], None], kind: Kind) -> None:
+@pytest.mark.parametrize(("harm", "kind"), ROWS.values(), ids=ROWS.keys())
+def test_every_harm_to_a_row_is_noticed(load: Load, observed: Observed, harm: Harm, kind: Kind) -> None:
     harm(observed)
     assert [problem.kind for problem in compare(load, observed)] == [kind]
 
 
-def test_certificates(load: Load, observed: Observed) -> None:
-    lost = observed.certificates.pop()
-    assert [problem.kind for problem in compare(load, observed)] == [Kind.MISSING_CERTIFICATE]
-    wrong = next(learner.user_id for learner in load.learners if not learner.gets_certificate)
-    observed.certificates |= {lost, Sent(wrong, (1,), "wrong")}
-    assert [problem.kind for problem in compare(load, observed)] == [Kind.WRONG_CERTIFICATE]
+def _of(messages: str, change: Callable[[list[Sent]], None]) -> Harm:
+    return lambda observed: change(getattr(observed, messages))
+
+
+def _replace_first(**changes: Any) -> Callable[[list[Sent]], None]:
+    def change(messages: list[Sent]) -> None:
+        messages[0] = messages[0]._replace(**changes)
+
+    return change
+
+
+def _change_body(*path: str) -> Callable[[list[Sent]], None]:
+    def change(messages: list[Sent]) -> None:
+        messages[0] = deepcopy(messages[0])
+        body = messages[0].body
+        for name in path[:-1]:
+            body = body[name]
+        body[path[-1]] = "another"
+
+    return change
+
+
+def _lose_last(messages: list[Sent]) -> None:
+    messages.pop()
+
+
+def _send_again_with_another_id(messages: list[Sent]) -> None:
+    messages.append(messages[0]._replace(message_id="another"))
+
+
+def _lose_failed(observed: Observed) -> None:
+    observed.failed[FAILED_TOPIC["telemetry.assess"]].popitem()
+
+
+def _refuse_a_good_event(observed: Observed) -> None:
+    observed.failed["issue.certificate.failed"][b"{}"] = Failed("CollectionCertPreProcessor", "event has ...")
+
+
+def _give_another_reason(observed: Observed) -> None:
+    failed = observed.failed[FAILED_TOPIC["telemetry.assess"]]
+    value = next(iter(failed))
+    failed[value] = failed[value]._replace(reason="internal error: KeyError")
+
+
+MESSAGES = {
+    "a lost AUDIT event": (_of("audits", _lose_last), Kind.LOST),
+    "an AUDIT event with another id": (_of("audits", _send_again_with_another_id), Kind.TWICE),
+    "another field of an AUDIT event": (_of("audits", _change_body("context", "channel")), Kind.WRONG),
+    "other columns in an AUDIT event": (_of("audits", _change_body("edata", "props")), Kind.WRONG),
+    "a lost request": (_of("requests", _lose_last), Kind.LOST),
+    "a request with another id": (_of("requests", _send_again_with_another_id), Kind.TWICE),
+    "another field of a request": (_of("requests", _change_body("edata", "reIssue")), Kind.WRONG),
+    "a request with somebody else's attempt": (_of("requests", _replace_first(attempt_id="another")), Kind.WRONG),
+    "another name in a certificate": (_of("certificates", _change_body("edata", "courseName")), Kind.WRONG),
+    "another date in a certificate": (_of("certificates", _change_body("edata", "issuedDate")), Kind.WRONG),
+    "a certificate with another id": (_of("certificates", _send_again_with_another_id), Kind.TWICE),
+    "a lost failed event": (_lose_failed, Kind.LOST),
+    "a refused good event": (_refuse_a_good_event, Kind.TWICE),
+    "another reason": (_give_another_reason, Kind.WRONG),
+}
+
+
+@pytest.mark.parametrize(("harm", "kind"), MESSAGES.values(), ids=MESSAGES.keys())
+def test_every_harm_to_a_message_is_noticed(load: Load, observed: Observed, harm: Harm, kind: Kind) -> None:
+    harm(observed)
+    assert [problem.kind for problem in compare(load, observed)] == [kind]
+
+
+def test_certificates(load: Load, observed: Observed, histories: list[History]) -> None:
+    user_id = observed.certificates[0].user_id
+    others = [sent for sent in observed.certificates if sent.user_id != user_id]
+    problems = compare(load, replace(observed, certificates=others))
+    assert problems == [(Kind.MISSING_CERTIFICATE, user_id)]
+    without = next(history.user_id for history in histories if not history.gets_certificate)
+    wrong = Sent(without, 1, "wrong", {})
+    problems = compare(load, replace(observed, certificates=[*observed.certificates, wrong]))
+    assert problems == [(Kind.WRONG_CERTIFICATE, without)]
+
+
+def test_where_the_order_is_not_defined_every_order_is_right_and_no_other(load: Load, observed: Observed) -> None:
+    """The first event of a content is not the one that was counted, but another one; rows and messages agree."""
+    learner, content_id, other = next(
+        (learner, content_id, completion.time_ms)
+        for learner in load.learners
+        if learner.is_spread
+        for completion in learner.completions[1:]
+        for content_id in completion.contents
+        if observed.values["content", learner.user_id, content_id, "counted at"] != completion.time_ms
+        and History(load, learner, {}).completed_at is None
+    )
+    key = ("content", learner.user_id, content_id, "counted at")
+    first = observed.values[key]
+    observed.values[key] = other
+    # The AUDIT events are still those of the first event.
+    assert sorted(problem.kind for problem in compare(load, observed)) == [*[Kind.TWICE] * 2, *[Kind.LOST] * 2]
+    observed.audits = [
+        Sent(key[0], int(key[1]), f"id {key}", body)
+        for learner in load.learners
+        for key, body in History(load, learner, observed.values).audits()
+    ]
+    assert compare(load, observed) == []
+    observed.values[key] = first + 7
+    assert Kind.TWICE in {problem.kind for problem in compare(load, observed)}
