@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 
 from common.config.loader import ConfigError, load, print_config
-from common.config.model import PREFIX
+from common.config.section import PREFIX
 from common.domain.enrolments import EnrolmentKey
 from common.domain.faults import TaskFault, WorldFault
 from desk import remedies

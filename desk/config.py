@@ -5,14 +5,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
-from common.config.model import (
-    CassandraConfig,
-    HttpConfig,
-    JobRedisConfig,
-    KafkaConfig,
-    Section,
-    TopicsConfig,
-)
+from common.config.model import CassandraConfig, HttpConfig, JobRedisConfig, KafkaConfig, TopicsConfig
+from common.config.section import Section
 from common.config.values import BaseUrl, Positive, Texts, TimeZone
 from desk.explanation.settings import JobSettings, job_settings
 from desk.explanation.wording import Wording

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config.loader import ConfigError, load, print_config, variable
-from common.config.model import PREFIX
+from common.config.section import PREFIX
 from common.domain.faults import TaskFault, WorldFault
 from common.servers.cassandra import StatementError
 from reports import progress, response

@@ -4,7 +4,9 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from common.config.model import CassandraConfig, EncryptedCertificateFiles, KafkaConfig, RedisConfig, Section, conflict
+from common.config.model import CassandraConfig, KafkaConfig, RedisConfig
+from common.config.section import Section, conflict
+from common.config.tls import EncryptedCertificateFiles
 from common.config.values import BaseUrl, Port, Positive, RedisDatabase, Text, TimeZone, Word
 
 MESSAGE_OVERHEAD_IN_BYTES = 200_000

@@ -24,7 +24,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from common.config.model import PREFIX, Section
+from common.config.section import PREFIX, Section
 from common.config.values import Secret
 from common.config.yaml_file import ConfigError, read_yaml
 

@@ -6,9 +6,10 @@ URLs, names of containers) is required; everything else has a default, which the
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, Strict, model_validator
 
+from common.config.section import PREFIX, Section, conflict
+from common.config.tls import CassandraTlsConfig, KafkaTlsConfig, RedisTlsConfig
 from common.config.values import (
     Port,
     Positive,
@@ -21,69 +22,6 @@ from common.config.values import (
     Word,
 )
 from common.domain import redis_databases, topics
-
-PREFIX = "AGGREGATES__"
-"""Of every variable. Two underscores: Kubernetes sets ``AGGREGATES_PORT`` where a service is named ``aggregates``."""
-
-
-def conflict(message: str, *keys: str) -> PydanticCustomError:
-    """The error to raise when ``keys`` (paths within the section that checks them) cannot be used together.
-
-    The loader adds the value of each key and where it came from.
-    """
-    return PydanticCustomError("conflict", "{message}", {"message": message, "keys": keys})
-
-
-class Section(BaseModel):
-    """A part of a configuration. It is frozen, refuses unknown keys and does not convert between types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
-
-class CertificateFiles(Section):
-    """The PEM files of a certificate and its key: both, or none of them."""
-
-    certificate_file: Text | None = None
-    key_file: Text | None = None
-
-    @model_validator(mode="after")
-    def _certificate_with_key(self) -> Self:
-        if (self.certificate_file is None) != (self.key_file is None):
-            raise conflict("certificate_file and key_file must be set together", "certificate_file", "key_file")
-        return self
-
-
-class EncryptedCertificateFiles(CertificateFiles):
-    """A certificate whose key may be encrypted."""
-
-    key_password: Secret = None
-    key_password_file: Text | None = None
-
-
-class KafkaTlsConfig(EncryptedCertificateFiles):
-    """TLS for Kafka. ``security_protocol`` switches it on."""
-
-    ca_file: Text | None = None
-    verify: Literal["hostname", "certificate"] = "hostname"
-
-
-class CassandraTlsConfig(EncryptedCertificateFiles):
-    """TLS for Cassandra. Without ``ca_file`` the system's authorities are trusted.
-
-    ``verify: hostname`` compares the certificate with the IP address of the node.
-    """
-
-    enabled: bool = False
-    ca_file: Text | None = None
-    verify: Literal["hostname", "certificate", "none"] = "hostname"
-
-
-class RedisTlsConfig(CertificateFiles):
-    """TLS for Redis. Without ``ca_file`` the system's authorities are trusted."""
-
-    enabled: bool = False
-    ca_file: Text | None = None
-    verify: Literal["hostname", "certificate", "none"] = "hostname"
 
 
 class AttemptTopicsConfig(Section):
@@ -150,8 +88,8 @@ class JobKafkaConfig(KafkaConfig):
 
     The default is a broker's default for ``transaction.max.timeout.ms``, and more than that is refused.
     """
-    consumer_properties: Properties = {}
-    producer_properties: Properties = {}
+    consumer_properties: Properties = Field(default_factory=dict)
+    producer_properties: Properties = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _files_that_a_property_can_name(self) -> Self:

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, Strict, model_validator
 
-from common.config.model import Section, conflict
+from common.config.section import Section, conflict
 from common.config.values import Port, Positive, Secret, Text, Word
 
 Words = Annotated[tuple[Word, ...], Strict(False)]

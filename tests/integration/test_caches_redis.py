@@ -14,7 +14,8 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from common.config.model import CacheConfig, RedisConfig, RedisTlsConfig
+from common.config.model import CacheConfig, RedisConfig
+from common.config.tls import RedisTlsConfig
 from common.domain.events import Refused
 from common.domain.faults import TaskFault, WorldFault
 from common.metrics import Metrics

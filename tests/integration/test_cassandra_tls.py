@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from common.config.model import CassandraConfig, CassandraTlsConfig
+from common.config.model import CassandraConfig
+from common.config.tls import CassandraTlsConfig
 from common.domain.faults import TaskFault
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, Write

@@ -9,7 +9,8 @@ import yaml
 import jobs
 from common.config import loader
 from common.config.loader import ConfigError, load
-from common.config.model import JobConfig, Section
+from common.config.model import JobConfig
+from common.config.section import Section
 from jobs import config_class
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from reports.config import RequestsReportsConfig

@@ -1,6 +1,6 @@
 """The variables of the keys that have no default, with values of a made-up installation: for tests without servers."""
 
-from common.config.model import Section
+from common.config.section import Section
 from desk.config import DeskConfig
 from jobs import JOBS, config_class
 from local.http_services import job_settings

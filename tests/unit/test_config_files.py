@@ -13,7 +13,7 @@ import pytest
 import jobs
 from common.config import loader
 from common.config.loader import ConfigError, load, variable
-from common.config.model import Section
+from common.config.section import Section
 from common.domain import topics
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
@@ -163,7 +163,8 @@ class TestLayers:
             (tmp_path / package / "__init__.py").touch()
             (tmp_path / package / "config.yaml").write_text(text)
         (tmp_path / "outer" / "inner" / "config.py").write_text(
-            "from common.config.model import KafkaConfig, Section\nclass Config(Section):\n    kafka: KafkaConfig\n"
+            "from common.config.model import KafkaConfig\nfrom common.config.section import Section\n"
+            "class Config(Section):\n    kafka: KafkaConfig\n"
         )
         monkeypatch.syspath_prepend(tmp_path)
         config = load(importlib.import_module("outer.inner.config").Config, environ={})

@@ -10,7 +10,7 @@ import yaml
 
 from common.config import loader
 from common.config.loader import load, print_config, variable
-from common.config.model import Section
+from common.config.section import Section
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from tests.support.configuration import (
     PROGRAMS,

@@ -8,7 +8,8 @@ import pytest
 from confluent_kafka import KafkaException, Producer
 from pydantic import SecretStr, ValidationError
 
-from common.config.model import JobKafkaConfig, KafkaConfig, KafkaTlsConfig
+from common.config.model import JobKafkaConfig, KafkaConfig
+from common.config.tls import KafkaTlsConfig
 from common.domain.faults import WorldFault
 from common.flink import source_sink
 from common.servers.kafka import check_login, client_properties

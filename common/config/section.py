@@ -1,0 +1,21 @@
+"""What every section of a configuration has in common."""
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
+
+PREFIX = "AGGREGATES__"
+"""Of every variable. Two underscores: Kubernetes sets ``AGGREGATES_PORT`` where a service is named ``aggregates``."""
+
+
+def conflict(message: str, *keys: str) -> PydanticCustomError:
+    """The error to raise when ``keys`` (paths within the section that checks them) cannot be used together.
+
+    The loader adds the value of each key and where it came from.
+    """
+    return PydanticCustomError("conflict", "{message}", {"message": message, "keys": keys})
+
+
+class Section(BaseModel):
+    """A part of a configuration. It is frozen, refuses unknown keys and does not convert between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
