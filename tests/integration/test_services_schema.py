@@ -76,7 +76,7 @@ def test_what_one_operation_answers_is_what_the_next_one_takes(services: Service
                 linked.add(step.transition.id.split()[4])
             return output
 
-    Client.run(settings=settings(BOUNDED, max_examples=10, stateful_step_count=5))
+    Client.run(settings=settings(BOUNDED, max_examples=15, stateful_step_count=6))
 
     assert linked >= {"submitSaved", "bestScores", "attempts"}
 
