@@ -137,6 +137,7 @@ def test_a_task_whose_patience_ends_fails_visibly_and_skips_nothing(world: World
     # The patience must be longer than any single wait.
     impatient = {
         "AGGREGATES__RETRY__PATIENCE_MS": "1500",
+        "AGGREGATES__HTTP__POISON_AFTER_MS": "1400",
         "AGGREGATES__REDIS__REQUEST_TIMEOUT_MS": "1000",
         "AGGREGATES__HTTP__CALL_TIMEOUT_MS": "1000",
         "AGGREGATES__HTTP__REQUEST_TIMEOUT_MS": "500",
