@@ -24,17 +24,15 @@ ENGLISH: Mapping[str, str] = {
     "enrolment.active": "Enrolled since {since}, and active.",
     "enrolment.active.undated": "Enrolled and active.",
     # Leaf nodes.
-    "leaf_nodes.known": "{required} are required, {optional} are optional.",
+    "leaf_nodes.known": "{required}, {optional}.",
     "leaf_nodes.none": "The course cannot be used: {reason}.",
     "leaf_nodes.unknown": "The contents of the course could not be read: {reason}.",
     # Progress.
-    "progress.complete": "All {required} are completed.",
-    "progress.complete.dated": "All {required} are completed, since {since}.",
-    "progress.missing": "{completed} of {required} are completed. Missing: {missing}.",
-    "progress.completed_before": (
-        "The course was completed on {since}. It has changed since then: {completed} of {required} are completed now."
-    ),
-    "progress.no_enrolment": "{completed} of {required} are completed, but progress counts only for enrolled learners.",
+    "progress.complete": "{all_completed}.",
+    "progress.complete.dated": "{all_completed}, since {since}.",
+    "progress.missing": "{completed}. Missing: {missing}.",
+    "progress.completed_before": ("The course was completed on {since}. It has changed since then: {completed} now."),
+    "progress.no_enrolment": "{completed}, but progress counts only for enrolled learners.",
     "progress.outdated": "The stored progress does not show this: {what}. A sync puts it right.",
     "progress.unknown": "This cannot be said without the contents of the course.",
     "progress.status": "status is {stored}, {expected} is right",
@@ -94,9 +92,14 @@ ENGLISH: Mapping[str, str] = {
     "verdict.limit.<": "less than {limit} are asked for",
     "verdict.limit.=": "exactly {limit} are asked for",
     "verdict.limit.!=": "anything but {limit} is asked for",
+    "verdict.limit.>=.one": "{limit} is asked for",
+    "verdict.limit.>.one": "more than {limit} is asked for",
+    "verdict.limit.<=.one": "at most {limit} is allowed",
+    "verdict.limit.<.one": "less than {limit} is asked for",
+    "verdict.limit.=.one": "exactly {limit} is asked for",
     "verdict.not_enrolled": "No certificate: the learner is not enrolled in this batch.",
     "verdict.not_active": "No certificate: the enrolment is not active.",
-    "verdict.other_status": "No certificate: {completed} of {required} are completed.",
+    "verdict.other_status": "No certificate: {completed}.",
     "verdict.other_status.outdated": "No certificate: the course is completed, but the stored status does not say so.",
     "verdict.other_status.unknown": "No certificate: the status of the enrolment is {status}, {limit:g} is asked for.",
     "verdict.blocked_user": "No certificate: the account of the learner is blocked.",
@@ -113,6 +116,14 @@ ENGLISH: Mapping[str, str] = {
     "score.by": " with a best score of {best} percent",
     "contents.one": "1 content",
     "contents.many": "{number} contents",
+    "required.one": "1 content is required",
+    "required.many": "{number} contents are required",
+    "optional.one": "1 is optional",
+    "optional.many": "{number} are optional",
+    "completed.one": "{number} of {required} is completed",
+    "completed.many": "{number} of {required} are completed",
+    "all_completed.one": "The only required content is completed",
+    "all_completed.many": "All {number} contents are completed",
     "attempts.one": "1 attempt",
     "attempts.many": "{number} attempts",
     "events.one": "1 event",
@@ -150,6 +161,12 @@ class Sentences:
     def count(self, noun: str, number: int) -> str:
         """``1 content``, ``6 contents``: a noun of the table with its number."""
         return self.say(f"{noun}.one" if number == 1 else f"{noun}.many", number=f"{number:,}")
+
+    def completed(self, number: int, required: int) -> str:
+        """``4 of 6 contents are completed``, without a full stop. The verb agrees with ``number``."""
+        is_one = number == 1 or (number == 0 and required == 1)
+        key = "completed.one" if is_one else "completed.many"
+        return self.say(key, number=f"{number:,}", required=self.count("contents", required))
 
 
 LANGUAGES = {"en": Sentences(ENGLISH)}

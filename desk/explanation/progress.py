@@ -55,8 +55,8 @@ def leaf_nodes(record: LearnerRecord, wording: Wording) -> Step:
         optional = nodes.all - nodes.required
         sentence = say(
             "leaf_nodes.known",
-            required=wording.sentences.count("contents", len(nodes.required)),
-            optional=len(optional),
+            required=wording.sentences.count("required", len(nodes.required)),
+            optional=wording.sentences.count("optional", len(optional)),
         )
         unnamed = sorted(nodes.all - record.names.keys())
         evidence = [
@@ -170,18 +170,19 @@ def progress(record: LearnerRecord, settings: JobSettings, wording: Wording) -> 
 
 def _progress_sentence(record: LearnerRecord, done: Completion, wording: Wording) -> str:
     say, row = wording.sentences.say, record.enrolment
-    required = wording.sentences.count("contents", len(done.required))
+    completed = wording.sentences.completed(done.completed, len(done.required))
     since = "" if row is None or row.completed_on is None else wording.day(row.completed_on)
     if row is None or row.is_phantom:
-        return say("progress.no_enrolment", completed=done.completed, required=required)
+        return say("progress.no_enrolment", completed=completed)
     if done.is_complete:
-        return say("progress.complete.dated" if since else "progress.complete", required=required, since=since)
-    if row.status == COMPLETED:
+        all_completed = wording.sentences.count("all_completed", len(done.required))
         return say(
-            "progress.completed_before", since=since or say("status.none"), completed=done.completed, required=required
+            "progress.complete.dated" if since else "progress.complete", all_completed=all_completed, since=since
         )
+    if row.status == COMPLETED:
+        return say("progress.completed_before", since=since or say("status.none"), completed=completed)
     missing = wording.some([content_name(record, content_id) for content_id in done.missing])
-    return say("progress.missing", completed=done.completed, required=required, missing=missing)
+    return say("progress.missing", completed=completed, missing=missing)
 
 
 def _differences(record: LearnerRecord, settings: JobSettings, wording: Wording) -> list[str]:

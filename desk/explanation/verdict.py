@@ -95,7 +95,9 @@ def _score_too_low(made: Decision, wording: Wording) -> str:
     say, failed = wording.sentences.say, made.failed(Kind.SCORE)
     if failed is None:
         return say("verdict.other", kind=made.outcome)
-    limit = say(f"verdict.limit.{failed.sign}", limit=failed.right)
+    key = f"verdict.limit.{failed.sign}"
+    one = f"{key}.one"
+    limit = say(one if failed.right == "1" and wording.sentences.has(one) else key, limit=failed.right)
     return say("verdict.score", best=failed.left, limit=limit)
 
 
@@ -107,5 +109,5 @@ def _not_completed(record: LearnerRecord, made: Decision, settings: JobSettings,
         return say("verdict.other_status.unknown", status=shown(status), limit=limit)
     if done.is_complete:
         return say("verdict.other_status.outdated")
-    required = wording.sentences.count("contents", len(done.required))
-    return say("verdict.other_status", completed=done.completed, required=required)
+    completed = wording.sentences.completed(done.completed, len(done.required))
+    return say("verdict.other_status", completed=completed)

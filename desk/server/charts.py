@@ -64,10 +64,11 @@ def best_scores(figures: Figures) -> str:
     highest = max(figures.bins.values(), default=0)
     width = 100 / BINS
     limits = figures.limits
+    with_score = sum(figures.bins.values())
     summary = (
-        f"{sum(figures.bins.values()):,} learners have a best score. "
+        f"{_learners(with_score)} {'has' if with_score == 1 else 'have'} a best score. "
         + "".join(f"The line is at {limit:g} percent. " for limit in limits)
-        + f"{figures.nearly:,} fall short by less than 5 percent."
+        + f"{figures.nearly:,} {'falls' if figures.nearly == 1 else 'fall'} short by less than 5 percent."
     )
     bottom = _PLOT_TOP + _PLOT_HEIGHT
     parts = [_head("Best scores of the learners", summary, bottom + _AXIS)]
@@ -88,7 +89,7 @@ def best_scores(figures: Figures) -> str:
         anchor = "start" if low == 0 else "middle"
         parts.append(f'<text x="{x:.2f}%" y="{bottom + 18}" class="tick" text-anchor="{anchor}">{low}</text>')
     parts.append(f'<text x="100%" y="{bottom + 34}" class="tick" text-anchor="end">best score in percent</text>')
-    parts.append(f'<text x="0" y="14" class="tick">up to {highest:,} learners</text>')
+    parts.append(f'<text x="0" y="14" class="tick">up to {_learners(highest)}</text>')
     for limit in limits:
         x = min(max(limit, 0) / BIN_PERCENT * width, 100)
         parts.append(
@@ -113,6 +114,10 @@ def _head(title: str, summary: str, height: float) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" width="100%" height="{height:.0f}" role="img" '
         f'aria-label="{escape(title)}. {escape(summary)}">'
     )
+
+
+def _learners(number: int) -> str:
+    return "1 learner" if number == 1 else f"{number:,} learners"
 
 
 def _percent(value: float) -> str:

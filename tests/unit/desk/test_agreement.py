@@ -149,6 +149,6 @@ class TestTheExplanationFollowsTheRules:
             explained(learner())
             .step("progress")
             .sentence.startswith(
-                "The course was completed on 14 May 2024. It has changed since then: 1 of 2 contents are completed now."
+                "The course was completed on 14 May 2024. It has changed since then: 1 of 2 contents is completed now."
             )
         )

@@ -117,7 +117,7 @@ class TestTheVerdict:
             contents=[completed(VIDEO)],
             aggregates=aggregates(7.5, 1),
         )
-        assert verdict(record) == "No certificate: 1 of 2 contents are completed. Nothing is broken."
+        assert verdict(record) == "No certificate: 1 of 2 contents is completed. Nothing is broken."
 
     def test_of_a_finished_course_with_an_old_status_offers_the_sync(self) -> None:
         step = explained(learner(status=1, completed_on=None)).verdict
@@ -140,7 +140,7 @@ class TestProgress:
         )
         step = explained(record).step("progress")
         assert step.verdict is Verdict.NO
-        assert step.sentence == "1 of 2 contents are completed. Missing: Leaves (do_video)."
+        assert step.sentence == "1 of 2 contents is completed. Missing: Leaves (do_video)."
         assert ("Leaves (do_video)", "not opened") in [(item.what, item.value) for item in step.evidence]
 
     def test_does_not_ask_for_optional_contents(self) -> None:

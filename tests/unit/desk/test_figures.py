@@ -132,6 +132,14 @@ class TestCharts:
         assert (len(below), len(above)) == (15, 6)
         assert max(below) < float(line) < min(above)
 
+    def test_one_learner_is_not_written_as_several(self) -> None:
+        found = figures()
+        found.add(enrolment(), aggregates(7.4), TYPES, SETTINGS)
+        chart = charts.best_scores(found)
+        assert "1 learner has a best score." in chart
+        assert "1 falls short by less than 5 percent." in chart
+        assert ">up to 1 learner<" in chart
+
     def test_the_bars_of_the_funnel_are_in_proportion(self) -> None:
         chart = charts.funnel(self.many())
         assert re.findall(r'width="([\d.]+)%" height="18" rx="3" class="bar"', chart) == [
