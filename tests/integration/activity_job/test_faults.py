@@ -48,7 +48,8 @@ class TestServersThatAreDown:
         other.wait_until_counted("A")
         ((_, reason),) = job.failed(learner.course_id, 1)
         assert "is retired" in reason
-        assert job.services.requests[SEARCH] == before + 5
+        # Four refusals and the answer. Another request may ask whether the API is down for everybody.
+        assert job.services.requests[SEARCH] >= before + 5
 
 
 class TestReplay:
