@@ -59,7 +59,12 @@ ENGLISH: Mapping[str, str] = {
     "template": "“{name}” for {criteria}",
     "criteria.completed": "completing the course",
     "criteria.status": "enrolment status {status:g}",
-    "criteria.score": "a best score of the course {operator} {limit:g} percent",
+    "criteria.score.>=": "a best score of at least {limit:g} percent",
+    "criteria.score.>": "a best score of more than {limit:g} percent",
+    "criteria.score.<=": "a best score of at most {limit:g} percent",
+    "criteria.score.<": "a best score of less than {limit:g} percent",
+    "criteria.score.=": "a best score of exactly {limit:g} percent",
+    "criteria.score.!=": "a best score other than {limit:g} percent",
     "criteria.user": "{field} = {value}",
     "criteria.and": " and ",
     # Decision, by what the job does.

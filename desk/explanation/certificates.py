@@ -207,7 +207,7 @@ def criteria_in_words(criteria: Criteria, wording: Wording) -> str:
         words.append(
             say("criteria.completed") if is_default else say("criteria.status", status=criteria.enrolment_status)
         )
-    words += [say("criteria.score", operator=sign(operator), limit=limit) for operator, limit in criteria.score]
+    words += [say(f"criteria.score.{sign(operator)}", limit=limit) for operator, limit in criteria.score]
     words += [say("criteria.user", field=field, value=demanded.decode()) for field, demanded in criteria.user]
     return say("criteria.and").join(words)
 

@@ -11,7 +11,7 @@ from html import escape
 from desk.figures import BIN_PERCENT, BINS, Figures
 
 _BAR, _GAP = 22, 26
-_PLOT_TOP, _PLOT_HEIGHT, _AXIS = 26, 150, 36
+_PLOT_TOP, _PLOT_HEIGHT, _AXIS = 42, 150, 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,9 @@ def bars(title: str, rows: Sequence[Bar], css_class: str = "bar") -> str:
     for number, row in enumerate(rows):
         top = number * (_BAR + _GAP)
         parts.append(
-            f'<text x="0" y="{top + 16}" class="label">{escape(row.label)}</text>'
+            # A svg of its own cuts a long name off before it runs into the value.
+            f'<svg y="{top}" width="68%" height="{_BAR}"><title>{escape(row.label)}</title>'
+            f'<text x="0" y="16" class="label">{escape(row.label)}</text></svg>'
             f'<text x="100%" y="{top + 16}" class="value" text-anchor="end">{escape(row.value)}</text>'
             f'<rect y="{top + 22}" width="100%" height="{_BAR - 4}" rx="3" class="track"/>'
             f'<rect y="{top + 22}" width="{_percent(row.percent)}" height="{_BAR - 4}" rx="3" class="{css_class}"/>'
@@ -45,7 +47,7 @@ def funnel(figures: Figures) -> str:
         ("Enrolled", figures.enrolled),
         ("Started", figures.started),
         ("Completed the course", figures.completed),
-        ("Completed it with the score asked for", figures.passed),
+        ("Reached the score, too", figures.passed),
         ("Certificate issued", figures.issued),
     ]
     rows = [
@@ -94,7 +96,7 @@ def best_scores(figures: Figures) -> str:
         x = min(max(limit, 0) / BIN_PERCENT * width, 100)
         parts.append(
             f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="{_PLOT_TOP - 8}" y2="{bottom}" class="limit"/>'
-            f'<text x="{x:.2f}%" y="14" class="limit-label" text-anchor="{"end" if limit > 15 else "start"}" '
+            f'<text x="{x:.2f}%" y="30" class="limit-label" text-anchor="{"end" if limit > 15 else "start"}" '
             f'dx="{-4 if limit > 15 else 4}">asked for: {limit:g}</text>'
         )
     return "".join((*parts, "</svg>"))

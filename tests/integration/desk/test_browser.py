@@ -1,6 +1,7 @@
 """The desk's pages in a real Chromium: by keyboard alone, narrow and wide, light and dark, for everybody."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,8 +19,10 @@ from tests.support.browser import Watched, chromium, listening, save_screenshot
 from tests.support.certificate_job import AT_LEAST_75, COMPLETED, Course, template
 from tests.support.desk_server import REPAIRER, VIEWER
 from tests.support.desk_world import desk_config
+from tests.support.tables import Tables
 
 LEARNERS = 40
+ATTEMPTED_ON = datetime(2024, 5, 13, 19, tzinfo=UTC)
 SIZES = {"narrow": (320, 640), "wide": (1440, 900)}
 
 
@@ -39,6 +42,7 @@ def module_services() -> Iterator[HttpServices]:
 def may(world: World, cassandra_session: Session, module_services: HttpServices, topics: Topics) -> Course:
     """A batch of learners with all kinds of scores, in a course of two units."""
     course = Course(world, cassandra_session, module_services, "browser")
+    tables = Tables(cassandra_session)
     lesson = f"{course.quiz}-lesson"
     units = {f"{course.course_id}-unit-1": (lesson,), f"{course.course_id}-unit-2": (course.quiz,)}
     with world.redis.client(db=10) as relations:
@@ -63,8 +67,21 @@ def may(world: World, cassandra_session: Session, module_services: HttpServices,
             contentstatus=done,
             issued_certificates=[{"name": "Other", "identifier": "c"}] if number % 7 == 1 else None,
         )
+        for content_id in done:
+            tables.insert_consumption(course.enrolment(user_id), content_id, status=2)
         score = (number * 7 % LEARNERS) / 4
-        count = {"completedCount": float(len(done)), f"attempts_count:{course.quiz}": float(1 + number % 3)}
+        attempts = 1 + number % 3
+        count = {"completedCount": float(len(done)), f"attempts_count:{course.quiz}": float(attempts)}
+        for attempt in range(attempts):
+            tables.insert_attempt(
+                course.enrolment(user_id),
+                course.quiz,
+                f"attempt-{attempt}",
+                last_attempted_on=ATTEMPTED_ON,
+                created_on=ATTEMPTED_ON,
+                total_score=max(score - attempt, 0.0),
+                total_max_score=10.0,
+            )
         course.score(user_id, {**course.quiz_of_10(score), **count}, {f"score:{course.quiz}": int(score)})
     return course
 
@@ -135,9 +152,10 @@ def test_every_page_fits_has_no_error_and_is_accessible(
         page.goto(f"{address}{path}")
         if name == "course":
             expect(page.get_by_role("heading", name="Best scores")).to_be_visible(timeout=30_000)
+        save_screenshot(page, f"{name}-{size}-{scheme}")
         for details in page.locator("summary").all():
             details.click()
-        save_screenshot(page, f"{name}-{size}-{scheme}")
+        save_screenshot(page, f"{name}-{size}-{scheme}-open")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
         assert len(watched.problems) == EXPECTED_PROBLEMS.get(name, 0), (name, watched.problems)
         found = Axe().run(page)

@@ -62,7 +62,7 @@ class TestTheCoursePage:
             lambda: tiles(client.get("/course/figures", params=where).text) == expected, "the figures of three learners"
         )
         page = client.get("/course", params=where).text
-        assert "Completed it with the score asked for: 2 (67 %)" in page
+        assert "Reached the score, too: 2 (67 %)" in page
         assert "The line is at 75 percent." in page
         assert f"{unit}: 100 %" in page
 

@@ -257,7 +257,7 @@ class TestScores:
 class TestOtherSteps:
     def test_templates_are_told_in_words(self) -> None:
         step = explained(learner()).step("templates")
-        assert step.sentence == "“Completion” for completing the course and a best score of the course >= 75 percent."
+        assert step.sentence == "“Completion” for completing the course and a best score of at least 75 percent."
 
     def test_each_template_has_a_decision(self) -> None:
         record = learner(7.4, batch=batch(template(COMPLETED, "Merit"), template(AT_LEAST_75, "Distinction")))

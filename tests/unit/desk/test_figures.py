@@ -126,7 +126,7 @@ class TestCharts:
         bars = re.findall(
             r'<rect x="([\d.]+)%" y="[\d.]+" width="[\d.]+%" height="[\d.]+" rx="2" class="([^"]+)"', chart
         )
-        (line,) = re.findall(r'<line x1="([\d.]+)%" x2="[\d.]+%" y1="18" y2="176" class="limit"/>', chart)
+        (line,) = re.findall(r'<line x1="([\d.]+)%" x2="[\d.]+%" y1="34" y2="192" class="limit"/>', chart)
         below = [float(x) for x, kind in bars if kind == "bar"]
         above = [float(x) for x, kind in bars if kind == "bar good"]
         assert (len(below), len(above)) == (15, 6)
