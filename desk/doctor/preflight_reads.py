@@ -19,7 +19,7 @@ from common.domain.relations import leaf_nodes_key
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, StatementError, token_ranges
 from common.servers.http import ApiClient
-from common.servers.kafka import check_login, client_properties
+from common.servers.kafka import check_login, client_properties, watermarks
 from common.servers.redis import RedisClient
 from desk.config import DeskConfig
 from desk.doctor import preflight
@@ -112,10 +112,9 @@ def _lag(config: DeskConfig, group: str, partitions: Mapping[str, int]) -> int |
         if not committed:
             return None
         ends = [
-            consumer.get_watermark_offsets(TopicPartition(one.topic, one.partition), _TIMEOUT_SECONDS)[1]
-            for one in committed
+            watermarks(consumer, TopicPartition(one.topic, one.partition), _TIMEOUT_SECONDS)[1] for one in committed
         ]
-        return sum(max(0, int(end) - int(one.offset)) for one, end in zip(committed, ends, strict=True))
+        return sum(max(0, end - int(one.offset)) for one, end in zip(committed, ends, strict=True))
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from common.config.model import KafkaConfig
 from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
 from common.domain.faults import WorldFault
+from common.servers.kafka import watermarks
 from desk.doctor.findings import Check, Finding
 from desk.doctor.journal import Event, Intent, Journal
 from desk.doctor.requested import read_to_end, reading_consumer
@@ -94,7 +95,7 @@ class Repair:
                 for topic, ends in intent.ends.items():
                     for number, end in ends.items():
                         partition = TopicPartition(topic, number)
-                        first, _ = consumer.get_watermark_offsets(partition, _TIMEOUT_SECONDS)
+                        first, _ = watermarks(consumer, partition, _TIMEOUT_SECONDS)
                         if first > end:
                             raise RepairError(
                                 f"{self._journal.path}: nobody knows whether the last {len(intent.events)} events were "
@@ -153,7 +154,7 @@ class Repair:
                 lag: int = sum(
                     max(0, end - max(first, partition.offset))
                     for partition in committed
-                    for first, end in [consumer.get_watermark_offsets(partition, _TIMEOUT_SECONDS)]
+                    for first, end in [watermarks(consumer, partition, _TIMEOUT_SECONDS)]
                 )
                 if 0 < lag <= _COUNTED_LAG:
                     # Transactions leave offsets without a message, which nobody can read.
@@ -169,7 +170,7 @@ class Repair:
             try:
                 return {
                     self._kafka.topic(TOPIC_OF[remedy]): {
-                        partition.partition: consumer.get_watermark_offsets(partition, _TIMEOUT_SECONDS)[1]
+                        partition.partition: watermarks(consumer, partition, _TIMEOUT_SECONDS)[1]
                         for partition in self._partitions(consumer, remedy)
                     }
                     for remedy in remedies
