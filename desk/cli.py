@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from common.domain.faults import TaskFault, WorldFault
 from desk import remedies
 from desk.config import DeskConfig, settings_of, wording_of
 from desk.doctor import commands as doctor
+from desk.doctor.preflight_reads import variables_of_the_desk
 from desk.explanation import explain
 from desk.explanation.steps import Explanation
 from desk.output import show
@@ -34,7 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        config = load(DeskConfig, options.config)
+        is_preflight = options.command == "preflight"
+        config = load(DeskConfig, options.config, variables_of_the_desk(os.environ) if is_preflight else os.environ)
     except ConfigError as error:
         parser.exit(2, f"{error}\n")
     if options.print_config:

@@ -7,11 +7,12 @@ from pydantic import AfterValidator, Field
 
 from common.config.model import CassandraConfig, HttpConfig, JobRedisConfig, KafkaConfig, TopicsConfig
 from common.config.section import Section
-from common.config.values import BaseUrl, Positive, Texts, TimeZone
+from common.config.values import BaseUrl, Positive, Texts, TimeZone, Word
 from desk.explanation.settings import JobSettings, job_settings
 from desk.explanation.wording import Wording
 from desk.sentences import LANGUAGES
 from desk.server.config import ServerConfig
+from jobs import config_class
 
 
 def _known_language(language: str) -> str:
@@ -20,12 +21,26 @@ def _known_language(language: str) -> str:
     return language
 
 
+class GroupIdsConfig(Section):
+    """``kafka.group_id`` of each job. None: ``<env>-<the job's own group>``."""
+
+    assessment_aggregator: Word | None = None
+    activity_aggregate_updater: Word | None = None
+    collection_cert_pre_processor: Word | None = None
+
+
 class DeskKafkaConfig(KafkaConfig):
-    """Kafka, and how far back the desk searches its topics."""
+    """Kafka, the jobs' groups, and how far back the desk searches the topics."""
 
     topics: TopicsConfig = TopicsConfig()
+    group_ids: GroupIdsConfig = GroupIdsConfig()
     search_messages: Positive = 20_000
     search_seconds: Positive = 10
+
+    def group_id(self, job: str) -> str:
+        """The consumer group of a job in :data:`jobs.JOBS`, as :attr:`JobConfig.group_id` says it."""
+        configured: str | None = getattr(self.group_ids, job)
+        return configured or f"{self.env}-{config_class(job).consumer_group}"
 
 
 class DeskHttpConfig(HttpConfig):

@@ -163,6 +163,7 @@ class LearnerRecord:
     """Everything the desk reads of one learner in one batch.
 
     ``content_types`` has an entry for each content with a score, as the certificate pre-processor's rules take them.
+    The doctor leaves it empty where no template has a criterion of the score (:attr:`Templates.need_aggregates`).
     ``names`` are those of contents, without those that have none. ``user`` is None if nothing depends on it.
     """
 

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
 from common.domain.faults import WorldFault
-from common.servers.kafka import client_properties
+from common.servers.kafka import client_properties, watermarks
 from desk.config import DeskKafkaConfig
 from desk.records import CertificateMessage, FailedMessage, Search
 
@@ -146,7 +146,7 @@ def _ranges(consumer: Consumer, topic_names: Sequence[str], messages: int) -> It
     metadata = consumer.list_topics(timeout=_METADATA_SECONDS).topics
     for topic in topic_names:
         for number in metadata[topic].partitions if topic in metadata else ():
-            first, end = consumer.get_watermark_offsets(TopicPartition(topic, number), _METADATA_SECONDS)
+            first, end = watermarks(consumer, TopicPartition(topic, number), _METADATA_SECONDS)
             yield (topic, number), _Range(max(first, end - messages), end, end - messages > first)
 
 

@@ -23,7 +23,7 @@ from common.config.model import JobConfig
 from common.domain.events import BadEvent
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.messages import repaired
-from common.servers.kafka import check_login, client_properties
+from common.servers.kafka import check_login, client_properties, watermarks
 from jobs import JOBS, config_class
 
 TIMEOUT_SECONDS = 30.0
@@ -115,7 +115,7 @@ def _partitions(consumer: Consumer, topic: str) -> list[tuple[TopicPartition, in
     committed = consumer.committed([TopicPartition(topic, number) for number in metadata.partitions], TIMEOUT_SECONDS)
     partitions = []
     for partition in committed:
-        first, end = consumer.get_watermark_offsets(partition, TIMEOUT_SECONDS)
+        first, end = watermarks(consumer, partition, TIMEOUT_SECONDS)
         # Without a committed offset it is negative. An offset below the first one is no longer retained.
         partitions.append((TopicPartition(topic, partition.partition, max(partition.offset, first)), end))
     return partitions

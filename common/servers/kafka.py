@@ -3,10 +3,11 @@
 The properties of the jobs' sources and sinks, which use Kafka's Java client, are in :mod:`common.flink.source_sink`.
 """
 
+import time
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
 
 from common.config.model import KafkaConfig
@@ -14,6 +15,12 @@ from common.domain.faults import TaskFault, WorldFault
 
 _POLL_SECONDS = 0.05
 _MAX_TRANSACTION_TIMEOUT = "transaction.max.timeout.ms"
+_LEADER_CHANGES = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
+"""What a broker answers while a partition gets a leader: after the topic was created, or a broker has stopped."""
 
 
 def check_login(kafka: KafkaConfig, timeout_seconds: float = 5.0) -> None:
@@ -61,6 +68,23 @@ def check_transaction_timeout(kafka: KafkaConfig, timeout_ms: int, timeout_secon
                 )
     except KafkaException as error:
         raise WorldFault(f"{name}: {error.args[0].str()}") from error
+
+
+def watermarks(consumer: Consumer, partition: TopicPartition, timeout_seconds: float) -> tuple[int, int]:
+    """The first offset of a partition, and the offset after the last one, from its leader.
+
+    Waits while the partition gets a leader: librdkafka repeats this request only for other errors. Raises
+    KafkaException, for these errors after ``timeout_seconds``.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            first, end = consumer.get_watermark_offsets(partition, timeout_seconds)
+            return int(first), int(end)
+        except KafkaException as error:
+            if error.args[0].code() not in _LEADER_CHANGES or time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL_SECONDS)
 
 
 def client_properties(kafka: KafkaConfig) -> dict[str, str]:

@@ -154,7 +154,7 @@ class Doctor:
         scored = {
             index: {*contents_of(SCORE, chart.record.aggregates.merged), *_attempted(chart)}
             for index, chart in enumerate(charts)
-            if any(template.criteria.score for template in chart.record.batch.templates.usable)
+            if chart.record.batch.templates.need_aggregates
         }
         wanted = sorted(set().union(*scored.values()))
         missing = [content_id for content_id in wanted if content_id not in self._types]

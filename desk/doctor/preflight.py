@@ -39,6 +39,8 @@ FAILED_OF = {
     topics.ISSUE_CERTIFICATE_FAILED: topics.ISSUE_CERTIFICATE_REQUEST,
 }
 """The input topic whose events each failed topic must be able to take."""
+ISSUES_CERTIFICATES = "collection_cert_pre_processor"
+"""The job that must not read old events again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,9 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A consumer group. ``lag`` is None if it has committed nothing."""
+    """The consumer group of a job. ``lag`` is None if it has committed nothing."""
 
+    name: str
     members: int
     lag: int | None
 
@@ -86,12 +89,13 @@ def kafka(found: Mapping[str, Topic], name_of: Mapping[str, str]) -> Iterator[Re
             yield Result(Level.WARN, "Kafka", what)
 
 
-def groups(found: Mapping[str, Group], *, issues_certificates: str) -> Iterator[Result]:
-    """The consumer groups of the jobs, which have the names of the Scala jobs' groups."""
-    for name, group in found.items():
+def groups(found: Mapping[str, Group]) -> Iterator[Result]:
+    """The consumer groups by job. Unless others are configured, they have the names of the Scala jobs' groups."""
+    for job, group in found.items():
+        name = group.name
         if group.lag is None:
-            level = Level.FAIL if name == issues_certificates else Level.WARN
-            again = "certificates would be issued again" if name == issues_certificates else "events are read again"
+            level = Level.FAIL if job == ISSUES_CERTIFICATES else Level.WARN
+            again = "certificates would be issued again" if job == ISSUES_CERTIFICATES else "events are read again"
             what = f"group {name} has no offsets: the job would start at the earliest event, and {again}. Set them"
             yield Result(level, "Kafka", what)
         elif group.members:

@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
 
 from common.config import loader
+from common.config.section import Section
 from common.domain import topics
 from common.domain.events import Refused
 from common.domain.faults import TaskFault, WorldFault
@@ -19,7 +20,7 @@ from common.domain.relations import leaf_nodes_key
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, StatementError, token_ranges
 from common.servers.http import ApiClient
-from common.servers.kafka import check_login, client_properties
+from common.servers.kafka import check_login, client_properties, watermarks
 from common.servers.redis import RedisClient
 from desk.config import DeskConfig
 from desk.doctor import preflight
@@ -54,12 +55,27 @@ async def run(config: DeskConfig) -> list[Result]:
     return results
 
 
+def variables_of_the_desk(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without the variables that only jobs know: a preflight is run with theirs, and the desk would refuse them.
+
+    The variable of ``kafka.group_id`` stays, so that it is refused: each job has a group of its own, and the desk has
+    ``kafka.group_ids`` for them.
+    """
+    of_jobs = {variable for name in JOBS for variable in _variables(config_class(name))}
+    refused_if_unknown = _variables(DeskConfig) | {loader.variable(("kafka", "group_id"))}
+    return {name: value for name, value in environ.items() if name in refused_if_unknown or name not in of_jobs}
+
+
+def _variables(config: type[Section]) -> set[str]:
+    return {loader.variable(location) for location, _ in loader.fields(config)}
+
+
 async def _configuration(_: DeskConfig) -> list[Result]:
     """Each job with those of the variables here that it knows: it refuses others, and the desk has some of its own."""
     results = []
     for name in JOBS:
         job = config_class(name)
-        known = {loader.variable(location) for location, _ in loader.fields(job)}
+        known = _variables(job)
         try:
             loader.load(job, environ={key: value for key, value in os.environ.items() if key in known})
         except loader.ConfigError as error:
@@ -93,14 +109,13 @@ def _kafka_results(config: DeskConfig) -> list[Result]:
         groups = {}
         for name in JOBS:
             job = config_class(name)
-            group = f"{kafka.env}-{job.consumer_group}"
+            group = kafka.group_id(name)
             inputs = [kafka.topic(topic) for topic in (job.input_topic, *job.more_input_topics)]
             lag = _lag(config, group, {topic: len(known[topic].partitions) for topic in inputs if topic in known})
-            groups[group] = Group(members.get(group, 0), lag)
+            groups[name] = Group(group, members.get(group, 0), lag)
     except KafkaException as error:
         raise WorldFault(f"Kafka {kafka.bootstrap_servers}: {error.args[0]}") from error
-    issues = f"{kafka.env}-{config_class('collection_cert_pre_processor').consumer_group}"
-    return [*preflight.kafka(found, name_of), *preflight.groups(groups, issues_certificates=issues)]
+    return [*preflight.kafka(found, name_of), *preflight.groups(groups)]
 
 
 def _lag(config: DeskConfig, group: str, partitions: Mapping[str, int]) -> int | None:
@@ -112,10 +127,9 @@ def _lag(config: DeskConfig, group: str, partitions: Mapping[str, int]) -> int |
         if not committed:
             return None
         ends = [
-            consumer.get_watermark_offsets(TopicPartition(one.topic, one.partition), _TIMEOUT_SECONDS)[1]
-            for one in committed
+            watermarks(consumer, TopicPartition(one.topic, one.partition), _TIMEOUT_SECONDS)[1] for one in committed
         ]
-        return sum(max(0, int(end) - int(one.offset)) for one, end in zip(committed, ends, strict=True))
+        return sum(max(0, end - int(one.offset)) for one, end in zip(committed, ends, strict=True))
 
 
 @asynccontextmanager

@@ -7,16 +7,16 @@ from contextlib import closing
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from common.config.model import KafkaConfig
 from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
 from common.domain.faults import WorldFault
+from common.servers.kafka import watermarks
+from desk.config import DeskKafkaConfig
 from desk.doctor.findings import Check, Finding
 from desk.doctor.journal import Event, Intent, Journal
 from desk.doctor.requested import read_to_end, reading_consumer
 from desk.remedies import Remedy
 from desk.sender import send
-from jobs import config_class
 
 JOB_OF = {
     Remedy.RECOMPUTE: "assessment_aggregator",
@@ -64,7 +64,7 @@ def plan(findings: Iterable[Finding], only: Collection[Check], time_ms: int) -> 
 class Repair:
     """Sends events with a journal."""
 
-    def __init__(self, kafka: KafkaConfig, journal: Journal, say: Callable[[str], None]) -> None:
+    def __init__(self, kafka: DeskKafkaConfig, journal: Journal, say: Callable[[str], None]) -> None:
         """``say`` prints a line."""
         self._kafka = kafka
         self._journal = journal
@@ -94,7 +94,7 @@ class Repair:
                 for topic, ends in intent.ends.items():
                     for number, end in ends.items():
                         partition = TopicPartition(topic, number)
-                        first, _ = consumer.get_watermark_offsets(partition, _TIMEOUT_SECONDS)
+                        first, _ = watermarks(consumer, partition, _TIMEOUT_SECONDS)
                         if first > end:
                             raise RepairError(
                                 f"{self._journal.path}: nobody knows whether the last {len(intent.events)} events were "
@@ -145,15 +145,14 @@ class Repair:
 
     def lag(self, remedy: Remedy) -> int:
         """How many messages of the remedy's topic its job has not read yet. Raises WorldFault."""
-        group = f"{self._kafka.env}-{config_class(JOB_OF[remedy]).consumer_group}"
-        with closing(self._consumer(group)) as consumer:
+        with closing(self._consumer(self._kafka.group_id(JOB_OF[remedy]))) as consumer:
             try:
                 partitions = self._partitions(consumer, remedy)
                 committed = consumer.committed(partitions, _TIMEOUT_SECONDS)
                 lag: int = sum(
                     max(0, end - max(first, partition.offset))
                     for partition in committed
-                    for first, end in [consumer.get_watermark_offsets(partition, _TIMEOUT_SECONDS)]
+                    for first, end in [watermarks(consumer, partition, _TIMEOUT_SECONDS)]
                 )
                 if 0 < lag <= _COUNTED_LAG:
                     # Transactions leave offsets without a message, which nobody can read.
@@ -169,7 +168,7 @@ class Repair:
             try:
                 return {
                     self._kafka.topic(TOPIC_OF[remedy]): {
-                        partition.partition: consumer.get_watermark_offsets(partition, _TIMEOUT_SECONDS)[1]
+                        partition.partition: watermarks(consumer, partition, _TIMEOUT_SECONDS)[1]
                         for partition in self._partitions(consumer, remedy)
                     }
                     for remedy in remedies

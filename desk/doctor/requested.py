@@ -9,7 +9,7 @@ from common.config.model import KafkaConfig
 from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
 from common.domain.faults import WorldFault
-from common.servers.kafka import client_properties
+from common.servers.kafka import client_properties, watermarks
 
 _TIMEOUT_SECONDS = 30.0
 
@@ -76,7 +76,7 @@ def read_to_end(consumer: Consumer, topic: str, start: Mapping[int, int] | None 
     """
     found = consumer.list_topics(timeout=_TIMEOUT_SECONDS).topics
     for number in found[topic].partitions if topic in found else ():
-        first, end = consumer.get_watermark_offsets(TopicPartition(topic, number), _TIMEOUT_SECONDS)
+        first, end = watermarks(consumer, TopicPartition(topic, number), _TIMEOUT_SECONDS)
         begin = max(first, (start or {}).get(number, first))
         if begin < end:
             consumer.assign([TopicPartition(topic, number, begin)])

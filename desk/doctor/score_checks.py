@@ -136,7 +136,10 @@ def cut(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
     """Templates whose criterion of the score is met by the exact best score and not by the cut one, or the reverse."""
     record = chart.record
     types = record.content_types
-    if isinstance(types, Unknown) or not contents_of(SCORE, record.aggregates.agg):
+    # Without a criterion of the score nobody has asked for the types of contents.
+    if not record.batch.templates.need_aggregates or isinstance(types, Unknown):
+        return
+    if not contents_of(SCORE, record.aggregates.agg):
         return
     of_agg = {key: float(value) for key, value in record.aggregates.agg.items()}
     exact = record.aggregates.merged | dict(_recomputed(chart, settings).aggregates)

@@ -16,6 +16,7 @@ from common.domain.messages import Message
 from common.flink.job import Job
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, Write
+from common.servers.kafka import watermarks
 from jobs import config_class
 from jobs.activity_aggregate_updater.job import ActivityAggregateUpdater
 from jobs.assessment_aggregator.job import AssessmentAggregator
@@ -201,7 +202,7 @@ def _unread(consumer: Consumer, topic: str) -> tuple[list[bytes], list[TopicPart
     partitions = [TopicPartition(topic, number) for number in consumer.list_topics(topic, 30).topics[topic].partitions]
     values, ends = [], []
     for partition in consumer.committed(partitions, 30):
-        _, end = consumer.get_watermark_offsets(partition, 30)
+        _, end = watermarks(consumer, partition, 30)
         start = max(partition.offset, 0)
         if start < end:
             consumer.assign([TopicPartition(topic, partition.partition, start)])

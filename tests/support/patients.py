@@ -96,15 +96,12 @@ class Patient:
         course_id = self.course.course_id
         row = self.enrolment
         nodes = frozenset(CONTENTS)
+        templates = parse(self.key.batch_id, TEMPLATES if self.key.batch_id.endswith(CERTIFIED) else None)
         record = LearnerRecord(
             self.key,
             T0 + DAY,
             Course(course_id, "Botany", LeafNodes(nodes, nodes - set(OPTIONAL))),
-            Batch(
-                course_id,
-                self.key.batch_id,
-                parse(self.key.batch_id, TEMPLATES if self.key.batch_id.endswith(CERTIFIED) else None),
-            ),
+            Batch(course_id, self.key.batch_id, templates),
             LearnerRows(
                 EnrolmentRow(
                     row.get("active"),
@@ -122,7 +119,8 @@ class Patient:
                 ],
                 AggregatesRow(self.agg.get(course_id, {}), self.aggregates.get(course_id, {}), {}, self.details),
             ),
-            content_types=dict.fromkeys((*CONTENTS, "gone"), "SelfAssess"),
+            # The doctor asks for no type where no template asks for a score.
+            content_types=dict.fromkeys((*CONTENTS, "gone"), "SelfAssess") if templates.need_aggregates else {},
             user={"firstName": "Asha", "rootOrgId": "org-1"},
         )
         relations = self.course.relations(self.contents)

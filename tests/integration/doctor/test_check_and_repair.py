@@ -14,6 +14,8 @@ import pytest
 
 from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
+from desk import remedies
+from desk.config import GroupIdsConfig
 from desk.doctor.charts import open_doctor
 from desk.doctor.findings import Check, FindingsError, FindingsFile, Header, read
 from desk.doctor.journal import Journal
@@ -24,6 +26,7 @@ from desk.remedies import Remedy
 from desk.sender import send
 from local.config import REPOSITORY
 from tests.integration.doctor.conftest import Ward
+from tests.support.activity_model import T0
 from tests.support.patient_rows import admit
 from tests.support.patients import CERTIFIED, FAULTS, PLAIN, Kinds, Patient, healthy, sick
 
@@ -204,4 +207,18 @@ async def test_events_that_were_being_sent_when_it_was_killed_are_completed(
     repair.send(events, 200, 10_000)
     expected = Counter(event.message(ward.config.kafka).value for event in events)
     assert Counter(ward.jobs.values(topics.ASSESS)) == expected
+    journal.close()
+
+
+async def test_the_lag_is_that_of_the_configured_group(ward: Ward, tmp_path: Path) -> None:
+    await ward.jobs.apply()  # the job's own group has read everything there is
+    kafka = ward.config.kafka
+    other = kafka.model_copy(update={"group_ids": GroupIdsConfig(assessment_aggregator=f"{ward.prefix}-other")})
+    key = EnrolmentKey(ward.prefix, ward.course.course_id, f"{ward.prefix}{PLAIN}")
+    send(kafka, [remedies.event(Remedy.RECOMPUTE, key, "Q1", T0, kafka)])
+    journal = Journal(tmp_path / "journal")
+    repairs = [Repair(config, journal, print) for config in (kafka, other)]
+    assert [repair.lag(Remedy.RECOMPUTE) for repair in repairs] == [1, 1]
+    await ward.jobs.apply()
+    assert [repair.lag(Remedy.RECOMPUTE) for repair in repairs] == [0, 1]
     journal.close()

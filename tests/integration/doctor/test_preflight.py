@@ -1,21 +1,32 @@
 """A preflight on real servers, which have tables and topics, and on which no job has ever run."""
 
+from jobs import JOBS
+from local.world import World
 from tests.integration.doctor.conftest import Ward
 from tests.support.desk_world import run_desk
 
 
-async def test_each_area_is_looked_at_and_a_failure_is_exit_code_1(ward: Ward) -> None:
-    ended = run_desk({**ward.environment, "AGGREGATES__FLINK_URL": "http://127.0.0.1:9"}, "preflight")
+async def test_each_area_is_looked_at_and_a_failure_is_exit_code_1(ward: Ward, world: World) -> None:
+    variables = {
+        **dict(variable for job in JOBS for variable in world.job_environment(JOBS[job]).items()),
+        **ward.environment,
+        "AGGREGATES__FLINK_URL": "http://127.0.0.1:9",
+        "AGGREGATES__KAFKA__GROUP_IDS__COLLECTION_CERT_PRE_PROCESSOR": f"{ward.prefix}-configured",
+    }
+    ended = run_desk(variables, "preflight")
     assert ended.returncode == 1, ended.stderr
     lines = ended.stdout.splitlines()
     areas: dict[str, list[str]] = {}
     for line in lines:
         areas.setdefault(line[6:].partition(":")[0], []).append(line)
     assert list(areas) == ["Configuration", "Kafka", "Cassandra", "Clocks", "Redis", "APIs", "Flink"]
-    assert all(line.startswith("OK ") for area in ("Cassandra", "Clocks", "APIs") for line in areas[area]), lines
+    assert all(
+        line.startswith("OK ") for area in ("Configuration", "Cassandra", "Clocks", "APIs") for line in areas[area]
+    ), lines
     assert f"OK    Kafka: topic {ward.prefix}.telemetry.assess, 2 partitions" in areas["Kafka"]
     without_offsets = [line for line in areas["Kafka"] if "has no offsets" in line]
     assert [line[:4] for line in without_offsets] == ["WARN", "WARN", "FAIL"]
+    assert f"group {ward.prefix}-configured " in without_offsets[-1]
     assert "certificates would be issued again" in without_offsets[-1]
     (flink,) = areas["Flink"]
     assert flink.startswith("FAIL  Flink: http://127.0.0.1:9")

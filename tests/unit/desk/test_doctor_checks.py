@@ -143,3 +143,13 @@ def test_the_doctor_looks_at_units_and_at_the_configured_types() -> None:
     assert found.progress.module_aggs
     assert found.certificate.supported_content_types == {"SelfAssess", "Quiz"}
     assert not found.certificate.enable_suppress_exception
+
+
+def test_without_a_criterion_of_the_score_no_type_of_a_content_is_needed() -> None:
+    """As before a switch-over: scores in both columns, in a batch that has no certificate."""
+    patient = healthy(random.Random(6), EnrolmentKey("asha", COURSE.course_id, PLAIN), COURSE)
+    assert patient.attempts
+    patient.agg[COURSE.course_id] = {"score:Q1": 3, "max_score:Q1": 10, "score:Q2": 3, "max_score:Q2": 10}
+    chart = patient.chart()
+    assert chart.record.content_types == {}
+    assert examine(chart, [Check.CERTIFICATES, Check.CUT], SETTINGS) == []

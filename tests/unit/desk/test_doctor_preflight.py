@@ -2,9 +2,14 @@
 
 import pytest
 
+from common.config.loader import load
 from common.domain import topics
+from desk.config import DeskConfig
 from desk.doctor import preflight
 from desk.doctor.preflight import COLUMNS, KEYS, Group, Level, Result, Table, Topic
+from desk.doctor.preflight_reads import variables_of_the_desk
+from jobs import JOBS, config_class
+from tests.support.required_keys import REQUIRED
 
 NAMES = {name: f"prod.{name}" for name in topics.ALL}
 MEGABYTE = 1_048_588
@@ -56,10 +61,34 @@ class TestKafka:
         )
 
     def test_groups(self) -> None:
-        found = {"a": Group(0, 5), "b": Group(2, 5), "c": Group(0, None), "certificates": Group(0, None)}
-        results = list(preflight.groups(found, issues_certificates="certificates"))
+        found = {
+            "a": Group("dev-a", 0, 5),
+            "b": Group("dev-b", 2, 5),
+            "c": Group("dev-c", 0, None),
+            "collection_cert_pre_processor": Group("dev-certificates", 0, None),
+        }
+        results = list(preflight.groups(found))
         assert [result.level for result in results] == [Level.OK, Level.WARN, Level.WARN, Level.FAIL]
+        assert "dev-certificates has no offsets" in results[-1].what
         assert "certificates would be issued again" in results[-1].what
+
+    def test_one_group_of_several_jobs_is_looked_at_for_each(self) -> None:
+        """They read other topics, so one may have offsets and the other none."""
+        found = {"a": Group("shared", 0, 5), "collection_cert_pre_processor": Group("shared", 0, None)}
+        assert [result.level for result in preflight.groups(found)] == [Level.OK, Level.FAIL]
+
+    @pytest.mark.parametrize("job", JOBS)
+    def test_the_group_of_a_job_is_the_configured_one(self, job: str) -> None:
+        """Preflight and repair look at the group that the job itself would use."""
+        variables = REQUIRED[DeskConfig] | {"AGGREGATES__KAFKA__ENV": "prod"}
+        of_job = REQUIRED[config_class(job)] | {"AGGREGATES__KAFKA__ENV": "prod"}
+        assert (
+            load(DeskConfig, environ=variables).kafka.group_id(job) == load(config_class(job), environ=of_job).group_id
+        )
+        variables[f"AGGREGATES__KAFKA__GROUP_IDS__{job.upper()}"] = "mine"
+        of_job["AGGREGATES__KAFKA__GROUP_ID"] = "mine"
+        configured = load(DeskConfig, environ=variables).kafka.group_id(job)
+        assert configured == load(config_class(job), environ=of_job).group_id == "mine"
 
 
 def tables(**changes: Table | None) -> dict[str, Table]:
@@ -137,3 +166,13 @@ def test_flink() -> None:
         "WARN  Flink: 2 free slots: the three jobs need at least one each",
         "FAIL  Flink: execution.checkpointing.dir is not set: after a restart a job would not know where it was",
     ]
+
+
+def test_a_preflight_takes_the_variables_of_the_jobs_and_no_misspelt_ones() -> None:
+    """A job's ``kafka.group_id`` is not passed over in silence: the desk has a key for each job's group."""
+    of_jobs = set().union(*(REQUIRED[config_class(job)] for job in JOBS))
+    others = {"PATH": "/bin", "AGGREGATES__CERT_DOMAIN": "misspelt", "AGGREGATES__KAFKA__GROUP_ID": "mine"}
+    given = {**dict.fromkeys(of_jobs, "a"), **REQUIRED[DeskConfig], **others}
+    left = variables_of_the_desk(given)
+    assert "AGGREGATES__CERT_DOMAIN_URL" in given
+    assert left == REQUIRED[DeskConfig] | others
