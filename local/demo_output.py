@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from common.domain import topics
+from common.servers.kafka import watermarks
 from local.errors import LocalWorldError
 from local.world import World
 
@@ -37,7 +38,7 @@ class OutputTopics:
         for topic in self.messages:
             name = f"{self._environment}.{topic}"
             for number in self._consumer.list_topics(name, timeout=30).topics[name].partitions:
-                _, end = self._consumer.get_watermark_offsets(TopicPartition(name, number), timeout=30)
+                _, end = watermarks(self._consumer, TopicPartition(name, number), 30)
                 partitions.append(TopicPartition(name, number, end))
         self._consumer.assign(partitions)
 

@@ -14,6 +14,7 @@ import redis
 from cassandra.cluster import Session
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from common.servers.kafka import watermarks
 from local.config import Config, load_config
 from local.flink import FlinkCluster
 from local.process import start_ended
@@ -148,7 +149,7 @@ class Topics:
         try:
             messages: list[Message] = []
             for partition in consumer.list_topics(topic, timeout=30).topics[topic].partitions:
-                first, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+                first, end = watermarks(consumer, TopicPartition(topic, partition), 30)
                 consumer.assign([TopicPartition(topic, partition, first)])
                 while first < end:
                     for message in consumer.consume(end - first, timeout=30):

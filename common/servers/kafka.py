@@ -19,8 +19,10 @@ _LEADER_CHANGES = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
+    # librdkafka's own, when the request waited for a broker that has gone.
+    KafkaError._DESTROY_BROKER,
 )
-"""What a broker answers while a partition gets a leader: after the topic was created, or a broker has stopped."""
+"""What is said while a partition gets a leader: after the topic was created, or a broker has stopped."""
 
 
 def check_login(kafka: KafkaConfig, timeout_seconds: float = 5.0) -> None:

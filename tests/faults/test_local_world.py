@@ -12,6 +12,7 @@ import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from common.servers.kafka import watermarks
 from local.config import REPOSITORY, Config, environment_name, load_config
 from local.world import World
 from tests.support.cassandra_session import connect
@@ -97,7 +98,7 @@ def test_acknowledged_data_survives_kill_9(mortal_world: World, unique: str) -> 
     consumer = Consumer({"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "survivors"})
     try:
         partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        ends = [consumer.get_watermark_offsets(TopicPartition(topic, part), 30)[1] for part in partitions]
+        ends = [watermarks(consumer, TopicPartition(topic, part), 30)[1] for part in partitions]
     finally:
         consumer.close()
     assert sum(ends) == len(numbers)

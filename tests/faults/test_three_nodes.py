@@ -13,6 +13,7 @@ from chaos.observe import open_tables
 from chaos.run import start_jobs
 from chaos.sabotage import Sabotage
 from common.domain import topics
+from common.servers.kafka import watermarks
 from local.world import ENVIRONMENT, World
 from tests.support.waiting import wait_until
 
@@ -88,7 +89,7 @@ def _number_of_records(cluster: World, topic: str) -> int:
     consumer = Consumer({"bootstrap.servers": cluster.kafka.bootstrap_servers, "group.id": topic, "log_level": 0})
     try:
         partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        return sum(consumer.get_watermark_offsets(TopicPartition(topic, number), 60)[1] for number in partitions)
+        return sum(watermarks(consumer, TopicPartition(topic, number), 60)[1] for number in partitions)
     finally:
         consumer.close()
 

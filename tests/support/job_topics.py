@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
+from common.servers.kafka import watermarks
 from local.world import World
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
@@ -38,9 +39,7 @@ class Inbox:
     def all(self) -> list[Message]:
         """Everything that the topic holds when this is called, and perhaps some of what arrives meanwhile."""
         ends = {
-            partition: self._consumer.get_watermark_offsets(
-                TopicPartition(self._topic, partition), timeout=TIMEOUT_SECONDS
-            )[1]
+            partition: watermarks(self._consumer, TopicPartition(self._topic, partition), TIMEOUT_SECONDS)[1]
             for partition in self._read_to
         }
 

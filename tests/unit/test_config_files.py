@@ -112,7 +112,7 @@ class TestShippedFiles:
                 if isinstance(found, Section):
                     compare(found, value)
                 else:
-                    assert type(section).model_fields[key].get_default() == found, key
+                    assert type(section).model_fields[key].get_default(call_default_factory=True) == found, key
 
         compare(load(job, environ=REQUIRED[job]), shipped(job))
 
