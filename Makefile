@@ -21,7 +21,7 @@ export SUNBIRD_LOCAL_KAFKA_BROKERS := $(NODES)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo desk test unit coverage check format bench chaos up down status lock setup
+.PHONY: help demo desk test clusters unit coverage check format bench chaos up down status lock setup
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ desk: setup ## run the demo, and then serve the support desk on its data until C
 
 test: setup ## run all tests, which start and stop real servers
 	$(RUN) -m pytest
+
+clusters: setup ## run the tests on three Cassandra nodes and three Kafka brokers
+	$(RUN) -m pytest tests/clusters
 
 unit: setup ## run the tests that need no servers, in seconds
 	$(RUN) -m pytest tests/unit

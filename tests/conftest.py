@@ -30,7 +30,7 @@ hypothesis.settings.register_profile("tests", deadline=None, suppress_health_che
 hypothesis.settings.load_profile("tests")
 
 TESTS = Path(__file__).parent
-LAYERS = ("integration", "faults")
+LAYERS = ("clusters", "integration", "faults")
 
 
 def pytest_configure(config: pytest.Config) -> None:

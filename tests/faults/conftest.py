@@ -13,10 +13,3 @@ def mortal_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """All servers and a Flink cluster with tables and topics. Who kills one starts it again."""
     with World(load_config({}).isolated(tmp_path_factory.mktemp("faults"))) as world:
         yield world
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """The same with three Cassandra nodes and three Kafka brokers. Who kills one starts it again."""
-    with World(load_config({}).isolated(tmp_path_factory.mktemp("three")).with_nodes(3)) as world:
-        yield world
