@@ -8,7 +8,8 @@ from typing import Any
 
 from cassandra.cluster import Session
 
-from common.config.model import JobHttpConfig
+from common.config.loader import load
+from common.config.model import JobHttpConfig, RetryConfig
 from common.domain.enrolments import EnrolmentKey
 from common.domain.messages import Message
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
@@ -47,6 +48,21 @@ QUICK = JobHttpConfig(
     max_backoff_ms=20,
     breaker_delay_ms=20,
 )
+
+
+def quick_config(world: World, services: HttpServices) -> CollectionCertPreProcessorConfig:
+    """Of a job on these servers that retries without long waits."""
+    addresses = {
+        "AGGREGATES__LEARNER_BASE_URL": services.base_url,
+        "AGGREGATES__CONTENT_BASE_URL": services.base_url,
+    }
+    loaded = load(
+        CollectionCertPreProcessorConfig,
+        environ=world.job_environment("jobs.collection_cert_pre_processor") | addresses,
+    )
+    return loaded.model_copy(
+        update={"http": QUICK, "retry": RetryConfig(initial_backoff_ms=5, max_backoff_ms=20, patience_ms=60_000)}
+    )
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -5,15 +5,10 @@ from collections.abc import Iterator
 import pytest
 from cassandra.cluster import Session
 
-from common.config.loader import load
-from common.config.model import RetryConfig
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
 from local.http_services import HttpServices
 from local.world import World
-from tests.support.certificate_job import (
-    QUICK,
-    Course,
-)
+from tests.support.certificate_job import Course, quick_config
 
 
 @pytest.fixture
@@ -29,14 +24,4 @@ def course(world: World, cassandra_session: Session, services: HttpServices, uni
 
 @pytest.fixture
 def config(world: World, services: HttpServices) -> CollectionCertPreProcessorConfig:
-    addresses = {
-        "AGGREGATES__LEARNER_BASE_URL": services.base_url,
-        "AGGREGATES__CONTENT_BASE_URL": services.base_url,
-    }
-    loaded = load(
-        CollectionCertPreProcessorConfig,
-        environ=world.job_environment("jobs.collection_cert_pre_processor") | addresses,
-    )
-    return loaded.model_copy(
-        update={"http": QUICK, "retry": RetryConfig(initial_backoff_ms=5, max_backoff_ms=20, patience_ms=60_000)}
-    )
+    return quick_config(world, services)
