@@ -11,13 +11,19 @@ from common.servers.cassandra import Cassandra, Row, Statement
 from common.servers.concurrency import gather_all
 from desk.config import DeskConfig
 from desk.records import AggregatesRow, Batch, ContentRow, EnrolmentRow, LearnerRows
+from desk.rows import (
+    AGGREGATES_COLUMNS,
+    ATTEMPT_COLUMNS,
+    CONTENT_COLUMNS,
+    ENROLMENT_COLUMNS,
+    OF_AGGREGATES,
+    OF_ATTEMPTS,
+    OF_ENROLMENT,
+    to_attempts,
+    to_enrolment,
+)
 from jobs.activity_aggregate_updater.rules import Content
-from jobs.assessment_aggregator.rules import Attempt
 from jobs.collection_cert_pre_processor import templates
-
-_ENROLMENT = "active, status, enrolled_date, completedon, progress, contentstatus, issued_certificates"
-_OF_ENROLMENT = "userid = ? AND courseid = ? AND batchid = ?"
-_OF_AGGREGATES = "activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?"
 
 
 class Store:
@@ -36,22 +42,20 @@ class Store:
         self._columns = await self._enrolment_columns()
         quoted = (f'"{column}"' for column in self._columns)
         self._read_enrolment = await prepare(
-            f"SELECT {', '.join((_ENROLMENT, *quoted))} FROM {keyspace}.user_enrolments WHERE {_OF_ENROLMENT}"
+            f"SELECT {', '.join((ENROLMENT_COLUMNS, *quoted))} FROM {keyspace}.user_enrolments WHERE {OF_ENROLMENT}"
         )
         self._read_batches_of_learner = await prepare(
             f"SELECT batchid, active, status FROM {keyspace}.user_enrolments WHERE userid = ? AND courseid = ?"
         )
         self._read_contents = await prepare(
-            "SELECT contentid, status, viewcount, completedcount, WRITETIME(viewcount), WRITETIME(completedcount), "
-            f"last_completed_time FROM {keyspace}.user_content_consumption WHERE {_OF_ENROLMENT}"
+            f"SELECT {CONTENT_COLUMNS}, last_completed_time "
+            f"FROM {keyspace}.user_content_consumption WHERE {OF_ENROLMENT}"
         )
         self._read_attempts = await prepare(
-            "SELECT content_id, attempt_id, last_attempted_on, created_on, total_score, total_max_score "
-            f"FROM {keyspace}.assessment_aggregator WHERE user_id = ? AND course_id = ? AND batch_id = ?"
+            f"SELECT {ATTEMPT_COLUMNS} FROM {keyspace}.assessment_aggregator WHERE {OF_ATTEMPTS}"
         )
         self._read_aggregates = await prepare(
-            "SELECT agg, aggregates, agg_last_updated, agg_details "
-            f"FROM {keyspace}.user_activity_agg WHERE {_OF_AGGREGATES}"
+            f"SELECT {AGGREGATES_COLUMNS} FROM {keyspace}.user_activity_agg WHERE {OF_AGGREGATES}"
         )
         self._read_batch = await prepare(
             f"SELECT name, cert_templates FROM {keyspace}.course_batch WHERE courseid = ? AND batchid = ?"
@@ -60,7 +64,7 @@ class Store:
             f"SELECT batchid, name FROM {keyspace}.course_batch WHERE courseid = ?"
         )
         self._scan_enrolments = await prepare(
-            f"SELECT userid, {_ENROLMENT} FROM {keyspace}.user_enrolments WHERE courseid = ? AND batchid = ? "
+            f"SELECT userid, {ENROLMENT_COLUMNS} FROM {keyspace}.user_enrolments WHERE courseid = ? AND batchid = ? "
             "AND token(userid) > ? AND token(userid) <= ? ALLOW FILTERING"
         )
 
@@ -104,7 +108,7 @@ class Store:
         return LearnerRows(
             self._enrolment(enrolments[0]) if enrolments else None,
             [ContentRow(Content(*row[:6]), self._time("last_completed_time", row[6])) for row in contents],
-            [self._attempt(row) for row in attempts],
+            to_attempts(self._cassandra, attempts),
             self._aggregates(aggregates[0]) if aggregates else AggregatesRow(),
         )
 
@@ -128,28 +132,8 @@ class Store:
         return rows
 
     def _enrolment(self, row: Sequence[Any]) -> EnrolmentRow:
-        active, status, enrolled, completed, progress, content_status, issued, *columns = row
-        return EnrolmentRow(
-            active,
-            status,
-            self._time("enrolled_date", enrolled),
-            self._time("completedon", completed),
-            progress,
-            content_status,
-            issued,
-            dict(zip(self._columns, columns, strict=True)) if columns else {},
-        )
-
-    def _attempt(self, row: Row) -> Attempt:
-        content_id, attempt_id, attempted_on, created_on, score, maximum = row
-        return Attempt(
-            content_id,
-            attempt_id,
-            self._time("last_attempted_on", attempted_on),
-            self._time("created_on", created_on),
-            score,
-            maximum,
-        )
+        columns = zip(self._columns, row[7:], strict=True) if len(row) > 7 else ()
+        return to_enrolment(self._cassandra, row[:7], dict(columns))
 
     def _aggregates(self, row: Row) -> AggregatesRow:
         agg, aggregates, last_updated, details = row

@@ -15,6 +15,7 @@ from common.domain.enrolments import EnrolmentKey
 from common.servers.cassandra import Cassandra, Row, Statement, Write, token_ranges
 from desk.doctor.store import AGGREGATES
 from desk.explanation.settings import JobSettings
+from desk.rows import ATTEMPT_COLUMNS, OF_AGGREGATES, OF_ATTEMPTS, to_attempts
 from jobs.assessment_aggregator import rules
 from jobs.assessment_aggregator.rules import Attempt
 
@@ -94,13 +95,9 @@ class Backfill:
         self._scan: Statement = await prepare(
             f"SELECT {', '.join(AggregatesRow._fields)} FROM {self._table} WHERE token({key}) > ? AND token({key}) <= ?"
         )
-        self._read_attempts = await prepare(
-            f"SELECT content_id, attempt_id, last_attempted_on, created_on, total_score, total_max_score "
-            f"FROM {self._attempts} WHERE user_id = ? AND course_id = ? AND batch_id = ?"
-        )
+        self._read_attempts = await prepare(f"SELECT {ATTEMPT_COLUMNS} FROM {self._attempts} WHERE {OF_ATTEMPTS}")
         self._fill = await prepare(
-            f"UPDATE {self._table} USING TIMESTAMP ? SET aggregates = aggregates + ? "
-            "WHERE activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?"
+            f"UPDATE {self._table} USING TIMESTAMP ? SET aggregates = aggregates + ? WHERE {OF_AGGREGATES}"
         )
 
     async def _partition_key(self) -> list[str]:
@@ -137,20 +134,8 @@ class Backfill:
         attempts = await self._cassandra.read(self._read_attempts, [row.enrolment for row in to_fill])
         writes = []
         for row, of_row in zip(to_fill, attempts, strict=True):
-            entries = missing_entries(row, [self._attempt(attempt) for attempt in of_row], self._settings)
+            entries = missing_entries(row, to_attempts(self._cassandra, of_row), self._settings)
             self.filled.rows += 1
             self.filled.keys += len(entries)
             writes.append([Write(self._fill, (timestamp_us, entries, *row[:4]))])
         await self._cassandra.write(writes)
-
-    def _attempt(self, row: Row) -> Attempt:
-        content_id, attempt_id, attempted_on, created_on, score, maximum = row
-        to_datetime = self._cassandra.to_datetime
-        return Attempt(
-            content_id,
-            attempt_id,
-            to_datetime("last_attempted_on", attempted_on),
-            to_datetime("created_on", created_on),
-            score,
-            maximum,
-        )

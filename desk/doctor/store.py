@@ -1,7 +1,6 @@
 """The statements of the doctor: enrolments by token range, and what belongs to them by key. Writes nothing."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,18 +10,22 @@ from common.domain.enrolments import EnrolmentKey
 from common.servers.cassandra import Cassandra, Row, Statement
 from desk.doctor.chart import Answers, StoredTime, UnitRow
 from desk.records import AggregatesRow, ContentRow, EnrolmentRow
+from desk.rows import (
+    AGGREGATES_COLUMNS,
+    ATTEMPT_COLUMNS,
+    CONTENT_COLUMNS,
+    ENROLMENT_COLUMNS,
+    OF_AGGREGATES,
+    OF_ATTEMPTS,
+    OF_ENROLMENT,
+    to_attempts,
+    to_enrolment,
+)
 from jobs.activity_aggregate_updater.rules import Content
 from jobs.assessment_aggregator.rules import Attempt
 
 ENROLMENTS, CONTENTS = "user_enrolments", "user_content_consumption"
 ATTEMPTS, AGGREGATES = "assessment_aggregator", "user_activity_agg"
-
-_ENROLMENT = "userid, courseid, batchid, active, status, enrolled_date, completedon, progress, contentstatus"
-_CONTENT = "contentid, status, viewcount, completedcount, WRITETIME(viewcount), WRITETIME(completedcount)"
-_ATTEMPT = "content_id, attempt_id, last_attempted_on, created_on, total_score, total_max_score"
-_OF_ENROLMENT = "userid = ? AND courseid = ? AND batchid = ?"
-_OF_ATTEMPTS = "user_id = ? AND course_id = ? AND batch_id = ?"
-_OF_AGGREGATES = "activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?"
 
 
 class _Question(msgspec.Struct):
@@ -92,21 +95,22 @@ class Store:
         self._attempt_times = await self._times(ATTEMPTS, but=("last_attempted_on", "created_on"))
         question = ["toJson(question)"] if self._with_questions else []
         self._select_enrolments = (
-            f"SELECT {', '.join([_ENROLMENT, 'issued_certificates', *self._enrolment_times])} "
+            f"SELECT {', '.join(['userid, courseid, batchid', ENROLMENT_COLUMNS, *self._enrolment_times])} "
             f"FROM {keyspace}.{ENROLMENTS} WHERE"
         )
-        self._read_enrolment = await prepare(f"{self._select_enrolments} {_OF_ENROLMENT}")
+        self._read_enrolment = await prepare(f"{self._select_enrolments} {OF_ENROLMENT}")
         self._read_contents = await prepare(
-            f"SELECT {', '.join([_CONTENT, *self._content_times])} FROM {keyspace}.{CONTENTS} WHERE {_OF_ENROLMENT}"
+            f"SELECT {', '.join([CONTENT_COLUMNS, *self._content_times])} "
+            f"FROM {keyspace}.{CONTENTS} WHERE {OF_ENROLMENT}"
         )
         self._read_attempts = await prepare(
-            f"SELECT {', '.join([_ATTEMPT, *question, *self._attempt_times])} "
-            f"FROM {keyspace}.{ATTEMPTS} WHERE {_OF_ATTEMPTS}"
+            f"SELECT {', '.join([ATTEMPT_COLUMNS, *question, *self._attempt_times])} "
+            f"FROM {keyspace}.{ATTEMPTS} WHERE {OF_ATTEMPTS}"
         )
         self._read_aggregates = await prepare(
-            f"SELECT agg, aggregates, agg_last_updated, agg_details FROM {keyspace}.{AGGREGATES} WHERE {_OF_AGGREGATES}"
+            f"SELECT {AGGREGATES_COLUMNS} FROM {keyspace}.{AGGREGATES} WHERE {OF_AGGREGATES}"
         )
-        self._read_counts = await prepare(f"SELECT agg, aggregates FROM {keyspace}.{AGGREGATES} WHERE {_OF_AGGREGATES}")
+        self._read_counts = await prepare(f"SELECT agg, aggregates FROM {keyspace}.{AGGREGATES} WHERE {OF_AGGREGATES}")
 
     async def _columns(self, table: str) -> list[tuple[str, str]]:
         """The name and the type of each column."""
@@ -159,24 +163,14 @@ class Store:
         return [self._attempts(rows) for rows in await self._cassandra.read(self._read_attempts, keys)]
 
     def _attempts(self, rows: Sequence[Row]) -> Attempts:
-        attempts, answers, times = [], [], []
+        answers, times = [], []
         names = ("last_attempted_on", "created_on", *self._attempt_times)
-        for content_id, attempt_id, attempted_on, created_on, score, maximum, *rest in rows:
+        for content_id, attempt_id, attempted_on, created_on, score, _, *rest in rows:
             if self._with_questions:
                 questions = _QUESTIONS.decode(rest.pop(0) or "null") or []
                 answers.append(Answers(content_id, attempt_id, score, [(one.id, one.score) for one in questions]))
             times += _stored_times(ATTEMPTS, attempt_id, names, (attempted_on, created_on, *rest))
-            attempts.append(
-                Attempt(
-                    content_id,
-                    attempt_id,
-                    self._time("last_attempted_on", attempted_on),
-                    self._time("created_on", created_on),
-                    score,
-                    maximum,
-                )
-            )
-        return Attempts(attempts, answers, times)
+        return Attempts(to_attempts(self._cassandra, (row[:6] for row in rows)), answers, times)
 
     async def aggregates(self, keys: Sequence[EnrolmentKey]) -> list[Aggregates]:
         """The aggregates of the course of each enrolment; empty where there is no row."""
@@ -189,25 +183,14 @@ class Store:
         return [UnitRow(rows[0][0] or {}, rows[0][1] or {}) if rows else UnitRow() for rows in found]
 
     def _enrolment(self, row: Row) -> Enrolment:
-        user_id, course_id, batch_id, active, status, enrolled, completed, progress, content_status, issued, *rest = row
-        names = ("enrolled_date", "completedon", *self._enrolment_times)
+        enrolled, completed, times = row[5], row[6], row[10:]
         return Enrolment(
-            EnrolmentKey(user_id, course_id, batch_id),
-            EnrolmentRow(
-                active,
-                status,
-                self._time("enrolled_date", enrolled),
-                self._time("completedon", completed),
-                progress,
-                content_status,
-                issued,
-                self._enrolment_columns,
+            EnrolmentKey(*row[:3]),
+            to_enrolment(self._cassandra, row[3:10], self._enrolment_columns),
+            _stored_times(
+                ENROLMENTS, "", ("enrolled_date", "completedon", *self._enrolment_times), (enrolled, completed, *times)
             ),
-            _stored_times(ENROLMENTS, "", names, (enrolled, completed, *rest)),
         )
-
-    def _time(self, column: str, time_ms: int | None) -> datetime | None:
-        return self._cassandra.to_datetime(column, time_ms)
 
 
 def _row_of(key: EnrolmentKey, activity_id: str) -> tuple[str, str, str, str]:

@@ -20,49 +20,43 @@ def nodes(cluster: World) -> list[Cassandra]:
 
 
 @pytest.mark.timeout(600)
-def test_lists_stay_as_they_are_while_nodes_are_killed(nodes: list[Cassandra]) -> None:
-    async def test() -> None:
-        async with list_writer(nodes[0].port, request_timeout_ms=TIMEOUT_MS) as writer:
-            stop = asyncio.Event()
-            load = asyncio.ensure_future(writer.run(stop))
-            for node in nodes[1:]:
-                await writer.wait_for_rows(500)
-                node.kill()
-                await writer.wait_for_rows(500)
-                node.launch()
-                while not node.is_ready():  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(0.2)
+async def test_lists_stay_as_they_are_while_nodes_are_killed(nodes: list[Cassandra]) -> None:
+    async with list_writer(nodes[0].port, request_timeout_ms=TIMEOUT_MS) as writer:
+        stop = asyncio.Event()
+        load = asyncio.ensure_future(writer.run(stop))
+        for node in nodes[1:]:
             await writer.wait_for_rows(500)
-            stop.set()
-            await load
-            assert await writer.wrong_rows() == {}
-
-    asyncio.run(test())
+            node.kill()
+            await writer.wait_for_rows(500)
+            node.launch()
+            while not node.is_ready():  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.2)
+        await writer.wait_for_rows(500)
+        stop.set()
+        await load
+        assert await writer.wrong_rows() == {}
 
 
 @pytest.mark.timeout(600)
-def test_a_frozen_node_holds_up_nothing_for_long(nodes: list[Cassandra]) -> None:
-    async def test() -> None:
-        async with list_writer(
-            nodes[0].port, request_timeout_ms=TIMEOUT_MS, speculative_delay_ms=500, consistency="QUORUM"
-        ) as writer:
-            stop = asyncio.Event()
-            # Reads would also wait for a coordinator that has asked the frozen node for a copy.
-            load = asyncio.ensure_future(writer.run(stop, with_reads=False))
-            await writer.wait_for_rows(500)
-            os.kill(nodes[2].pid, signal.SIGSTOP)
-            frozen_at = time.monotonic()
-            try:
-                await writer.wait_for_rows(300)
-            finally:
-                os.kill(nodes[2].pid, signal.SIGCONT)
-            pause = writer.longest_pause(frozen_at)
+async def test_a_frozen_node_holds_up_nothing_for_long(nodes: list[Cassandra]) -> None:
+    async with list_writer(
+        nodes[0].port, request_timeout_ms=TIMEOUT_MS, speculative_delay_ms=500, consistency="QUORUM"
+    ) as writer:
+        stop = asyncio.Event()
+        # Reads would also wait for a coordinator that has asked the frozen node for a copy.
+        load = asyncio.ensure_future(writer.run(stop, with_reads=False))
+        await writer.wait_for_rows(500)
+        os.kill(nodes[2].pid, signal.SIGSTOP)
+        frozen_at = time.monotonic()
+        try:
             await writer.wait_for_rows(300)
-            stop.set()
-            await load
-            # Without the second copy each wave would have waited for the node's answer, up to the timeout.
-            assert pause < TIMEOUT_MS / 1000
-            assert writer.faults == []
-            assert await writer.wrong_rows() == {}
-
-    asyncio.run(test())
+        finally:
+            os.kill(nodes[2].pid, signal.SIGCONT)
+        pause = writer.longest_pause(frozen_at)
+        await writer.wait_for_rows(300)
+        stop.set()
+        await load
+        # Without the second copy each wave would have waited for the node's answer, up to the timeout.
+        assert pause < TIMEOUT_MS / 1000
+        assert writer.faults == []
+        assert await writer.wrong_rows() == {}

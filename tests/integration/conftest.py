@@ -1,13 +1,27 @@
-"""The jobs on a MiniCluster, each started once per session and only when the first test asks."""
+"""The HTTP services with a course, and a job on a MiniCluster that is started when the first test asks."""
 
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from cassandra.cluster import Session
 
+from local.http_services import HttpServices
 from local.world import World
 from tests.support.assessment import Assessment
+from tests.support.certificate_job import Course
 from tests.support.minicluster import MiniCluster
+
+
+@pytest.fixture
+def services() -> Iterator[HttpServices]:
+    with HttpServices() as services:
+        yield services
+
+
+@pytest.fixture
+def course(world: World, cassandra_session: Session, services: HttpServices, unique: str) -> Course:
+    return Course(world, cassandra_session, services, unique)
 
 
 @pytest.fixture(scope="session")

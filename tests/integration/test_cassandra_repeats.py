@@ -2,8 +2,6 @@
 
 import asyncio
 import struct
-from collections.abc import Coroutine
-from typing import Any
 
 import pytest
 
@@ -26,10 +24,6 @@ def config(world: World) -> CassandraConfig:
     return CassandraConfig(contact_points=tuple(world.cassandra.contact_points), port=world.cassandra.port)
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, timeout=60))
-
-
 def refusing(mark: bytes, times: int) -> Answer:
     """Refuses the first requests that have ``mark`` in them."""
     left = times
@@ -50,114 +44,93 @@ def time_us(frame: Frame) -> int:
     return int(time)
 
 
-def test_of_many_writes_only_the_one_that_failed_is_sent_again(config: CassandraConfig, unique: str) -> None:
-    async def test() -> None:
-        async with CassandraProxy(config.port) as proxy, opened(config, port=proxy.port) as (cassandra, metrics):
-            insert, select = await cassandra.prepare(INSERT), await cassandra.prepare(SELECT)
-            proxy.answer = refusing(f"{unique}-3-".encode(), 2)
-            users = [f"{unique}-{n}-" for n in range(ROWS)]
-            await cassandra.write([[Write(insert, (user, n))] for n, user in enumerate(users)])
-            assert len(proxy.requests) == ROWS + 2
-            tries = [time_us(frame) for frame in proxy.requests if f"{unique}-3-".encode() in frame.body]
-            assert tries == sorted(set(tries))
-            assert metrics.counts["requests_repeated"] == 2
-            assert await cassandra.read(select, [(user,) for user in users]) == [[(n,)] for n in range(ROWS)]
-
-    run(test())
+async def test_of_many_writes_only_the_one_that_failed_is_sent_again(config: CassandraConfig, unique: str) -> None:
+    async with CassandraProxy(config.port) as proxy, opened(config, port=proxy.port) as (cassandra, metrics):
+        insert, select = await cassandra.prepare(INSERT), await cassandra.prepare(SELECT)
+        proxy.answer = refusing(f"{unique}-3-".encode(), 2)
+        users = [f"{unique}-{n}-" for n in range(ROWS)]
+        await cassandra.write([[Write(insert, (user, n))] for n, user in enumerate(users)])
+        assert len(proxy.requests) == ROWS + 2
+        tries = [time_us(frame) for frame in proxy.requests if f"{unique}-3-".encode() in frame.body]
+        assert tries == sorted(set(tries))
+        assert metrics.counts["requests_repeated"] == 2
+        assert await cassandra.read(select, [(user,) for user in users]) == [[(n,)] for n in range(ROWS)]
 
 
-def test_of_many_reads_only_the_one_that_failed_is_sent_again(config: CassandraConfig, unique: str) -> None:
-    async def test() -> None:
-        async with behind_a_proxy(config) as (cassandra, proxy):
-            insert, select = await cassandra.prepare(INSERT), await cassandra.prepare(SELECT)
-            users = [f"{unique}-{n}-" for n in range(ROWS)]
-            await cassandra.write([[Write(insert, (user, n))] for n, user in enumerate(users)])
-            proxy.requests.clear()
-            proxy.answer = refusing(f"{unique}-7-".encode(), 1)
-            assert await cassandra.read(select, [(user,) for user in users]) == [[(n,)] for n in range(ROWS)]
-            assert len(proxy.requests) == ROWS + 1
-
-    run(test())
+async def test_of_many_reads_only_the_one_that_failed_is_sent_again(config: CassandraConfig, unique: str) -> None:
+    async with behind_a_proxy(config) as (cassandra, proxy):
+        insert, select = await cassandra.prepare(INSERT), await cassandra.prepare(SELECT)
+        users = [f"{unique}-{n}-" for n in range(ROWS)]
+        await cassandra.write([[Write(insert, (user, n))] for n, user in enumerate(users)])
+        proxy.requests.clear()
+        proxy.answer = refusing(f"{unique}-7-".encode(), 1)
+        assert await cassandra.read(select, [(user,) for user in users]) == [[(n,)] for n in range(ROWS)]
+        assert len(proxy.requests) == ROWS + 1
 
 
-def test_requests_that_were_not_sent_after_a_failure_are_sent_with_it(config: CassandraConfig, unique: str) -> None:
-    async def test() -> None:
-        async with behind_a_proxy(config, max_concurrent_statements=2) as (cassandra, proxy):
-            insert, select = await cassandra.prepare(INSERT), await cassandra.prepare(SELECT)
-            proxy.answer = refusing(f"{unique}-3-".encode(), 1)
-            users = [f"{unique}-{n}-" for n in range(ROWS)]
-            await cassandra.write([[Write(insert, (user, n))] for n, user in enumerate(users)])
-            assert len(proxy.requests) == ROWS + 1
-            assert await cassandra.read(select, [(user,) for user in users]) == [[(n,)] for n in range(ROWS)]
-
-    run(test())
-
-
-def test_a_call_ends_when_its_time_is_over(config: CassandraConfig, unique: str) -> None:
-    async def test() -> None:
-        async with behind_a_proxy(config, request_timeout_ms=500) as (cassandra, proxy):
-            insert = await cassandra.prepare(INSERT)
-            proxy.answer = refusing(f"{unique}-3-".encode(), 1_000)
-            with pytest.raises(WorldFault, match="overloaded"):
-                await cassandra.write([[Write(insert, (f"{unique}-{n}-", n))] for n in range(ROWS)])
-            # After 0.1 and 0.3 s; the next time would be after 0.7 s.
-            assert ROWS < len(proxy.requests) <= ROWS + 2
-
-    run(test())
+async def test_requests_that_were_not_sent_after_a_failure_are_sent_with_it(
+    config: CassandraConfig, unique: str
+) -> None:
+    async with behind_a_proxy(config, max_concurrent_statements=2) as (cassandra, proxy):
+        insert, select = await cassandra.prepare(INSERT), await cassandra.prepare(SELECT)
+        proxy.answer = refusing(f"{unique}-3-".encode(), 1)
+        users = [f"{unique}-{n}-" for n in range(ROWS)]
+        await cassandra.write([[Write(insert, (user, n))] for n, user in enumerate(users)])
+        assert len(proxy.requests) == ROWS + 1
+        assert await cassandra.read(select, [(user,) for user in users]) == [[(n,)] for n in range(ROWS)]
 
 
-def test_nothing_is_sent_again_if_no_node_answers_anything(config: CassandraConfig, unique: str) -> None:
-    async def test() -> None:
-        async with behind_a_proxy(config) as (cassandra, proxy):
-            insert = await cassandra.prepare(INSERT)
-            proxy.answer = refusing(unique.encode(), 1_000)
-            with pytest.raises(WorldFault, match="overloaded"):
-                await cassandra.write([[Write(insert, (f"{unique}-{n}", n))] for n in range(ROWS)])
-            assert len(proxy.requests) == ROWS
-
-    run(test())
+async def test_a_call_ends_when_its_time_is_over(config: CassandraConfig, unique: str) -> None:
+    async with behind_a_proxy(config, request_timeout_ms=500) as (cassandra, proxy):
+        insert = await cassandra.prepare(INSERT)
+        proxy.answer = refusing(f"{unique}-3-".encode(), 1_000)
+        with pytest.raises(WorldFault, match="overloaded"):
+            await cassandra.write([[Write(insert, (f"{unique}-{n}-", n))] for n in range(ROWS)])
+        # After 0.1 and 0.3 s; the next time would be after 0.7 s.
+        assert ROWS < len(proxy.requests) <= ROWS + 2
 
 
-def test_a_list_with_a_timestamp_of_its_own_is_never_sent_again(config: CassandraConfig, unique: str) -> None:
-    async def test() -> None:
-        async with behind_a_proxy(config) as (cassandra, proxy):
-            await cassandra.execute(LISTS)
-            insert = await cassandra.prepare(
-                "INSERT INTO sunbird_courses.a_list (id, elements) VALUES (?, ?) USING TIMESTAMP ?"
+async def test_nothing_is_sent_again_if_no_node_answers_anything(config: CassandraConfig, unique: str) -> None:
+    async with behind_a_proxy(config) as (cassandra, proxy):
+        insert = await cassandra.prepare(INSERT)
+        proxy.answer = refusing(unique.encode(), 1_000)
+        with pytest.raises(WorldFault, match="overloaded"):
+            await cassandra.write([[Write(insert, (f"{unique}-{n}", n))] for n in range(ROWS)])
+        assert len(proxy.requests) == ROWS
+
+
+async def test_a_list_with_a_timestamp_of_its_own_is_never_sent_again(config: CassandraConfig, unique: str) -> None:
+    async with behind_a_proxy(config) as (cassandra, proxy):
+        await cassandra.execute(LISTS)
+        insert = await cassandra.prepare(
+            "INSERT INTO sunbird_courses.a_list (id, elements) VALUES (?, ?) USING TIMESTAMP ?"
+        )
+        proxy.answer = refusing(f"{unique}-3-".encode(), 1)
+        with pytest.raises(WorldFault, match="overloaded"):
+            await cassandra.write(
+                [[Write(insert, (f"{unique}-{n}-", ["a"], next_timestamp_us()))] for n in range(ROWS)]
             )
-            proxy.answer = refusing(f"{unique}-3-".encode(), 1)
-            with pytest.raises(WorldFault, match="overloaded"):
-                await cassandra.write(
-                    [[Write(insert, (f"{unique}-{n}-", ["a"], next_timestamp_us()))] for n in range(ROWS)]
-                )
-            assert len(proxy.requests) == ROWS
-
-    run(test())
+        assert len(proxy.requests) == ROWS
 
 
-def test_nothing_is_sent_again_after_the_session_is_closed(config: CassandraConfig, unique: str) -> None:
-    async def test() -> None:
-        async with behind_a_proxy(config) as (cassandra, proxy):
-            insert = await cassandra.prepare(INSERT)
-            others_are_answered = asyncio.Event()
+async def test_nothing_is_sent_again_after_the_session_is_closed(config: CassandraConfig, unique: str) -> None:
+    async with behind_a_proxy(config) as (cassandra, proxy):
+        insert = await cassandra.prepare(INSERT)
+        others_are_answered = asyncio.Event()
 
-            async def hold(frame: Frame) -> Frame | None:
-                if f"{unique}-3-".encode() in frame.body:
-                    await asyncio.Event().wait()
-                if len(proxy.requests) == ROWS:
-                    others_are_answered.set()
-                return None
+        async def hold(frame: Frame) -> Frame | None:
+            if f"{unique}-3-".encode() in frame.body:
+                await asyncio.Event().wait()
+            if len(proxy.requests) == ROWS:
+                others_are_answered.set()
+            return None
 
-            proxy.answer = hold
-            write = asyncio.ensure_future(
-                cassandra.write([[Write(insert, (f"{unique}-{n}-", n))] for n in range(ROWS)])
-            )
-            await others_are_answered.wait()
-            while proxy.in_flight > 1:  # noqa: ASYNC110 - the proxy's own tasks change it
-                await asyncio.sleep(0.01)
-            await cassandra.close()
-            with pytest.raises(WorldFault, match="session is closed"):
-                await asyncio.wait_for(write, timeout=5)
-            assert len(proxy.requests) == ROWS
-
-    run(test())
+        proxy.answer = hold
+        write = asyncio.ensure_future(cassandra.write([[Write(insert, (f"{unique}-{n}-", n))] for n in range(ROWS)]))
+        await others_are_answered.wait()
+        while proxy.in_flight > 1:  # noqa: ASYNC110 - the proxy's own tasks change it
+            await asyncio.sleep(0.01)
+        await cassandra.close()
+        with pytest.raises(WorldFault, match="session is closed"):
+            await asyncio.wait_for(write, timeout=5)
+        assert len(proxy.requests) == ROWS

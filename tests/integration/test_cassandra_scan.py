@@ -1,6 +1,5 @@
 """Reading a whole table by token range: every row once, in pages, and no query for more than its range."""
 
-import asyncio
 import struct
 from collections.abc import Sequence
 from itertools import pairwise
@@ -44,42 +43,36 @@ def test_ranges_follow_each_other_and_cover_the_ring(count: int) -> None:
     assert max(widths) - min(widths) <= 1
 
 
-def test_a_scan_returns_every_row_once_in_pages(config: CassandraConfig, unique: str) -> None:
+async def test_a_scan_returns_every_row_once_in_pages(config: CassandraConfig, unique: str) -> None:
     rows = {(f"{unique}-{user}", f"do_{content}") for user in range(60) for content in range(3)}
 
-    async def test() -> None:
-        async with CassandraProxy(config.port) as proxy, opened(config, port=proxy.port) as (cassandra, metrics):
-            insert = await cassandra.prepare(INSERT)
-            await cassandra.write([[Write(insert, (user, unique, content))] for user, content in rows])
-            proxy.requests.clear()
-            pages = await scan(cassandra, unique)
-            assert sorted(row for page in pages for row in page) == sorted(rows)
-            assert max(map(len, pages)) <= PAGE_SIZE
-            assert metrics.counts["rows_read"] == len(rows)
-            # Each page is one request, and so is the end of a range that has no rows left.
-            assert len(pages) <= len(proxy.requests) <= len(pages) + RANGES
-            bounds = {bounds_of(frame, unique) for frame in proxy.requests}
-            assert bounds == set(token_ranges(RANGES))
-            assert await scan(cassandra, f"{unique}-other") == []
-
-    asyncio.run(asyncio.wait_for(test(), timeout=60))
+    async with CassandraProxy(config.port) as proxy, opened(config, port=proxy.port) as (cassandra, metrics):
+        insert = await cassandra.prepare(INSERT)
+        await cassandra.write([[Write(insert, (user, unique, content))] for user, content in rows])
+        proxy.requests.clear()
+        pages = await scan(cassandra, unique)
+        assert sorted(row for page in pages for row in page) == sorted(rows)
+        assert max(map(len, pages)) <= PAGE_SIZE
+        assert metrics.counts["rows_read"] == len(rows)
+        # Each page is one request, and so is the end of a range that has no rows left.
+        assert len(pages) <= len(proxy.requests) <= len(pages) + RANGES
+        bounds = {bounds_of(frame, unique) for frame in proxy.requests}
+        assert bounds == set(token_ranges(RANGES))
+        assert await scan(cassandra, f"{unique}-other") == []
 
 
-def test_a_scan_that_loses_a_page_raises_instead_of_leaving_it_out(config: CassandraConfig, unique: str) -> None:
-    async def test() -> None:
-        async with behind_a_proxy(config) as (cassandra, proxy):
-            insert = await cassandra.prepare(INSERT)
-            await cassandra.write([[Write(insert, (f"{unique}-{n}", unique, "do_1"))] for n in range(60)])
-            proxy.requests.clear()
+async def test_a_scan_that_loses_a_page_raises_instead_of_leaving_it_out(config: CassandraConfig, unique: str) -> None:
+    async with behind_a_proxy(config) as (cassandra, proxy):
+        insert = await cassandra.prepare(INSERT)
+        await cassandra.write([[Write(insert, (f"{unique}-{n}", unique, "do_1"))] for n in range(60)])
+        proxy.requests.clear()
 
-            async def overload_once(frame: Frame) -> Frame | None:
-                return frame.error(0x1001, "overloaded") if len(proxy.requests) == 4 else None
+        async def overload_once(frame: Frame) -> Frame | None:
+            return frame.error(0x1001, "overloaded") if len(proxy.requests) == 4 else None
 
-            proxy.answer = overload_once
-            with pytest.raises(WorldFault, match="overloaded"):
-                await scan(cassandra, unique)
-
-    asyncio.run(asyncio.wait_for(test(), timeout=60))
+        proxy.answer = overload_once
+        with pytest.raises(WorldFault, match="overloaded"):
+            await scan(cassandra, unique)
 
 
 def bounds_of(frame: Frame, course_id: str) -> tuple[int, int]:

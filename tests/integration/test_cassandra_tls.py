@@ -1,10 +1,8 @@
 """TLS towards Cassandra: whose certificate is trusted, and what is said of one that is not."""
 
-import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Coroutine
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,6 @@ from tests.support.cassandra_proxy import CassandraProxy
 from tests.support.certificates import make_certificate
 
 TABLE = "sunbird_courses.user_content_consumption"
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, timeout=60))
 
 
 class Certificate:
@@ -62,68 +56,48 @@ async def use(port: int, unique: str, address: str = "127.0.0.1", **tls: Any) ->
         await cassandra.close()
 
 
-def test_an_authority_from_a_file_is_trusted(world: World, tmp_path: Path, unique: str) -> None:
+async def test_an_authority_from_a_file_is_trusted(world: World, tmp_path: Path, unique: str) -> None:
     certificate = Certificate(tmp_path, "node")
-
-    async def test() -> None:
-        async with CassandraProxy(world.cassandra.port, certificate.of_the_node()) as proxy:
-            await use(proxy.port, unique, ca_file=certificate.file)
-
-    run(test())
+    async with CassandraProxy(world.cassandra.port, certificate.of_the_node()) as proxy:
+        await use(proxy.port, unique, ca_file=certificate.file)
 
 
-def test_without_a_file_the_systems_authorities_are_trusted(
+async def test_without_a_file_the_systems_authorities_are_trusted(
     world: World, tmp_path: Path, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate = Certificate(tmp_path, "node")
-
-    async def test() -> None:
-        async with CassandraProxy(world.cassandra.port, certificate.of_the_node()) as proxy:
-            with pytest.raises(TaskFault, match="certificate verify failed"):
-                await use(proxy.port, unique)
-            monkeypatch.setenv("SSL_CERT_FILE", certificate.file)
+    async with CassandraProxy(world.cassandra.port, certificate.of_the_node()) as proxy:
+        with pytest.raises(TaskFault, match="certificate verify failed"):
             await use(proxy.port, unique)
+        monkeypatch.setenv("SSL_CERT_FILE", certificate.file)
+        await use(proxy.port, unique)
 
-    run(test())
 
-
-def test_the_certificate_of_another_authority_is_refused(world: World, tmp_path: Path, unique: str) -> None:
+async def test_the_certificate_of_another_authority_is_refused(world: World, tmp_path: Path, unique: str) -> None:
     node, other = Certificate(tmp_path, "node"), Certificate(tmp_path, "other")
-
-    async def test() -> None:
-        async with CassandraProxy(world.cassandra.port, node.of_the_node()) as proxy:
-            for verify in ("hostname", "certificate"):
-                with pytest.raises(TaskFault, match=rf"127.0.0.1:{proxy.port}: .*certificate verify failed"):
-                    await use(proxy.port, unique, ca_file=other.file, verify=verify)
-            await use(proxy.port, unique, ca_file=other.file, verify="none")
-
-    run(test())
+    async with CassandraProxy(world.cassandra.port, node.of_the_node()) as proxy:
+        for verify in ("hostname", "certificate"):
+            with pytest.raises(TaskFault, match=rf"127.0.0.1:{proxy.port}: .*certificate verify failed"):
+                await use(proxy.port, unique, ca_file=other.file, verify=verify)
+        await use(proxy.port, unique, ca_file=other.file, verify="none")
 
 
-def test_the_certificate_of_another_address_is_refused_unless_only_its_authority_counts(
+async def test_the_certificate_of_another_address_is_refused_unless_only_its_authority_counts(
     world: World, tmp_path: Path, unique: str
 ) -> None:
     certificate = Certificate(tmp_path, "node")
-
-    async def test() -> None:
-        # The certificate is that of 127.0.0.1.
-        address = "127.0.0.2"
-        async with CassandraProxy(world.cassandra.port, certificate.of_the_node(), address) as proxy:
-            with pytest.raises(TaskFault, match=r"certificate verify failed: IP address mismatch"):
-                await use(proxy.port, unique, address, ca_file=certificate.file)
-            await use(proxy.port, unique, address, ca_file=certificate.file, verify="certificate")
-
-    run(test())
+    # The certificate is that of 127.0.0.1.
+    address = "127.0.0.2"
+    async with CassandraProxy(world.cassandra.port, certificate.of_the_node(), address) as proxy:
+        with pytest.raises(TaskFault, match=r"certificate verify failed: IP address mismatch"):
+            await use(proxy.port, unique, address, ca_file=certificate.file)
+        await use(proxy.port, unique, address, ca_file=certificate.file, verify="certificate")
 
 
-def test_a_node_that_asks_for_a_certificate_gets_ours(world: World, tmp_path: Path, unique: str) -> None:
+async def test_a_node_that_asks_for_a_certificate_gets_ours(world: World, tmp_path: Path, unique: str) -> None:
     node, ours = Certificate(tmp_path, "node"), Certificate(tmp_path, "ours")
-
-    async def test() -> None:
-        async with CassandraProxy(world.cassandra.port, node.of_the_node(ours.file)) as proxy:
-            await use(proxy.port, unique, ca_file=node.file, certificate_file=ours.file, key_file=ours.key_file)
-
-    run(test())
+    async with CassandraProxy(world.cassandra.port, node.of_the_node(ours.file)) as proxy:
+        await use(proxy.port, unique, ca_file=node.file, certificate_file=ours.file, key_file=ours.key_file)
 
 
 class StrictNode(threading.Thread):
@@ -149,18 +123,15 @@ class StrictNode(threading.Thread):
         self._server.close()
 
 
-def test_a_node_that_refuses_our_certificate_ends_the_task(tmp_path: Path, unique: str) -> None:
+async def test_a_node_that_refuses_our_certificate_ends_the_task(tmp_path: Path, unique: str) -> None:
     """Whether the client reads the alert first, or first notices that it can no longer write."""
     node, other = Certificate(tmp_path, "node"), Certificate(tmp_path, "other")
     strict = StrictNode(node.of_the_node(node.file))
     strict.start()
 
-    async def test() -> None:
+    with closing(strict):
         for _ in range(15):
             with pytest.raises(TaskFault, match="certificate required"):
                 await use(strict.port, unique, ca_file=node.file)
             with pytest.raises(TaskFault, match="unknown ca"):
                 await use(strict.port, unique, ca_file=node.file, certificate_file=other.file, key_file=other.key_file)
-
-    with closing(strict):
-        run(test())

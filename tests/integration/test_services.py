@@ -3,7 +3,6 @@
 The numbers at the tests of the parity checklist are those of its points.
 """
 
-import asyncio
 import json
 import os
 import re
@@ -11,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,18 +20,13 @@ import httpx
 import pytest
 from cassandra.cluster import Session
 
-from common.config.model import CassandraConfig
 from common.domain.attempts import decode
 from common.domain.events import to_datetime
-from common.metrics import Metrics
-from common.servers.cassandra import Cassandra, Row
 from jobs.assessment_aggregator import rules
 from jobs.assessment_aggregator.rules import Attempt
 from local.http_services import GROUP, HttpServices, Switch
 from local.world import World
-from services import assessment
 from services.config import ServicesConfig
-from services.store import Store
 from tests.conftest import Topics
 from tests.support.read_apis import (
     GROUP_AGG,
@@ -451,49 +445,6 @@ def test_a_draft_spoils_no_best_score(services: Services, learner: Learner, topi
     assert [question.score for question in row.question] == [3.0, 2.0]
     state = {**learner.ids, "fields": ["score"]}
     assert services.result(STATE, state, learner.user_id) == {"contentList": []}
-
-
-class RacingCassandra(Cassandra):
-    """Lets the aggregator write a submission between the look at a row and the write of its draft."""
-
-    def __init__(self, world: World, submission: Callable[[], None]) -> None:
-        contact_points = tuple(world.cassandra.contact_points)
-        super().__init__(CassandraConfig(contact_points=contact_points, port=world.cassandra.port), Metrics())
-        self._submission = submission
-
-    async def read(self, *arguments: Any) -> list[list[Row]]:
-        rows = await super().read(*arguments)
-        self._submission()
-        return rows
-
-
-def test_a_draft_never_replaces_the_answers_of_a_submission(world: World, learner: Learner) -> None:
-    def submission() -> None:
-        learner.session.execute(
-            "UPDATE assessment_aggregator SET total_score = 7.5, question = [{id: 'q1', score: 7.5}] "
-            "WHERE user_id = %s AND course_id = %s AND batch_id = %s "
-            "AND content_id = 'do_quiz' AND attempt_id = 'attempt-1'",
-            (learner.user_id, learner.course_id, learner.batch_id),
-        )
-
-    request = json.dumps({"assessments": [attempt_of(learner, events=[answer(1.0), answer(2.0, "q2")])]}).encode()
-    [draft] = assessment.parse(request, learner.user_id, TIME_MS, 1)
-    assert isinstance(draft, assessment.AcceptedAssessment)
-
-    async def save() -> list[bool]:
-        cassandra = RacingCassandra(world, submission)
-        await cassandra.open()
-        try:
-            store = Store(cassandra, "sunbird_courses")
-            await store.prepare()
-            return await store.save_drafts([draft], TIME_MS)
-        finally:
-            await cassandra.close()
-
-    assert asyncio.run(save()) == [True]
-    [row] = learner.attempts()
-    assert row.total_score == 7.5
-    assert [(question.id, question.score) for question in row.question] == [("q1", 7.5)]
 
 
 @pytest.mark.parametrize("path", [READ, READ_ALIAS])

@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -174,18 +175,16 @@ class HeldCassandra(Cassandra):
                 await asyncio.sleep(0.001)
 
 
-def with_store(world: World, scenario: Callable[[HeldCassandra, Store], Coroutine[Any, Any, None]]) -> None:
-    async def run() -> None:
-        cassandra = HeldCassandra(world)
-        await cassandra.open()
-        try:
-            store = Store(cassandra, "sunbird_courses")
-            await store.prepare()
-            await scenario(cassandra, store)
-        finally:
-            await cassandra.close()
-
-    asyncio.run(run())
+@asynccontextmanager
+async def held_store(world: World) -> AsyncIterator[tuple[HeldCassandra, Store]]:
+    cassandra = HeldCassandra(world)
+    await cassandra.open()
+    try:
+        store = Store(cassandra, "sunbird_courses")
+        await store.prepare()
+        yield cassandra, store
+    finally:
+        await cassandra.close()
 
 
 def draft_of(learner: Learner, *answers: dict[str, Any]) -> AcceptedAssessment:
@@ -195,8 +194,8 @@ def draft_of(learner: Learner, *answers: dict[str, Any]) -> AcceptedAssessment:
     return draft
 
 
-def test_two_drafts_at_a_time_never_become_one_list(world: World, learner: Learner) -> None:
-    async def scenario(cassandra: HeldCassandra, store: Store) -> None:
+async def test_two_drafts_at_a_time_never_become_one_list(world: World, learner: Learner) -> None:
+    async with held_store(world) as (cassandra, store):
         drafts = [
             draft_of(learner, answer(1.0), answer(2.0, "q2")),
             draft_of(learner, answer(3.0), answer(4.0, "q2")),
@@ -208,16 +207,13 @@ def test_two_drafts_at_a_time_never_become_one_list(world: World, learner: Learn
         for release in reversed(cassandra.held):
             release.set()
         assert list(await asyncio.gather(*saves)) == [[True], [True]]
-
-    with_store(world, scenario)
-
     # The later request wins, although it has written first.
     [row] = learner.attempts()
     assert [question.score for question in row.question] == [3.0, 4.0]
 
 
-def test_a_draft_that_was_overtaken_by_its_submission_changes_nothing(world: World, learner: Learner) -> None:
-    async def scenario(cassandra: HeldCassandra, store: Store) -> None:
+async def test_a_draft_that_was_overtaken_by_its_submission_changes_nothing(world: World, learner: Learner) -> None:
+    async with held_store(world) as (cassandra, store):
         early = asyncio.create_task(store.save_drafts([draft_of(learner, answer(1.0))], TIME_MS))
         await cassandra.reads_done(1)
         learner.session.execute(
@@ -231,8 +227,6 @@ def test_a_draft_that_was_overtaken_by_its_submission_changes_nothing(world: Wor
         for release in cassandra.held:
             release.set()
         assert list(await asyncio.gather(early, late)) == [[True], [False]]
-
-    with_store(world, scenario)
 
     [row] = learner.attempts()
     assert (row.total_score, [question.score for question in row.question]) == (7.5, [7.5])

@@ -22,6 +22,7 @@ CHECKS = [
     schema_checks.status_code_conformance,
     schema_checks.unsupported_method,
 ]
+LINKS = {"submitSaved", "bestScores", "attempts"}
 BOUNDED = settings(derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 
@@ -76,9 +77,12 @@ def test_what_one_operation_answers_is_what_the_next_one_takes(services: Service
                 linked.add(step.transition.id.split()[4])
             return output
 
-    Client.run(settings=settings(BOUNDED, max_examples=15, stateful_step_count=6))
-
-    assert linked >= {"submitSaved", "bestScores", "attempts"}
+    # Which links are drawn is random, and a link is followed only from an answer 200.
+    for _ in range(10):
+        Client.run(settings=settings(BOUNDED, derandomize=False, max_examples=15, stateful_step_count=6))
+        if linked >= LINKS:
+            break
+    assert linked >= LINKS
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))

@@ -1,7 +1,5 @@
 """A stored time that no datetime can hold: its row is read, the time is unset, and it is counted."""
 
-import asyncio
-
 from cassandra.cluster import Session
 
 from common.config.model import CassandraConfig
@@ -19,7 +17,7 @@ from services.store import Store as ServicesStore
 TIME_US = 1_715_677_960_002_000
 
 
-def test_of_an_attempt(world: World, unique: str, cassandra_session: Session) -> None:
+async def test_of_an_attempt(world: World, unique: str, cassandra_session: Session) -> None:
     """Somebody wrote us instead of ms: every later event of the enrolment reads the row."""
     enrolment = EnrolmentKey(unique, "c", "b")
     cassandra_session.execute(
@@ -29,25 +27,21 @@ def test_of_an_attempt(world: World, unique: str, cassandra_session: Session) ->
         [unique],
     )
     config = CassandraConfig(contact_points=tuple(world.cassandra.contact_points), port=world.cassandra.port)
-
-    async def test() -> None:
-        metrics = Metrics()
-        cassandra = Cassandra(config, metrics)
-        await cassandra.open()
-        try:
-            store = Store(cassandra, "sunbird_courses")
-            await store.prepare()
-            ((attempt,),) = await store.attempts([enrolment])
-        finally:
-            await cassandra.close()
-        assert (attempt.attempt_id, attempt.total_score, attempt.last_attempted_on) == ("a1", 1.5, None)
-        assert attempt.created_on is not None
-        assert metrics.counts["unusable_times", "column", "last_attempted_on"] == 1
-
-    asyncio.run(test())
+    metrics = Metrics()
+    cassandra = Cassandra(config, metrics)
+    await cassandra.open()
+    try:
+        store = Store(cassandra, "sunbird_courses")
+        await store.prepare()
+        ((attempt,),) = await store.attempts([enrolment])
+    finally:
+        await cassandra.close()
+    assert (attempt.attempt_id, attempt.total_score, attempt.last_attempted_on) == ("a1", 1.5, None)
+    assert attempt.created_on is not None
+    assert metrics.counts["unusable_times", "column", "last_attempted_on"] == 1
 
 
-def test_in_the_services(world: World, unique: str, cassandra_session: Session) -> None:
+async def test_in_the_services(world: World, unique: str, cassandra_session: Session) -> None:
     """An attempt with such a time must not count as the latest one for ever."""
     for statement in (
         "INSERT INTO user_content_consumption (userid, courseid, batchid, contentid, status, last_access_time, "
@@ -59,26 +53,22 @@ def test_in_the_services(world: World, unique: str, cassandra_session: Session) 
     ):
         cassandra_session.execute(statement, [unique])
     config = CassandraConfig(contact_points=tuple(world.cassandra.contact_points), port=world.cassandra.port)
-
-    async def test() -> None:
-        metrics = Metrics()
-        cassandra = Cassandra(config, metrics)
-        await cassandra.open()
-        try:
-            store = ServicesStore(cassandra, "sunbird_courses")
-            await store.prepare()
-            query = ContentStateQuery(unique, "c", "b", ("do_1",), with_score=True)
-            ((consumption,), (attempt,), _) = await store.content_states(query)
-            (group,) = await store.group("c", [unique])
-        finally:
-            await cassandra.close()
-        assert (consumption.last_access_time_ms, consumption.last_completed_time_ms) == (None, 1_715_677_960_002)
-        assert (attempt.total_score, attempt.last_attempted_on_ms) == (1.5, None)
-        shaped = shape(GroupActivityQuery("g", "c", "Course"), {unique: {}}, [group], now_ms=0)
-        times_ms = {metric.metric: metric.last_updated_on for metric in shaped.members[0].agg}
-        assert times_ms == {"k": None, "l": 1_715_677_960_002}
-        shown = RequestMetrics(metrics, Admission(1, 1)).text().decode()
-        for column in ("last_access_time", "last_attempted_on"):
-            assert f'aggregates_unusable_times_total{{column="{column}"}} 1.0' in shown
-
-    asyncio.run(test())
+    metrics = Metrics()
+    cassandra = Cassandra(config, metrics)
+    await cassandra.open()
+    try:
+        store = ServicesStore(cassandra, "sunbird_courses")
+        await store.prepare()
+        query = ContentStateQuery(unique, "c", "b", ("do_1",), with_score=True)
+        ((consumption,), (attempt,), _) = await store.content_states(query)
+        (group,) = await store.group("c", [unique])
+    finally:
+        await cassandra.close()
+    assert (consumption.last_access_time_ms, consumption.last_completed_time_ms) == (None, 1_715_677_960_002)
+    assert (attempt.total_score, attempt.last_attempted_on_ms) == (1.5, None)
+    shaped = shape(GroupActivityQuery("g", "c", "Course"), {unique: {}}, [group], now_ms=0)
+    times_ms = {metric.metric: metric.last_updated_on for metric in shaped.members[0].agg}
+    assert times_ms == {"k": None, "l": 1_715_677_960_002}
+    shown = RequestMetrics(metrics, Admission(1, 1)).text().decode()
+    for column in ("last_access_time", "last_attempted_on"):
+        assert f'aggregates_unusable_times_total{{column="{column}"}} 1.0' in shown

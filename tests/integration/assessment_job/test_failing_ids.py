@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,12 +15,6 @@ from tests.support.api_client import until
 from tests.support.assessment import FAILED, REQUESTS, Learner
 from tests.support.job_process import running
 from tests.support.tables import Tables
-
-
-@pytest.fixture
-def services() -> Iterator[HttpServices]:
-    with HttpServices() as services:
-        yield services
 
 
 @pytest.fixture

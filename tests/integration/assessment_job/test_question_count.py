@@ -24,12 +24,6 @@ def contents(world: World) -> Iterator["redis.Redis"]:
         yield client
 
 
-@pytest.fixture
-def services() -> Iterator[HttpServices]:
-    with HttpServices() as services:
-        yield services
-
-
 class Outcome:
     """What a batch of events has sent."""
 

@@ -1,27 +1,13 @@
-"""Services, a course and the configurations of the desk and of the job that it explains."""
-
-from collections.abc import Iterator
+"""The configurations of the desk and of the job that it explains."""
 
 import pytest
-from cassandra.cluster import Session
 
 from desk.config import DeskConfig
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
 from local.http_services import HttpServices
 from local.world import World
-from tests.support.certificate_job import Course, quick_config
+from tests.support.certificate_job import quick_config
 from tests.support.desk_world import desk_config
-
-
-@pytest.fixture
-def services() -> Iterator[HttpServices]:
-    with HttpServices() as services:
-        yield services
-
-
-@pytest.fixture
-def course(world: World, cassandra_session: Session, services: HttpServices, unique: str) -> Course:
-    return Course(world, cassandra_session, services, unique)
 
 
 @pytest.fixture

@@ -167,7 +167,8 @@ def test_a_learner_is_found_and_explained_by_keyboard_alone(browser: Browser, ad
     context = browser.new_context()
     page = context.new_page()
     page.goto(f"{address}/login")
-    # The field for the token has the focus.
+    # Chromium moves the focus some time after the page has loaded.
+    expect(page.get_by_label("Token")).to_be_focused()
     page.keyboard.type(REPAIRER)
     page.keyboard.press("Enter")
     expect(page.get_by_label("Learner id")).to_be_focused()
