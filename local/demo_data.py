@@ -1,15 +1,14 @@
 """Fills the caches, tables and HTTP services with what other parts of Sunbird would have written before the demo."""
 
-from datetime import UTC, datetime
-
 import msgspec
 
 from common.domain import redis_databases
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
+from common.domain.events import to_datetime
 from local import generator
 from local.http_services import HttpServices
 from local.readers import HIERARCHY_KEYSPACE, HIERARCHY_TABLES
-from local.story import Learner, Story
+from local.story import ENROLLED_MS, Learner, Story
 from local.tables import Tables
 from local.world import World
 
@@ -59,7 +58,7 @@ def prepare(story: Story, world: World, tables: Tables, services: HttpServices) 
             learner.user_id,
             course.course_id,
             course.batch_id,
-            datetime.now(UTC),
+            to_datetime(ENROLLED_MS),
         )
         if learner.old_agg:
             tables.execute(

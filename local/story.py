@@ -13,6 +13,9 @@ from local import generator
 from local.expected import content_aggregates
 
 _DAY_MS = 86_400_000
+_START_MS = 1_715_657_560_000
+ENROLLED_MS = _START_MS - _DAY_MS
+"""When all learners were enrolled, in ms: before the first event."""
 CROWD = 150
 """The number of learners without a story of their own. Their results are checked, too."""
 
@@ -134,7 +137,7 @@ class _StoryBuilder:
     def __init__(self, course: generator.Course, run: int) -> None:
         self._course = course
         self._run = run
-        self._now_ms = 1_715_657_560_000
+        self._now_ms = _START_MS
         self._last: dict[tuple[str, str], dict[str, Any]] = {}
         self._last_completion: dict[str, dict[str, Any]] = {}
         self.learners: list[Learner] = []
