@@ -24,6 +24,8 @@ COPY jobs /opt/aggregates/jobs
 COPY services /opt/aggregates/services
 COPY reports /opt/aggregates/reports
 COPY schema /opt/aggregates/schema
+# The root file system is read-only: without bytecode, each start would compile everything.
+RUN /opt/venv/bin/python -m compileall -q /opt/aggregates
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/aggregates \
     PYTHONDONTWRITEBYTECODE=1
