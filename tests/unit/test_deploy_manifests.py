@@ -16,6 +16,7 @@ from common.config.loader import load
 from deploy import manifests, operator
 from deploy.manifests import Manifest, documents, problems, render_chart
 from deploy.operator.__main__ import BASE, build
+from desk.config import DeskConfig
 from jobs import JOBS, config_class
 from local.config import REPOSITORY
 from reports.config import ReportsConfig
@@ -24,6 +25,10 @@ from services.config import ServicesConfig
 EVERYTHING = {
     "secretName": "learner-aggregates",
     "images": {"pullSecrets": [{"name": "registry"}]},
+    "desk": {
+        "enabled": True,
+        "config": {"server": {"user_header": "X-Forwarded-User", "trusted_proxies": ["10.0.0.1"]}},
+    },
     "reports": {
         "enabled": True,
         "config": {"content_base_url": "http://search-service:9000", "hierarchy_keyspace": "prod_hierarchy_store"},
@@ -63,7 +68,11 @@ def test_the_chart_has_a_deployment_for_every_job(chart: dict[tuple[str, str], M
 
 def test_the_settings_of_jobs_and_readers_are_accepted(chart: dict[tuple[str, str], Manifest], tmp_path: Path) -> None:
     classes: dict[str, Any] = {name.replace("_", "-"): config_class(name) for name in JOBS}
-    classes |= {"learner-aggregates-services": ServicesConfig, "learner-aggregates-reports": ReportsConfig}
+    classes |= {
+        "learner-aggregates-services": ServicesConfig,
+        "learner-aggregates-reports": ReportsConfig,
+        "learner-aggregates-desk": DeskConfig,
+    }
     for name, config in classes.items():
         file = tmp_path / f"{name}.yaml"
         file.write_text(chart["ConfigMap", f"{name}-settings"]["data"]["config.yaml"])
@@ -119,9 +128,9 @@ def test_a_job_can_be_left_out() -> None:
 
 def test_every_container_runs_without_rights(chart: dict[tuple[str, str], Manifest]) -> None:
     pods = [manifest["spec"]["podTemplate"] for (kind, _), manifest in chart.items() if kind == "FlinkDeployment"]
-    pods += [chart["Deployment", "learner-aggregates-services"]["spec"]["template"]]
+    pods += [chart["Deployment", f"learner-aggregates-{name}"]["spec"]["template"] for name in ("services", "desk")]
     pods += [chart["CronJob", "learner-aggregates-reports"]["spec"]["jobTemplate"]["spec"]["template"]]
-    assert len(pods) == 5
+    assert len(pods) == 6
     for pod in pods:
         assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
         for container in pod["spec"]["containers"]:
