@@ -15,6 +15,8 @@ HEAD_TIMEOUT_SECONDS = 10.0
 """From the first byte of a request, or from the connection, to the end of the head."""
 DRAIN_TIMEOUT_SECONDS = 5.0
 """From an answer to the end of a body that was refused."""
+GOODBYE_TIMEOUT_SECONDS = 1.0
+"""At the end of the process, for a client to take note that its connection is closed."""
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -43,6 +45,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Stops the time."""
         self._stop_timer()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Ends an idle connection, at the end of the process.
+
+        With TLS, closing waits up to 30 s for the client to say goodbye as well, and one that keeps the connection in a
+        pool does not read before its next request.
+        """
+        super().shutdown()
+        if self.transport.is_closing():
+            self._start_timer(GOODBYE_TIMEOUT_SECONDS)
 
     def data_received(self, data: bytes) -> None:
         """Ends the connection where what is not finished yet has become too large."""
@@ -120,10 +132,19 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _time_out(self) -> None:
         self._timer = None
-        if self._is_in_head and self._is_in_message:
+        if self.transport.is_closing():
+            self._end()
+        elif self._is_in_head and self._is_in_message:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
-        elif not self.transport.is_closing():
+        else:
             self.transport.close()
+
+    def _end(self) -> None:
+        if self.transport.get_write_buffer_size():
+            # The last answer is still on its way.
+            self._start_timer(GOODBYE_TIMEOUT_SECONDS)
+        else:
+            self.transport.abort()
 
     def _refuse(self, status: HTTPStatus) -> None:
         if self.transport.is_closing():
