@@ -2,18 +2,14 @@
 
 from pathlib import Path
 
-import pytest
-
-from local.http_services import job_settings
 from local.prerequisites import find_java
 from tests.support.certificates import make_certificate
-from tests.support.job_graph import serialized_job
+from tests.support.job_graph import serialized_jobs
 
-MODULES = ["assessment_aggregator", "activity_aggregate_updater", "collection_cert_pre_processor"]
+MODULES = ["jobs.assessment_aggregator", "jobs.activity_aggregate_updater", "jobs.collection_cert_pre_processor"]
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_job_does_not_carry_the_key_of_kafkas_client_certificate(name: str, tmp_path: Path) -> None:
+def test_no_job_carries_the_key_of_kafkas_client_certificate(tmp_path: Path) -> None:
     key, certificate = make_certificate()
     key_file, certificate_file = tmp_path / "client-key.pem", tmp_path / "client-certificate.pem"
     key_file.write_bytes(key)
@@ -26,10 +22,9 @@ def test_a_job_does_not_carry_the_key_of_kafkas_client_certificate(name: str, tm
         "AGGREGATES__KAFKA__TLS__KEY_FILE": str(key_file),
         "AGGREGATES__CASSANDRA__CONTACT_POINTS": "[127.0.0.1]",
         "AGGREGATES__REDIS__HOST": "127.0.0.1",
-        **job_settings("http://127.0.0.1:9")[name],
     }
-    graph = serialized_job(find_java(), f"jobs.{name}", environment, tmp_path)
-    for line in key.splitlines():
-        assert line not in graph
-    # Where it would be: the properties of source and sink are in the graph as they are.
-    assert graph.count(f"${{files:{tmp_path}:client-key.pem}}".encode()) >= 2
+    for module, graph in serialized_jobs(find_java(), MODULES, environment, tmp_path).items():
+        for line in key.splitlines():
+            assert line not in graph, module
+        # Where it would be: the properties of source and sink are in the graph as they are.
+        assert graph.count(f"${{files:{tmp_path}:client-key.pem}}".encode()) >= 2, module

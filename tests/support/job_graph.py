@@ -1,4 +1,4 @@
-"""What Flink is sent of a job: `python -m tests.support.job_graph MODULE FILE` writes it to a file.
+"""What Flink is sent of jobs: `python -m tests.support.job_graph FOLDER MODULE ...` writes it to a file for each.
 
 The connector has to be on the classpath. Nothing is connected to, and the job is not run.
 """
@@ -7,19 +7,21 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from local import jars
 from local.config import REPOSITORY
 from local.flink import FLINK_CONF
+from local.http_services import job_settings
 from local.prerequisites import Java
 
 
-def serialized_job(java: Java, module: str, environment: Mapping[str, str], folder: Path) -> bytes:
-    """The stream graph and the job graph of a job that is configured by `environment`, as Java serializes them."""
+def serialized_jobs(
+    java: Java, modules: Sequence[str], environment: Mapping[str, str], folder: Path
+) -> dict[str, bytes]:
+    """The stream graph and the job graph of each job that is configured by `environment`, as Java serializes them."""
     jars.FLINK_CONNECTOR.ensure(java, print)
-    file = folder / "graph"
     variables = {
         **os.environ,
         **environment,
@@ -31,7 +33,7 @@ def serialized_job(java: Java, module: str, environment: Mapping[str, str], fold
         "FLINK_TEST_LIBS": str(jars.FLINK_CONNECTOR_JAR),
     }
     result = subprocess.run(
-        [sys.executable, "-m", "tests.support.job_graph", module, str(file)],
+        [sys.executable, "-m", "tests.support.job_graph", str(folder), *modules],
         cwd=REPOSITORY,
         env=variables,
         capture_output=True,
@@ -40,10 +42,10 @@ def serialized_job(java: Java, module: str, environment: Mapping[str, str], fold
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    return file.read_bytes()
+    return {module: (folder / module).read_bytes() for module in modules}
 
 
-def main(module: str, file: str) -> None:
+def main(folder: str, *modules: str) -> None:
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.java_gateway import get_gateway
 
@@ -52,12 +54,18 @@ def main(module: str, file: str) -> None:
     def keep(environment: StreamExecutionEnvironment, job_name: str) -> None:
         graph = environment._generate_stream_graph(clear_transformations=True, job_name=job_name)
         serialize = get_gateway().jvm.org.apache.flink.util.InstantiationUtil.serializeObject
-        Path(file).write_bytes(serialize(graph) + serialize(graph.getJobGraph()))
+        (Path(folder) / module).write_bytes(serialize(graph) + serialize(graph.getJobGraph()))
 
     StreamExecutionEnvironment.execute = keep
     start_check.check = lambda *_: None
-    sys.argv = [module]
-    runpy.run_module(module, run_name="__main__")
+    for module in modules:
+        sys.argv = [module]
+        # Each job refuses the keys of the others.
+        own = job_settings("http://127.0.0.1:9")[module.removeprefix("jobs.")]
+        os.environ.update(own)
+        runpy.run_module(module, run_name="__main__")
+        for name in own:
+            del os.environ[name]
 
 
 if __name__ == "__main__":
