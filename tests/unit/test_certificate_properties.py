@@ -107,7 +107,7 @@ USER_ANSWER = answers_with("response", USERS)
 CONTENT_ANSWER = answers_with("content", some(name=or_else(st.text(min_size=1)), contentType=or_else(st.text())))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     cert_templates=st.dictionaries(st.text(max_size=2), TEMPLATE, min_size=1, max_size=3),
     enrolment=or_else(ENROLMENT, st.none()),
