@@ -8,7 +8,7 @@ from cassandra.cluster import Session
 
 from local.http_services import HttpServices
 from local.world import World
-from tests.support.assessment import Assessment
+from tests.support.assessment import PARTITIONS, Assessment
 from tests.support.certificate_job import Course
 from tests.support.minicluster import MiniCluster
 
@@ -32,7 +32,7 @@ def running_assessment(
     # What a test puts right in Redis is seen at once.
     variables = {"AGGREGATES__RELATION_CACHE__EMPTY_TTL_MS": "1"}
     with (
-        closing(Assessment(world)) as topics,
+        closing(Assessment(world, PARTITIONS)) as topics,
         MiniCluster(world, topics, folder, "jobs.assessment_aggregator", **variables) as cluster,
     ):
         yield topics, cluster

@@ -15,6 +15,9 @@ INPUT = "telemetry.assess"
 FAILED = "telemetry.assess.failed"
 REQUESTS = "issue.certificate.request"
 
+PARTITIONS = 4
+"""Of the input of the job that tests share, so that each of its subtasks reads some."""
+
 Scores = Sequence[tuple[float | str, float | str]]
 """Score and maximum score of each question."""
 
@@ -56,7 +59,8 @@ class Assessment(JobTopics):
     """The topics of one assessment aggregator."""
 
     def __init__(self, world: World, partitions: int = 1) -> None:
-        super().__init__(world, (INPUT, FAILED, REQUESTS), partitions)
+        """`partitions` are those of the input. A test that does not name one sends to the first, in its order."""
+        super().__init__(world, (INPUT, FAILED, REQUESTS), {INPUT: partitions})
 
     def send(self, *events: JsonObject | bytes | None) -> None:
         """In this order; None is a tombstone."""

@@ -1,7 +1,7 @@
 """The topics of one job under test: filled, and read as the job's messages arrive."""
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
@@ -9,9 +9,6 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from common.servers.kafka import watermarks
 from local.world import World
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
-
-PARTITION_UA = -1
-"""librdkafka's value for "any partition"."""
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Of what the producer sends; a topic takes a megabyte unless it is configured otherwise."""
@@ -85,8 +82,9 @@ class Inbox:
 class JobTopics:
     """Topics with an environment prefix of their own. With one partition each, messages stay in their order."""
 
-    def __init__(self, world: World, names: Iterable[str], partitions: int = 1) -> None:
-        self.partitions = partitions
+    def __init__(self, world: World, names: Iterable[str], partitions: Mapping[str, int] | None = None) -> None:
+        """`partitions` is the number of those topics that have more than one."""
+        self._partitions = partitions or {}
         self.env = f"test-{uuid.uuid4().hex[:8]}"
         self._kafka = world.kafka
         self._producer = Producer(
@@ -103,7 +101,10 @@ class JobTopics:
     def create(self, *names: str) -> None:
         """New ones, or deleted ones anew."""
         topics = {name: self.topic(name) for name in names}
-        self._kafka.create_topics(topics.values(), self.partitions)
+        for partitions in {self._partitions.get(name, 1) for name in names}:
+            self._kafka.create_topics(
+                [topic for name, topic in topics.items() if self._partitions.get(name, 1) == partitions], partitions
+            )
         self._inboxes |= {name: Inbox(self._kafka.bootstrap_servers, topic) for name, topic in topics.items()}
 
     def delete(self, name: str) -> None:
@@ -125,9 +126,7 @@ class JobTopics:
         """Its name in the broker."""
         return f"{self.env}.{name}"
 
-    def produce(
-        self, name: str, values: Iterable[bytes | None], timestamp_ms: int = 0, partition: int = PARTITION_UA
-    ) -> None:
+    def produce(self, name: str, values: Iterable[bytes | None], timestamp_ms: int = 0, partition: int = 0) -> None:
         """Returns when the broker has all `values`; None is a tombstone. 0 is the time of this call."""
         refused: list[str] = []
 

@@ -1,35 +1,16 @@
 """One user's events are spread over the partitions of the topic, and read by different subtasks."""
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
-
-import pytest
 
 from local.expected import content_aggregates
-from local.world import World
-from tests.support.assessment import INPUT, Assessment, Learner
-from tests.support.minicluster import MiniCluster
+from tests.support.assessment import INPUT, PARTITIONS, Assessment, Learner
 from tests.support.strategies import T0
 from tests.support.tables import Tables
 
-PARTITIONS = 4
 ATTEMPTS = range(120)
 
 
-@pytest.fixture
-def spread(world: World, tmp_path: Path) -> Iterator[Assessment]:
-    """The topics of a job with two subtasks."""
-    with (
-        closing(Assessment(world, PARTITIONS)) as topics,
-        MiniCluster(world, topics, tmp_path, "jobs.assessment_aggregator") as cluster,
-        cluster.log_on_failure(),
-    ):
-        yield topics
-
-
-def test_the_attempts_of_one_user_are_all_counted(spread: Assessment, learner: Learner, tables: Tables) -> None:
+def test_the_attempts_of_one_user_are_all_counted(assessment: Assessment, learner: Learner, tables: Tables) -> None:
     """Two subtasks would both read the aggregates, and one would write over what the other has written."""
     scores = {f"a{number:03}": float(number % 10) for number in ATTEMPTS}
     for partition in range(PARTITIONS):
@@ -38,8 +19,8 @@ def test_the_attempts_of_one_user_are_all_counted(spread: Assessment, learner: L
             for number, (attempt_id, score) in enumerate(scores.items())
             if number % PARTITIONS == partition
         ]
-        spread.produce(INPUT, [json.dumps(event).encode() for event in events], partition=partition)
-    spread.requests(learner, len(ATTEMPTS))
+        assessment.produce(INPUT, [json.dumps(event).encode() for event in events], partition=partition)
+    assessment.requests(learner, len(ATTEMPTS))
     row = tables.aggregates(learner)
     assert row.aggregates == content_aggregates("do_1", [(score, 10) for score in scores.values()])
     assert len(row.agg_details) == len(ATTEMPTS)
