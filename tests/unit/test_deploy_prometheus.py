@@ -64,7 +64,7 @@ def test_the_unit_tests_notice_a_wrong_rule(folder: Path, right: str, wrong: str
             rule["expr"] = rule["expr"].replace(right, wrong)
     assert changed
     file.write_text(yaml.safe_dump(groups))
-    assert promtool(folder, "test", "rules", *(file.name for file in RULES_TESTS)).returncode != 0
+    assert any(promtool(folder, "test", "rules", file.name).returncode for file in RULES_TESTS)
 
 
 def test_every_alarm_has_a_unit_test_and_a_line_in_the_documentation() -> None:
