@@ -7,6 +7,7 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any, Self, TypeVar
@@ -15,6 +16,8 @@ from unittest.mock import patch
 import msgspec
 import redis
 from cassandra.cluster import Session
+from cassandra.concurrent import execute_concurrent
+from cassandra.query import SimpleStatement
 
 from common.config.loader import load
 from common.config.model import CassandraConfig
@@ -94,17 +97,19 @@ class Servers:
 
     def publish(self, course: RelationCache) -> None:
         """Replaces the sets of the course."""
-        with self.relations() as client:
+        with self.relations() as client, client.pipeline(transaction=False) as pipeline:
             for key, members in course.sets.items():
-                client.delete(key)
+                pipeline.delete(key)
                 if members:
-                    client.sadd(key, *members)
+                    pipeline.sadd(key, *members)
+            pipeline.execute()
 
     def relations(self) -> "redis.Redis":
         return self._redis.client(db=10, decode_responses=True)
 
     def put(self, tables: Tables) -> None:
         """Writes every cell of consumption and enrolments at its time."""
+        statements = []
         for (table, enrolment, *column), (time_us, value) in tables.cells.items():
             keys = [*enrolment]
             where = "userid = %s AND courseid = %s AND batchid = %s"
@@ -113,19 +118,23 @@ class Servers:
                 where += " AND contentid = %s"
             name, *entry = column
             change = f"{name}[%s] = %s" if entry else f"{name} = %s"
-            self._session.execute(
-                f"UPDATE {TABLES[table]} USING TIMESTAMP {time_us} SET {change} WHERE {where}", [*entry, value, *keys]
-            )
+            update = f"UPDATE {TABLES[table]} USING TIMESTAMP {time_us} SET {change} WHERE {where}"
+            statements.append((SimpleStatement(update), [*entry, value, *keys]))
+        execute_concurrent(self._session, statements)
 
     def rows(self, enrolments: Iterable[EnrolmentKey], course: RelationCache) -> Rows:
         """What is there of these enrolments, but for columns that hold clock times."""
         rows: Rows = {}
-        for enrolment in enrolments:
-            rows |= self._contents(enrolment)
-            rows |= self._enrolment(enrolment)
-            for activity_id in (course.course_id, *course.units):
-                if COMPLETED_COUNT in (aggregates := self.aggregates(enrolment, activity_id)):
-                    rows[AGGREGATES, enrolment, activity_id] = aggregates[COMPLETED_COUNT]
+        with ThreadPoolExecutor(10) as threads:
+            for found in threads.map(lambda enrolment: self._rows_of(enrolment, course), enrolments):
+                rows |= found
+        return rows
+
+    def _rows_of(self, enrolment: EnrolmentKey, course: RelationCache) -> Rows:
+        rows: Rows = {**dict(self._contents(enrolment)), **dict(self._enrolment(enrolment))}
+        for activity_id in (course.course_id, *course.units):
+            if COMPLETED_COUNT in (aggregates := self.aggregates(enrolment, activity_id)):
+                rows[AGGREGATES, enrolment, activity_id] = aggregates[COMPLETED_COUNT]
         return rows
 
     def _contents(self, enrolment: EnrolmentKey) -> Iterator[tuple[tuple[Any, ...], Any]]:

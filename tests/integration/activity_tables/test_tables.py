@@ -34,7 +34,7 @@ def sizes() -> st.SearchStrategy[list[int]]:
 
 
 # Without shrinking, which takes minutes here, and the examples are small.
-@settings(max_examples=30, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(max_examples=15, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(
     course=courses(),
     tables=old_tables(LEARNERS),
