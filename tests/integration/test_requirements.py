@@ -24,7 +24,7 @@ OF_FLINK = ("pyflink", "apache_beam", "pandas", "numpy", "pyarrow", "py4j")
 
 def test_no_reader_needs_anything_of_flink(tmp_path: Path) -> None:
     readers = ("services", "reports", "desk")
-    # At the same time: installing is mostly waiting for the disk.
+    # At the same time, on all cores.
     with ThreadPoolExecutor() as threads:
         list(threads.map(check, readers, (tmp_path / reader for reader in readers)))
 
