@@ -2,12 +2,15 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import uvicorn
+import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +18,7 @@ from starlette.routing import Route
 
 from services import protocol
 from services.protocol import MAX_HEAD_IN_BYTES, BoundedHttpProtocol
+from tests.support.certificates import make_certificate
 from tests.support.waiting import wait_until
 
 
@@ -182,3 +186,43 @@ def test_after_a_refused_body_the_connection_goes_on(port: int) -> None:
     connection.send(b"late" + REQUEST + b"\r\nab")
 
     assert connection.received(b"\r\n\r\n2").startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_idle_tls_client_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """It keeps its connection in a pool, where it does not read that the server says goodbye."""
+    key, certificate = make_certificate()
+    key_file, certificate_file = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    key_file.write_bytes(key)
+    certificate_file.write_bytes(certificate)
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        APP,
+        http=BoundedHttpProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        ssl_keyfile=key_file,
+        ssl_certfile=certificate_file,
+        timeout_keep_alive=600,
+    )
+    server = uvicorn.Server(config)
+
+    def serve() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(server._serve([listener]))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    wait_until(lambda: server.started, "the server listens")
+    context = ssl.create_default_context(cadata=certificate.decode())
+    with (
+        socket.create_connection(listener.getsockname(), timeout=30) as connection,
+        context.wrap_socket(connection, server_hostname="127.0.0.1") as idle,
+    ):
+        idle.sendall(REQUEST + b"\r\n{}")
+        assert idle.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n")
+        started = time.monotonic()
+        server.should_exit = True
+        thread.join()
+        # The loop would wait 30 s for the client's goodbye.
+        assert time.monotonic() - started < 25
