@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -135,14 +136,17 @@ def test_replication_is_taken_for_a_fresh_keyspace_and_left_alone_on_an_old_one(
 
 
 def test_what_is_wrong_with_the_arguments_is_said(cassandra: World, tmp_path: Path) -> None:
-    assert "not JSON" in apply(cassandra, "--replication", "{").stderr
-    assert 'must be an object with "class"' in apply(cassandra, "--replication", "{}").stderr
-    assert "must be set together" in apply(cassandra, "--username", "somebody").stderr
-    assert f"Cassandra refuses this user or connection: TLS with 127.0.0.1:{cassandra.cassandra.port}: " in (
-        apply(cassandra, "--tls").stderr
-    )
-    missing = apply(cassandra, "--username", "somebody", "--password-file", str(tmp_path / "missing"))
-    assert (missing.returncode, "No such file" in missing.stderr) == (1, True)
+    arguments = {
+        ("--replication", "{"): "not JSON",
+        ("--replication", "{}"): 'must be an object with "class"',
+        ("--username", "somebody"): "must be set together",
+        ("--tls",): f"Cassandra refuses this user or connection: TLS with 127.0.0.1:{cassandra.cassandra.port}: ",
+        ("--username", "somebody", "--password-file", str(tmp_path / "missing")): "No such file",
+    }
+    with ThreadPoolExecutor() as threads:
+        results = threads.map(lambda wrong: apply(cassandra, *wrong), arguments)
+    for result, said in zip(results, arguments.values(), strict=True):
+        assert (result.returncode, said in result.stderr) == (1, True), result.stderr
 
 
 def test_no_secret_is_ever_printed(cassandra: World) -> None:
