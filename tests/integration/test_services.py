@@ -611,7 +611,7 @@ def test_health_metrics_and_docs(services: Services) -> None:
     assert all(f"POST {path}" in page.text for path in PUBLIC)
 
 
-def test_without_kafka_nothing_is_captured_and_reads_go_on(
+def test_without_kafka_nothing_is_captured_reads_go_on_and_many_health_checks_do_not_delay_the_end(
     world: World, groups: HttpServices, learner: Learner, tmp_path: Path
 ) -> None:
     nowhere = {"AGGREGATES__KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1", "AGGREGATES__PUBLISH_TIMEOUT_MS": "1000"}
@@ -620,6 +620,21 @@ def test_without_kafka_nothing_is_captured_and_reads_go_on(
         scores = services.result(READ, learner.viewer_ids, learner.user_id)
         health = services.internal.get("/health").json()["result"]
 
+        checks = services.log.count("health of kafka: ")
+        with ThreadPoolExecutor(40) as threads:
+            # Without certificates, which each client would read.
+            answers = list(
+                threads.map(
+                    lambda _: httpx.get(f"{services.internal_url}/health", timeout=TIMEOUT_SECONDS, verify=False),
+                    range(40),
+                )
+            )
+        services.process.terminate()
+        assert services.process.wait(TIMEOUT_SECONDS) in (0, -signal.SIGTERM)
+        # One check for all that ask meanwhile: the end waits for it, and not for one after the other.
+        assert services.log.count("health of kafka: ") <= checks + 3
+
+    assert {response.status_code for response in answers} == {503}
     params = response.json()["params"]
     assert (response.status_code, params["err"], params["status"]) == (500, "SERVER_ERROR", "failed")
     assert scores["contents"] == []

@@ -7,9 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,9 +19,8 @@ from common.domain.attempts import decode
 from common.domain.messages import Message, repaired
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, Row
-from local.config import Config
 from local.http_services import GROUP, HttpServices, Switch
-from local.world import KAFKA, World
+from local.world import World
 from services import assessment
 from services.assessment import AcceptedAssessment
 from services.publisher import Publisher
@@ -43,7 +40,7 @@ from tests.support.read_apis import (
     answer,
     attempt_of,
 )
-from tests.support.waiting import TIMEOUT_SECONDS, wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -350,42 +347,21 @@ def test_every_line_about_a_request_has_its_message_id(
 # The process
 
 
-def test_many_health_checks_do_not_delay_the_end(world: World, groups: HttpServices, tmp_path: Path) -> None:
-    nowhere = {"AGGREGATES__KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}
-    with another(world, tmp_path, groups, "none", **nowhere) as services:
-        with ThreadPoolExecutor(40) as threads:
-            answers = list(
-                threads.map(lambda _: httpx.get(f"{services.internal_url}/health", timeout=TIMEOUT_SECONDS), range(40))
-            )
-        assert {response.status_code for response in answers} == {503}
-        services.process.terminate()
-        assert services.process.wait(TIMEOUT_SECONDS) in (0, -signal.SIGTERM)
-        # One check for all that ask meanwhile: the end waits for it, and not for one after the other.
-        assert services.log.count("health of kafka: ") <= 3
-
-
-def test_nothing_is_captured_before_the_broker_has_acknowledged_it(world_config: Config, tmp_path: Path) -> None:
-    """A broker that takes the bytes and says nothing."""
-    with World(world_config.isolated(tmp_path), {KAFKA}) as own_world:
-        own_world.kafka.create_topics(["acknowledged"], 1)
-        pid = own_world.kafka.pid
-
-        async def run() -> None:
-            kafka = KafkaConfig(bootstrap_servers=own_world.kafka.bootstrap_servers, env="e")
-            publisher = Publisher(kafka, 30_000, 1_000_000)
-            try:
-                await publisher.publish([Message("acknowledged", b"first", b"u")])
-                os.kill(pid, signal.SIGSTOP)
-                try:
-                    publishing = asyncio.create_task(publisher.publish([Message("acknowledged", b"second", b"u")]))
-                    done, _ = await asyncio.wait([publishing], timeout=2)
-                    assert not done
-                finally:
-                    os.kill(pid, signal.SIGCONT)
-                await publishing
-            finally:
-                await publisher.close()
-
-        asyncio.run(run())
-        values = [message.value() for message in Topics(own_world).read("acknowledged")]
-        assert values == [b"first", b"second"]
+async def test_nothing_is_captured_before_the_broker_has_acknowledged_it(world: World, topics: Topics) -> None:
+    """A broker that takes the bytes and says nothing, for a second: the session's, which goes on then."""
+    topic = topics.create("acknowledged")
+    kafka = KafkaConfig(bootstrap_servers=world.kafka.bootstrap_servers, env="e")
+    publisher = Publisher(kafka, 30_000, 1_000_000)
+    try:
+        await publisher.publish([Message(topic, b"first", b"u")])
+        os.kill(world.kafka.pid, signal.SIGSTOP)
+        try:
+            publishing = asyncio.create_task(publisher.publish([Message(topic, b"second", b"u")]))
+            done, _ = await asyncio.wait([publishing], timeout=1)
+            assert not done
+        finally:
+            os.kill(world.kafka.pid, signal.SIGCONT)
+        await publishing
+    finally:
+        await publisher.close()
+    assert [message.value() for message in topics.read(topic)] == [b"first", b"second"]
