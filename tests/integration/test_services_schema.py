@@ -102,7 +102,7 @@ def test_no_input_makes_a_server_error(services: Services, path: str, mode: sche
         checks.append(schema_checks.ignored_auth)  # the viewer service answers 400 where that check expects 401
 
     @given(schema[path]["POST"].as_strategy(generation_mode=mode))
-    @settings(BOUNDED, max_examples=20)
+    @settings(BOUNDED, max_examples=10)
     def check(case: "schemathesis.Case[Any]") -> None:
         # A managed user's token that is made up is refused, which says nothing about the rest of the request.
         case.headers.pop("x-authenticated-for", None)
