@@ -39,10 +39,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the layers, and groups the tests that share servers.
+
+    Each process of pytest-xdist starts servers of its own. So those that use the same ones stay together, and the two
+    large groups can run side by side: both mostly wait for servers.
+    """
     for item in items:
         layer = item.path.relative_to(TESTS).parts[0]
         if layer in LAYERS:
             item.add_marker(layer)
+            has_cluster = layer != "integration" or "flink_cluster" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("clusters" if has_cluster else "servers"))
 
 
 @pytest.fixture(scope="session")
