@@ -89,11 +89,15 @@ def test_acknowledged_data_survives_kill_9(mortal_world: World, unique: str) -> 
         for number in numbers:
             client.set(f"{unique}-{number}", number)
 
-    for server in (world.kafka, world.cassandra, world.redis):
-        old = server.pid
-        server.restart()
-        assert server.pid != old
-        assert not psutil.pid_exists(old)
+    servers = (world.kafka, world.cassandra, world.redis)
+    old = [server.pid for server in servers]
+    for server in servers:
+        server.kill()
+    assert not any(map(psutil.pid_exists, old))
+    for server in servers:
+        server.launch()
+    for server in servers:
+        server.wait_until_ready()
 
     consumer = Consumer({"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "survivors"})
     try:
