@@ -25,7 +25,7 @@ INPUT, FAILED = topics.BATCH_JOB_REQUEST, topics.ACTIVITY_AGG_FAILED
 SYNCS = topics.ENROLMENT_SYNC_REQUEST
 AUDITS, REQUESTS = topics.TELEMETRY_RAW, topics.ISSUE_CERTIFICATE_REQUEST
 T0 = 1_715_657_560_000
-LEARNERS, EVENTS_OF_EACH = 60, 16
+LEARNERS, EVENTS_OF_EACH = 40, 16
 COURSE = generator.course(random.randrange(1_000_000, 2_000_000))
 UNIT_OF = {content_id: unit_id for unit_id, content_ids in COURSE.units for content_id in content_ids}
 

@@ -1,20 +1,20 @@
 """The assessment aggregator on a real cluster where something dies in the middle of its work: nothing is lost.
 
-Killed workers and TaskManagers: test_chaos.py.
+Killed workers and TaskManagers: test_activity_faults.py and test_chaos.py.
 """
 
 import json
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
 
 from local.errors import LocalWorldError
 from local.expected import content_aggregates
-from local.flink import FREQUENT_CHECKPOINTS
+from local.flink import FREQUENT_CHECKPOINTS, submit_all
 from local.flink_client import FlinkClient
 from local.world import World
 from tests.support.assessment import FAILED, REQUESTS, Assessment, Learner
@@ -23,8 +23,8 @@ from tests.support.strategies import T0, JsonObject
 from tests.support.tables import Tables
 from tests.support.waiting import wait_until
 
-LEARNERS = 50
-ATTEMPTS = 20
+LEARNERS = 40
+ATTEMPTS = 16
 """Of each learner."""
 
 OPTIONS = {
@@ -91,9 +91,8 @@ class Load:
                 assert len(row.agg_details) == ATTEMPTS
 
 
-@contextmanager
-def running_job(world: World, topics: Assessment, **variables: str) -> Iterator[str]:
-    """Its id. It works in two subtasks, each with a Python worker, and is gone at the end."""
+def submit(world: World, topics: Assessment, **variables: str) -> str:
+    """A job that works in two subtasks, each with a Python worker; returns its id."""
     environment = {
         "AGGREGATES__KAFKA__ENV": topics.env,
         "AGGREGATES__BATCH__MAX_BATCH_SIZE": "32",
@@ -101,67 +100,73 @@ def running_job(world: World, topics: Assessment, **variables: str) -> Iterator[
         "AGGREGATES__RETRY__MAX_BACKOFF_MS": "500",
         **variables,
     }
-    job = world.submit("jobs.assessment_aggregator", parallelism=2, options=OPTIONS, environment=environment)
-    try:
-        world.flink.client.wait_until_running(job)
-        yield job
-    finally:
-        world.flink.client.cancel(job)
-
-
-@pytest.fixture
-def load(world: World, unique: str) -> Iterator[Load]:
-    with closing(Assessment(world)) as topics:
-        yield Load(topics, [Learner.unique(f"{unique}-{number}") for number in range(LEARNERS)])
+    return world.submit("jobs.assessment_aggregator", parallelism=2, options=OPTIONS, environment=environment)
 
 
 def has_restarted(client: FlinkClient, job: str) -> bool:
     return client.checkpoints(job)["restored"] > 0
 
 
-def test_a_killed_cassandra_is_waited_for(world: World, load: Load) -> None:
-    with running_job(world, load.topics) as job:
-        load.start()
-        world.cassandra.kill()
-        load.go_on()
-        assert load.finished() < LEARNERS * ATTEMPTS
-        world.cassandra.start()
-        load.check(world)
-        client = world.flink.client
-        wait_until(lambda: sum(client.metrics(job, "batches_retried").values()) > 0, "batches were tried again")
-        # By the stage itself: the task has not failed.
-        assert client.exceptions(job) == []
-
-
-def test_a_task_whose_patience_ends_fails_visibly_and_skips_nothing(world: World, load: Load) -> None:
+IMPATIENT = {
     # The patience must be longer than any single wait.
-    impatient = {
-        "AGGREGATES__RETRY__PATIENCE_MS": "1500",
-        "AGGREGATES__HTTP__POISON_AFTER_MS": "1400",
-        "AGGREGATES__REDIS__REQUEST_TIMEOUT_MS": "1000",
-        "AGGREGATES__HTTP__CALL_TIMEOUT_MS": "1000",
-        "AGGREGATES__HTTP__REQUEST_TIMEOUT_MS": "500",
-    }
-    with running_job(world, load.topics, **impatient) as job:
-        client = world.flink.client
-        client.wait_until_running(job, checkpoints=1)
-        load.start()
+    "AGGREGATES__RETRY__PATIENCE_MS": "1500",
+    "AGGREGATES__HTTP__POISON_AFTER_MS": "1400",
+    "AGGREGATES__REDIS__REQUEST_TIMEOUT_MS": "1000",
+    "AGGREGATES__HTTP__CALL_TIMEOUT_MS": "1000",
+    "AGGREGATES__HTTP__REQUEST_TIMEOUT_MS": "500",
+}
+
+
+@pytest.fixture
+def loads(world: World, unique: str) -> Iterator[tuple[Load, Load]]:
+    """Of a patient and of an impatient job."""
+    with closing(Assessment(world)) as one, closing(Assessment(world)) as two:
+        yield (
+            Load(one, [Learner.unique(f"{unique}-patient-{number}") for number in range(LEARNERS)]),
+            Load(two, [Learner.unique(f"{unique}-impatient-{number}") for number in range(LEARNERS)]),
+        )
+
+
+def test_a_frozen_and_killed_cassandra_is_waited_for_or_fails_the_task_and_nothing_is_skipped(
+    world: World, loads: tuple[Load, Load]
+) -> None:
+    """Two jobs at once: the one has the patience that it has by default, and that of the other ends."""
+    client = world.flink.client
+    patient_load, impatient_load = loads
+    jobs = submit_all(
+        {
+            "patient": lambda: submit(world, patient_load.topics),
+            "impatient": lambda: submit(world, impatient_load.topics, **IMPATIENT),
+        },
+        client.cancel_all,
+    )
+    patient, impatient = jobs["patient"], jobs["impatient"]
+    try:
+        client.wait_until_running(patient)
+        client.wait_until_running(impatient, checkpoints=1)
+        for load in loads:
+            load.start()
         os.kill(world.cassandra.pid, signal.SIGSTOP)
-        try:
+        for load in loads:
             load.go_on()
             assert load.finished() < LEARNERS * ATTEMPTS
-            wait_until(lambda: client.exceptions(job) != [], "the task has failed")
-        finally:
-            os.kill(world.cassandra.pid, signal.SIGCONT)
-        assert any("no success within 1500 ms: Cassandra: " in text for text in client.exceptions(job))
-        load.check(world)
-        assert has_restarted(client, job)
+        wait_until(lambda: client.exceptions(impatient) != [], "the task has failed")
+        assert any("no success within 1500 ms: Cassandra: " in text for text in client.exceptions(impatient))
+        # It is frozen, and dies.
+        world.cassandra.restart()
+        for load in loads:
+            load.check(world)
+        assert has_restarted(client, impatient)
+        wait_until(lambda: sum(client.metrics(patient, "batches_retried").values()) > 0, "batches were tried again")
+        # By the stage itself: the task has not failed.
+        assert client.exceptions(patient) == []
+    finally:
+        # If it is still frozen.
+        os.kill(world.cassandra.pid, signal.SIGCONT)
+        client.cancel_all(jobs.values())
 
 
-def test_a_wrong_keyspace_stops_the_start_and_says_why(world: World, load: Load) -> None:
+def test_a_wrong_keyspace_stops_the_start_and_says_why(world: World) -> None:
     said = "AssessmentAggregator cannot start: Cassandra refuses a statement: .*nowhere"
-    with (
-        pytest.raises(LocalWorldError, match=said),
-        running_job(world, load.topics, AGGREGATES__CASSANDRA__KEYSPACE="nowhere"),
-    ):
-        raise AssertionError("it has started")
+    with closing(Assessment(world)) as topics, pytest.raises(LocalWorldError, match=said):
+        submit(world, topics, AGGREGATES__CASSANDRA__KEYSPACE="nowhere")

@@ -1,19 +1,22 @@
-"""A TaskManager that is killed twice under load: how often a reader sees each message, with either kind of delivery."""
+"""A TaskManager that is killed under load: how often a reader sees each message, with either kind of delivery.
+
+Two jobs, one of each kind, run on it side by side.
+"""
 
 import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 from functools import partial
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from common.servers.kafka import watermarks
 from local.errors import LocalWorldError
-from local.flink import FREQUENT_CHECKPOINTS
+from local.flink import FREQUENT_CHECKPOINTS, submit_all
 from local.flink_client import FlinkClient
 from local.process import start_ended
 from local.world import World
@@ -24,6 +27,7 @@ from tests.support.waiting import wait_until
 MODULE = "jobs.assessment_aggregator"
 LEARNERS = 100
 EVENTS_PER_SECOND = 60
+"""Of each job."""
 START_SECONDS = 300
 """A bound that only a failing test reaches. On a busy machine a Python worker starts in two minutes."""
 OPTIONS = {
@@ -34,22 +38,12 @@ OPTIONS = {
 EXACTLY_ONCE = {"execution.checkpointing.mode": "EXACTLY_ONCE"}
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """What readers with both levels of isolation have seen, by the ids of messages."""
-
-    committed: Counter[str]
-    uncommitted: Counter[str]
-    sent_at_ms: dict[str, int]
-    """When each was sent for the first time."""
-
-
 class Load:
     """A steady stream of attempts. Each causes one certificate request with an id of its own."""
 
-    def __init__(self, topics: Assessment, unique: str) -> None:
+    def __init__(self, topics: Assessment) -> None:
         self._topics = topics
-        self._learners = [Learner.unique(f"{unique}-{number}") for number in range(LEARNERS)]
+        self._learners = [Learner.unique(f"{topics.env}-{number}") for number in range(LEARNERS)]
         self._thread = threading.Thread(target=self._run)
         self._ends = threading.Event()
         self.sent = 0
@@ -80,31 +74,36 @@ class Reader:
     """Reads the certificate requests from the beginning."""
 
     def __init__(self, world: World, topics: Assessment, isolation_level: str) -> None:
-        topic = topics.topic(REQUESTS)
+        self._partition = TopicPartition(topics.topic(REQUESTS), 0, 0)
+        self._read_to = 0
         self._consumer = Consumer(
             {
                 "bootstrap.servers": world.kafka.bootstrap_servers,
                 "group.id": "reader",
                 "isolation.level": isolation_level,
                 "enable.auto.commit": False,
+                "enable.partition.eof": True,
                 "log_level": 0,
             }
         )
-        self._consumer.assign([TopicPartition(topic, 0, 0)])
+        self._consumer.assign([self._partition])
         self.ids = Counter[str]()
         """How often each message was seen, by its id."""
         self.sent_at_ms: dict[str, int] = {}
         """When each message was sent for the first time."""
 
-    def read(self, timeout_seconds: float = 0.2) -> int:
-        """Reads what has come; returns how many messages that was."""
-        messages = self._consumer.consume(1000, timeout=timeout_seconds)
-        for message in messages:
-            assert message.error() is None, message.error()
+    def read(self, timeout_seconds: float = 0.2) -> None:
+        """Reads what has come."""
+        for message in self._consumer.consume(1000, timeout=timeout_seconds):
+            if error := message.error():
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                # Behind the marks of transactions, which are no messages.
+                self._read_to = message.offset()
+                continue
+            self._read_to = message.offset() + 1
             mid = json.loads(message.value())["mid"]
             self.ids[mid] += 1
             self.sent_at_ms.setdefault(mid, message.timestamp()[1])
-        return len(messages)
 
     def has_read(self, count: int) -> bool:
         """Whether it has seen as many different messages, with those that have come now."""
@@ -113,24 +112,16 @@ class Reader:
 
     def read_all(self) -> None:
         """When nothing is sent any more."""
-        while self.read(timeout_seconds=3):
-            pass
+        _, end = watermarks(self._consumer, self._partition, 60)
+
+        def is_read() -> bool:
+            self.read()
+            return self._read_to >= end
+
+        wait_until(is_read, f"{self._partition.topic} is read up to {end}", 120)
 
     def close(self) -> None:
         self._consumer.close()
-
-
-@contextmanager
-def running_job(world: World, topics: Assessment, delivery: str) -> Iterator[str]:
-    environment = {"AGGREGATES__KAFKA__ENV": topics.env, "AGGREGATES__KAFKA__DELIVERY": delivery}
-    options = OPTIONS | (EXACTLY_ONCE if delivery == "exactly_once" else {})
-    job = world.submit(MODULE, parallelism=2, options=options, environment=environment)
-    try:
-        world.flink.client.wait_until_running(job, START_SECONDS)
-        yield job
-    finally:
-        start_ended(world.flink.servers)
-        world.flink.client.cancel(job)
 
 
 def last_checkpoint_ms(client: FlinkClient, job: str) -> int:
@@ -138,81 +129,113 @@ def last_checkpoint_ms(client: FlinkClient, job: str) -> int:
     return int(client.get(f"/jobs/{job}/checkpoints")["latest"]["completed"]["trigger_timestamp"])
 
 
-def wait_until_something_would_repeat(client: FlinkClient, job: str, uncommitted: Reader) -> int:
-    """Waits for a message that was sent after the last checkpoint was triggered. Returns when that was, in ms."""
-    checkpoint_ms = 0
+class Delivery:
+    """A job with one kind of delivery, its load, and readers with both levels of isolation."""
 
-    def is_sent() -> bool:
-        nonlocal checkpoint_ms
-        uncommitted.read(timeout_seconds=0.05)
-        checkpoint_ms = last_checkpoint_ms(client, job)
-        return max(uncommitted.sent_at_ms.values(), default=0) > checkpoint_ms
+    def __init__(self, world: World, delivery: str, stack: ExitStack) -> None:
+        self._world = world
+        self._delivery = delivery
+        self._topics = stack.enter_context(closing(Assessment(world)))
+        self.load = Load(self._topics)
+        self.committed, self.uncommitted = (
+            stack.enter_context(closing(Reader(world, self._topics, isolation_level)))
+            for isolation_level in ("read_committed", "read_uncommitted")
+        )
+        self.checkpoint_ms = self.killed_ms = 0
+        """When the last checkpoint before the kill was triggered, and when the TaskManager was killed."""
 
-    wait_until(is_sent, "a message is sent after a checkpoint", 120)
-    return checkpoint_ms
+    def submit(self) -> str:
+        environment = {"AGGREGATES__KAFKA__ENV": self._topics.env, "AGGREGATES__KAFKA__DELIVERY": self._delivery}
+        options = OPTIONS | (EXACTLY_ONCE if self._delivery == "exactly_once" else {})
+        return self._world.submit(MODULE, parallelism=2, options=options, environment=environment)
+
+    def would_repeat(self, job: str) -> bool:
+        """Whether a message was sent after the last checkpoint was triggered."""
+        self.uncommitted.read(timeout_seconds=0.05)
+        self.checkpoint_ms = last_checkpoint_ms(self._world.flink.client, job)
+        return max(self.uncommitted.sent_at_ms.values(), default=0) > self.checkpoint_ms
+
+    def read_all(self) -> None:
+        """When the load has ended: what is committed, and then what was sent."""
+        for reader in (self.committed, self.uncommitted):
+            wait_until(partial(reader.has_read, self.load.sent), "all messages can be read", 180)
+            reader.read_all()
+        assert len(self.committed.ids) == self.load.sent
+        print(
+            f"{self._delivery}: {self.load.sent} events; "
+            f"repeats: {self.committed.ids.total() - self.load.sent} for read_committed, "
+            f"{self.uncommitted.ids.total() - self.load.sent} for read_uncommitted; "
+            f"from the last checkpoint to the kill {self.killed_ms - self.checkpoint_ms} ms"
+        )
 
 
-def kill_twice(world: World, topics: Assessment, unique: str, delivery: str) -> tuple[Delivered, list[range]]:
-    """What was delivered, and of each kill the time in ms from the last checkpoint's trigger to the kill."""
+@pytest.fixture(scope="module")
+def deliveries(mortal_world: World) -> Iterator[Mapping[str, Delivery]]:
+    """Both kinds, after a kill."""
+    client = mortal_world.flink.client
+    with ExitStack() as stack:
+        # The one that repeats comes last: its last checkpoint is then looked at right before the kill.
+        deliveries = {name: Delivery(mortal_world, name, stack) for name in ("exactly_once", "at_least_once")}
+        jobs = submit_all({name: each.submit for name, each in deliveries.items()}, client.cancel_all)
+        try:
+            kill(mortal_world, deliveries, jobs)
+        finally:
+            start_ended(mortal_world.flink.servers)
+            client.cancel_all(jobs.values())
+        yield deliveries
+
+
+def kill(world: World, deliveries: Mapping[str, Delivery], jobs: Mapping[str, str]) -> None:
+    """Under load, and when something would repeat. Then everything is read."""
     client = world.flink.client
-    kills: list[range] = []
-    with (
-        closing(Reader(world, topics, "read_committed")) as committed,
-        closing(Reader(world, topics, "read_uncommitted")) as uncommitted,
-        running_job(world, topics, delivery) as job,
-    ):
-        with Load(topics, unique) as load:
-            for _ in range(2):
-                client.wait_until_running(job, START_SECONDS, checkpoints=2)
-                committed.read()
-                enough = len(committed.ids) + EVENTS_PER_SECOND
-                wait_until(partial(committed.has_read, enough), "messages come", 120)
-                checkpoint_ms = wait_until_something_would_repeat(client, job, uncommitted)
-                world.flink.task_managers[0].kill()
-                kills.append(range(checkpoint_ms, time.time_ns() // 1_000_000 + 1))
-                world.flink.task_managers[0].start()
-            client.wait_until_running(job, START_SECONDS, checkpoints=2)
-        wait_until(partial(committed.has_read, load.sent), "all messages can be read", 180)
+    for job in jobs.values():
+        client.wait_until_running(job, START_SECONDS)
+    with ExitStack() as loads:
+        for each in deliveries.values():
+            loads.enter_context(each.load)
+        for each in deliveries.values():
+            # Behind a checkpoint, where messages are sent exactly once.
+            wait_until(partial(each.committed.has_read, EVENTS_PER_SECOND), "messages come", START_SECONDS)
+        for job in jobs.values():
+            client.wait_until_running(job, START_SECONDS, checkpoints=1)
+        wait_until(
+            lambda: all(each.would_repeat(jobs[name]) for name, each in deliveries.items()),
+            "messages are sent after the checkpoints",
+            120,
+        )
+        world.flink.task_managers[0].kill()
+        for each in deliveries.values():
+            each.killed_ms = time.time_ns() // 1_000_000
+        world.flink.task_managers[0].start()
+        for job in jobs.values():
+            client.wait_until_running(job, START_SECONDS, checkpoints=1)
+    for each in deliveries.values():
+        wait_until(partial(each.committed.has_read, each.load.sent), "all messages can be read", 180)
+    for job in jobs.values():
         # What was sent once more would be committed by now.
-        client.wait_until_running(job, 60, checkpoints=2)
-        committed.read_all()
-        wait_until(partial(uncommitted.has_read, load.sent), "all messages can be read", 60)
-        uncommitted.read_all()
-    delivered = Delivered(committed.ids, uncommitted.ids, uncommitted.sent_at_ms)
-    assert len(delivered.committed) == load.sent
-    print(
-        f"{delivery}: {load.sent} events; repeats: {delivered.committed.total() - load.sent} for read_committed, "
-        f"{delivered.uncommitted.total() - load.sent} for read_uncommitted; from the last checkpoint to each kill "
-        f"{' and '.join(str(len(kill)) for kill in kills)} ms"
-    )
-    return delivered, kills
-
-
-@pytest.fixture
-def topics(mortal_world: World) -> Iterator[Assessment]:
-    with closing(Assessment(mortal_world)) as topics:
-        yield topics
+        client.wait_until_running(job, START_SECONDS, checkpoints=2)
+    for each in deliveries.values():
+        each.read_all()
 
 
 def test_exactly_once_a_reader_of_what_is_committed_sees_each_message_once(
-    mortal_world: World, topics: Assessment, unique: str
+    deliveries: Mapping[str, Delivery],
 ) -> None:
-    delivered, _ = kill_twice(mortal_world, topics, unique, "exactly_once")
-    assert set(delivered.committed.values()) == {1}
+    assert set(deliveries["exactly_once"].committed.ids.values()) == {1}
 
 
 def test_at_least_once_repeats_are_no_more_than_was_sent_since_the_last_checkpoint(
-    mortal_world: World, topics: Assessment, unique: str
+    deliveries: Mapping[str, Delivery],
 ) -> None:
     """Each repeat has the id of the first message: otherwise there would be more ids than events."""
-    delivered, kills = kill_twice(mortal_world, topics, unique, "at_least_once")
-    repeats = [mid for mid, count in delivered.committed.items() if count > 1]
+    delivery = deliveries["at_least_once"]
+    repeats = [mid for mid, count in delivery.committed.ids.items() if count > 1]
     assert repeats
-    assert all(any(delivered.sent_at_ms[mid] in kill for kill in kills) for mid in repeats)
-    assert max(delivered.committed.values()) <= 2
+    assert all(delivery.checkpoint_ms <= delivery.uncommitted.sent_at_ms[mid] <= delivery.killed_ms for mid in repeats)
+    assert max(delivery.committed.ids.values()) <= 2
 
 
-def test_exactly_once_without_aligned_checkpoints_stops_the_start(mortal_world: World, topics: Assessment) -> None:
-    environment = {"AGGREGATES__KAFKA__ENV": topics.env, "AGGREGATES__KAFKA__DELIVERY": "exactly_once"}
+def test_exactly_once_without_aligned_checkpoints_stops_the_start(mortal_world: World) -> None:
+    environment = {"AGGREGATES__KAFKA__DELIVERY": "exactly_once"}
     with pytest.raises(LocalWorldError, match=r"execution\.checkpointing\.mode is AT_LEAST_ONCE"):
         mortal_world.submit(MODULE, options=OPTIONS, environment=environment)

@@ -89,11 +89,15 @@ def test_acknowledged_data_survives_kill_9(mortal_world: World, unique: str) -> 
         for number in numbers:
             client.set(f"{unique}-{number}", number)
 
-    for server in (world.kafka, world.cassandra, world.redis):
-        old = server.pid
-        server.restart()
-        assert server.pid != old
-        assert not psutil.pid_exists(old)
+    servers = (world.kafka, world.cassandra, world.redis)
+    old = [server.pid for server in servers]
+    for server in servers:
+        server.kill()
+    assert not any(map(psutil.pid_exists, old))
+    for server in servers:
+        server.launch()
+    for server in servers:
+        server.wait_until_ready()
 
     consumer = Consumer({"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "survivors"})
     try:
@@ -107,37 +111,6 @@ def test_acknowledged_data_survives_kill_9(mortal_world: World, unique: str) -> 
     assert count == len(numbers)
     with world.redis.client() as client:
         assert client.exists(*(f"{unique}-{number}" for number in numbers)) == len(numbers)
-
-
-PARENT = """
-import json, sys, time
-from local.config import load_config
-from local.world import World
-
-with World(load_config(), sys.argv[1:]) as world:
-    print(json.dumps([server.pid for server in world.servers]), flush=True)
-    time.sleep(3600)
-"""
-
-
-def test_nothing_outlives_a_killed_parent(config: Config, environment: dict[str, str]) -> None:
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, "redis", "kafka", "flink"],
-        cwd=REPOSITORY,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert parent.stdout is not None
-        servers = [psutil.Process(pid) for pid in json.loads(parent.stdout.readline())]
-        assert len(servers) == 4
-        assert {server.ppid() for server in servers} == {parent.pid}
-    finally:
-        parent.kill()
-        parent.wait()
-    wait_until(lambda: not any(server.is_running() for server in servers), "the servers end with their parent")
-    assert processes_of(config) == []
 
 
 def test_up_status_and_down(background: dict[str, str], config: Config) -> None:
@@ -174,14 +147,6 @@ def test_up_status_and_down(background: dict[str, str], config: Config) -> None:
     assert local(background, "status").returncode == 3
 
 
-def test_a_killed_supervisor_takes_its_servers_along(background: dict[str, str], config: Config) -> None:
-    assert local(background, "up").returncode == 0
-    supervisor = json.loads((config.state_folder / "supervisor.json").read_text())["supervisor"]
-    psutil.Process(supervisor["pid"]).kill()
-    wait_until(lambda: processes_of(config) == [], "the servers end with the supervisor")
-    assert local(background, "status").returncode == 3
-
-
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
 def test_up_that_is_interrupted_leaves_nothing_running(
     background: dict[str, str], config: Config, sign: signal.Signals
@@ -199,6 +164,25 @@ def test_up_that_is_interrupted_leaves_nothing_running(
     up.send_signal(sign)
     assert up.wait(COMMAND_TIMEOUT_SECONDS) == (130 if sign == signal.SIGINT else -signal.SIGKILL)
     wait_until(lambda: processes_of(config) == [], "nothing is left")
+    assert local(background, "status").returncode == 3
+
+
+def test_a_killed_supervisor_takes_its_servers_along(background: dict[str, str], config: Config) -> None:
+    up = subprocess.Popen([sys.executable, "-m", "local", "up"], cwd=REPOSITORY, env=background)
+    try:
+        # The last one that is launched. None has to be ready: the kernel watches each from its launch on.
+        wait_until((config.state_folder / "kafka" / "server.log").exists, "all servers are launched")
+        supervisor = psutil.Process(
+            json.loads((config.state_folder / "supervisor.json").read_text())["supervisor"]["pid"]
+        )
+        servers = supervisor.children()
+        assert len(servers) == 5
+        supervisor.kill()
+        assert up.wait(COMMAND_TIMEOUT_SECONDS) == 1
+    finally:
+        up.kill()
+        up.wait()
+    wait_until(lambda: processes_of(config) == [], "the servers end with the supervisor")
     assert local(background, "status").returncode == 3
 
 

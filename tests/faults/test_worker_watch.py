@@ -24,40 +24,33 @@ def cluster(mortal_world: World) -> Iterator[FlinkCluster]:
     start_ended(mortal_world.flink.servers)
 
 
-def submit(cluster: FlinkCluster, folder: Path) -> tuple[str, psutil.Process, psutil.Process]:
-    """The job, its watched and its unwatched worker, each inside its first record."""
-    archive = build_numbers_archive(folder)
-    job = cluster.submit(MODULE, [str(folder), "stuck"], archive=archive, jar=jars.FLINK_CONNECTOR_JAR)
-    wait_until(lambda: len(list(folder.glob("worker-*"))) == 2, "both workers work")
-    watched, unwatched = (worker_of(folder, subtask) for subtask in (0, 1))
-    assert {watched.pid, unwatched.pid} == {worker.pid for worker in cluster.task_managers[0].python_workers()}
-    return job, watched, unwatched
+def worker_of(folder: Path, subtask: int, *former: psutil.Process) -> psutil.Process:
+    """Its worker that is none of the `former` ones."""
+    pids = {int(file.name.rpartition("-")[2]) for file in folder.glob(f"worker-{subtask}-*")}
+    (pid,) = pids - {process.pid for process in former}
+    return psutil.Process(pid)
 
 
-def worker_of(folder: Path, subtask: int) -> psutil.Process:
-    (file,) = folder.glob(f"worker-{subtask}-*")
-    return psutil.Process(int(file.name.rpartition("-")[2]))
-
-
-def test_a_watched_worker_ends_with_its_task_manager_and_the_job_goes_on(cluster: FlinkCluster, tmp_path: Path) -> None:
-    task_manager = cluster.task_managers[0]
-    job, watched, unwatched = submit(cluster, tmp_path)
+def test_a_watched_worker_ends_with_its_task_manager_and_with_its_task(cluster: FlinkCluster, tmp_path: Path) -> None:
+    task_manager, client = cluster.task_managers[0], cluster.client
+    archive = build_numbers_archive(tmp_path)
+    job = cluster.submit(MODULE, [str(tmp_path), "stuck"], archive=archive, jar=jars.FLINK_CONNECTOR_JAR)
+    wait_until(lambda: len(list(tmp_path.glob("worker-*"))) == 2, "both workers are inside their first records")
+    watched, unwatched = (worker_of(tmp_path, subtask) for subtask in (0, 1))
+    assert {watched.pid, unwatched.pid} == {worker.pid for worker in task_manager.python_workers()}
     task_manager.kill()
     try:
         wait_until(lambda: not watched.is_running(), "the watched worker ends with its TaskManager")
         task_manager.start()
-        wait_until(lambda: len(list(tmp_path.glob("worker-*"))) == 4, "new workers work")
+        wait_until(lambda: len(list(tmp_path.glob("worker-*"))) == 4, "the job goes on: new workers work")
         # Beside its successor.
         assert unwatched.is_running()
     finally:
         unwatched.kill()
-    cluster.client.cancel(job)
 
-
-def test_a_watched_worker_ends_with_its_task(cluster: FlinkCluster, tmp_path: Path) -> None:
-    """Why the watch looks at all processes between TaskManager and worker."""
-    job, watched, unwatched = submit(cluster, tmp_path)
-    cluster.client.start_to_cancel(job)
+    # Why the watch looks at all processes between TaskManager and worker.
+    watched, unwatched = worker_of(tmp_path, 0, watched), worker_of(tmp_path, 1, unwatched)
+    client.start_to_cancel(job)
     try:
         wait_until(lambda: not watched.is_running(), "the watched worker ends with its task")
         # Beam ends the script that it has started for the worker, and nothing below it.
@@ -65,5 +58,5 @@ def test_a_watched_worker_ends_with_its_task(cluster: FlinkCluster, tmp_path: Pa
         assert unwatched.is_running()
     finally:
         unwatched.kill()
-    cluster.client.wait_until(job, "CANCELED")
-    assert cluster.task_managers[0].is_running
+    client.wait_until(job, "CANCELED")
+    assert task_manager.is_running

@@ -48,6 +48,8 @@ def test_a_job_runs_checkpoints_counts_stops_and_goes_on(flink_cluster: FlinkClu
     # The first one has ended, and of the last one the cluster knows nothing.
     client.cancel_all([job, continued, "0" * 32])
     assert client.status(continued) == "CANCELED"
+    with pytest.raises(LocalWorldError, match=f"job {continued} is CANCELED, not running"):
+        client.wait_until_running(continued)
 
 
 def test_a_submission_that_fails_shows_what_flink_said(flink_cluster: FlinkCluster, tmp_path: Path) -> None:
@@ -59,15 +61,6 @@ def test_a_submission_that_fails_shows_what_flink_said(flink_cluster: FlinkClust
     # The second where Python has ended before Flink looks at it.
     assert "No module named jobs.missing" in text or "Failed to start Python process" in text
     assert "\tat " not in text
-
-
-def test_waiting_for_a_job_that_has_ended_says_how_it_ended(flink_cluster: FlinkCluster, tmp_path: Path) -> None:
-    client = flink_cluster.client
-    job = submit(flink_cluster, tmp_path, build_numbers_archive(tmp_path))
-    client.wait_until_running(job)
-    client.cancel(job)
-    with pytest.raises(LocalWorldError, match=f"job {job} is CANCELED, not running"):
-        client.wait_until_running(job)
 
 
 def test_the_cluster_runs_on_the_checked_in_configuration(flink_cluster: FlinkCluster) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from local.config import REPOSITORY, load_config
 from local.errors import LocalWorldError
+from local.flink import FlinkCluster
 from local.readers import report_environment, services_environment
 from local.tokens import TokenIssuer
 from tests.support.assessment import Assessment, Learner
@@ -37,8 +38,10 @@ REASONS = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredWorld]:
-    with SecuredWorld(load_config({}).isolated(tmp_path_factory.mktemp("secured"))) as world:
+def world(running_flink_cluster: FlinkCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredWorld]:
+    """Secured servers. Flink, which has no password of its own, is the session's."""
+    config = load_config({}).isolated(tmp_path_factory.mktemp("secured"))
+    with SecuredWorld(config, running_flink_cluster) as world:
         yield world
 
 
@@ -51,42 +54,34 @@ class RunningJob:
 @pytest.fixture(scope="module")
 def job(world: SecuredWorld) -> Iterator[RunningJob]:
     with closing(Assessment(world)) as topics:
-        yield RunningJob(submit(world, topics), topics)
+        job = world.submit(MODULE, parallelism=1, environment={"AGGREGATES__KAFKA__ENV": topics.env})
+        yield RunningJob(job, topics)
+        world.flink.client.cancel(job)
 
 
-def submit(world: SecuredWorld, topics: Assessment) -> str:
-    return world.submit(MODULE, parallelism=1, environment={"AGGREGATES__KAFKA__ENV": topics.env})
-
-
-def test_the_job_works_with_the_right_passwords(world: SecuredWorld, job: RunningJob, unique: str) -> None:
+def test_the_job_works_with_the_right_passwords_and_fails_as_long_as_one_is_changed(
+    world: SecuredWorld, job: RunningJob, unique: str
+) -> None:
     learner = Learner.unique(unique)
-    job.topics.send(learner.attempt("do_1", "a1", [(1.5, 2)]))
+    client = world.flink.client
+    client.wait_until_running(job.id)
+    with world.redis.client() as admin:
+        admin.config_set("requirepass", f"changed {MARK}")
+        try:
+            # PyFlink opens its functions with the first bundle.
+            job.topics.send(learner.attempt("do_1", "a1", [(1.5, 2)]))
+            wait_until(lambda: client.exceptions(job.id) != [], "the task has failed")
+        finally:
+            admin.config_set("requirepass", REDIS_PASSWORD)
+    text = client.exceptions(job.id)[0]
+    assert f"TaskFault: Redis 127.0.0.1:{world.redis.port}, database 10 refuses the connection: " in text
+    assert REASONS["Redis"] in text
     assert job.topics.attempt_ids(learner, 1) == ["a1"]
     with world.cassandra.admin("sunbird_courses") as session:
         tables = Tables(session)
         (row,) = tables.attempts(learner)
         assert (row.attempt_id, row.total_score, row.total_max_score) == ("a1", 1.5, 2)
         assert tables.aggregates(learner).aggregates["score:do_1"] == 1.5
-
-
-def test_a_password_that_is_changed_fails_the_task_until_it_is_right_again(world: SecuredWorld, unique: str) -> None:
-    learner = Learner.unique(unique)
-    client = world.flink.client
-    with closing(Assessment(world)) as topics, world.redis.client() as admin:
-        job = submit(world, topics)
-        client.wait_until_running(job)
-        admin.config_set("requirepass", f"changed {MARK}")
-        try:
-            # PyFlink opens its functions with the first bundle.
-            topics.send(learner.attempt("do_1", "a1", [(1.5, 2)]))
-            wait_until(lambda: client.exceptions(job) != [], "the task has failed")
-        finally:
-            admin.config_set("requirepass", REDIS_PASSWORD)
-        text = client.exceptions(job)[0]
-        assert f"TaskFault: Redis 127.0.0.1:{world.redis.port}, database 10 refuses the connection: " in text
-        assert REASONS["Redis"] in text
-        assert topics.attempt_ids(learner, 1) == ["a1"]
-        client.cancel(job)
 
 
 class TestAWrongPassword:
@@ -169,16 +164,18 @@ class TestNoPasswordIs:
     def test_in_any_log(self, world: SecuredWorld, job: RunningJob) -> None:
         """Of the servers, of Flink's processes, and of the program that submitted the job."""
         world.flink.client.wait_until_running(job.id)
-        logs = {file: file.read_text(errors="replace") for file in world.config.state_folder.rglob("*.log")}
+        folders = (world.config.state_folder, world.flink_folder)
+        logs = {file: file.read_text(errors="replace") for folder in folders for file in folder.rglob("*.log")}
         assert [file for file, text in logs.items() if MARK in text] == []
         # Where they would be.
-        flink = world.config.state_folder / "flink"
         for folder, hidden in (
             ("client", "AGGREGATES__KAFKA__SASL_PASSWORD=******"),
             ("job-manager", "sasl.jaas.config = [hidden]"),
             ("task-manager-0", "sasl.jaas.config = [hidden]"),
         ):
-            assert any(hidden in text for file, text in logs.items() if file.parent == flink / folder), folder
+            assert any(hidden in text for file, text in logs.items() if file.parent == world.flink_folder / folder), (
+                folder
+            )
 
     def test_in_what_flinks_api_shows(self, world: SecuredWorld, job: RunningJob) -> None:
         client = world.flink.client

@@ -1,4 +1,4 @@
-"""Kafka, Cassandra and Redis with security switched on, and a Flink cluster: passwords everywhere, TLS towards Kafka.
+"""Kafka, Cassandra and Redis with security switched on: passwords everywhere, TLS towards Kafka.
 
 Kafka also wants a certificate from its clients.
 
@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from common.config.model import CassandraConfig
 from local.config import Config
+from local.flink import FlinkCluster
 from local.kafka_broker import Kafka
 from local.process import Launch
 from local.servers import Cassandra, Redis
@@ -26,6 +27,7 @@ from local.world import World
 from schema.apply import apply_schema
 from tests.support.cassandra_session import connect
 from tests.support.certificates import make_certificate
+from tests.support.flink_guest import FlinkGuest
 
 MARK = "Geheimnis"
 """In every password, so that none of them can be anywhere unseen."""
@@ -135,15 +137,15 @@ class SecuredRedis(Redis):
         return Launch([*launch.command, "--requirepass", REDIS_PASSWORD], launch.environment, launch.ports)
 
 
-class SecuredWorld(World):
-    """All servers; those that are in it find the passwords in the job's environment."""
+class SecuredWorld(FlinkGuest):
+    """All servers but Flink, which runs already; a job finds the passwords in its environment."""
 
     kafka: SecuredKafka
     cassandra: SecuredCassandra
     redis: SecuredRedis
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
+    def __init__(self, config: Config, flink: FlinkCluster) -> None:
+        super().__init__(config, flink)
         # Free, as all of the configuration's ports are, and of a server that is not started.
         self.kafka = SecuredKafka(self, config.postgres.port)
         self.cassandra = SecuredCassandra(config, self.java)
