@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         layer = item.path.relative_to(TESTS).parts[0]
         if layer in LAYERS:
             item.add_marker(layer)
-            has_cluster = layer != "integration" or "flink_cluster" in getattr(item, "fixturenames", ())
+            has_cluster = layer != "integration" or "running_flink_cluster" in getattr(item, "fixturenames", ())
             item.add_marker(pytest.mark.xdist_group("clusters" if has_cluster else "servers"))
 
 
