@@ -114,6 +114,9 @@ class TestScores:
     def test_a_maximum_of_zero(self) -> None:
         assert score_cells(scored(c=(0, 0)), {"c"}) == Scores("", {})
 
+    def test_an_infinite_score(self) -> None:
+        assert score_cells(scored(a=(math.inf, 5), b=(1, 5)), {"a", "b"}) == Scores("", {"a": "", "b": "20%"})
+
     def test_one_content_without_maximum(self) -> None:
         aggregates = {**scored(a=(3, 5), z=(2, 0)), "score:b": 1.0}
         # The sum of the scores counts them all the same.
@@ -279,7 +282,12 @@ class TestRow:
             "completionPercentage",
         }
         assert cells["completionPercentage"] == "0"
+        assert all(isinstance(cell, str) for cell in cells.values())
         assert contents == {}
+
+    def test_the_day_of_completion_is_that_of_the_time_zone(self) -> None:
+        cells, _ = self.ROWS.row(enrolment(completedon=LATE), self.LEARNER, {})
+        assert cells["completedon"] == "15/05/2024"
 
     @pytest.mark.parametrize(
         ("columns", "date"),
