@@ -55,17 +55,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _explain(config: DeskConfig, options: argparse.Namespace) -> int:
+    wording = wording_of(config, options.language)
+
     async def read() -> Explanation:
         async with open_reader(config) as reader:
             key = await reader.enrolment_key(options.user, options.course, options.batch)
-            return explain(await reader.learner(key), settings_of(config), wording_of(config, options.language))
+            return explain(await reader.learner(key), settings_of(config), wording)
 
     explanation = asyncio.run(read())
     if options.json:
-        document = {"steps": [step.as_json() for step in explanation.steps]}
+        document = {"steps": [step.as_json() for step in explanation.steps], "timeZone": wording.zone_name}
         sys.stdout.write(f"{msgspec.json.format(msgspec.json.encode(document)).decode()}\n")
     else:
-        show(explanation, Console(), with_evidence=not options.brief)
+        show(explanation, Console(), wording.zone_name, with_evidence=not options.brief)
     return 0
 
 

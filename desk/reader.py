@@ -48,9 +48,14 @@ class Reader:
             return EnrolmentKey(user_id, course_id, batch_id)
         batches = await self.store.batches_of_learner(user_id, course_id)
         if not batches:
-            raise DeskError(f"{user_id} is not enrolled in any batch of {course_id}")
+            raise DeskError(
+                f"No enrolment of the learner “{user_id}” in the course “{course_id}” was found. Check both ids."
+            )
         if len(batches) > 1:
-            raise DeskError(f"{user_id} is enrolled in several batches of {course_id}: {', '.join(sorted(batches))}")
+            raise DeskError(
+                f"The learner “{user_id}” is in several batches of the course “{course_id}”. Give the id of one: "
+                f"{', '.join(sorted(batches))}"
+            )
         return EnrolmentKey(user_id, course_id, batches[0])
 
     async def learner(self, key: EnrolmentKey) -> LearnerRecord:

@@ -17,7 +17,13 @@ from local.story import Learner, Story
 _STEPS_OF = ("Asha Rao", "Ravi Menon")
 """The learners whose steps are shown one by one: one with a certificate, and one without."""
 _VERDICTS_OF = (*_STEPS_OF, "Meena Iyer")
-_MARKS = {"yes": "[green]✓[/]", "no": "[red]✗[/]", "unknown": "[yellow]?[/]"}
+_MARKS = {
+    "yes": "[green]✓[/]",
+    "no": "[red]✗[/]",
+    "unknown": "[yellow]?[/]",
+    "fact": "[blue]•[/]",
+    "fault": "[magenta]![/]",
+}
 _EXPECTED = {
     "Asha Rao": "Certificate: earned with a best score of 75.0 percent, and requested from the generator on ",
     "Ravi Menon": "No certificate: the best score is 74.0 percent, 75 are asked for. Nothing is broken.",
@@ -38,7 +44,7 @@ def show_explanations(story: Story, environment: Mapping[str, str], console: Con
         steps = _explain(story, learner, environment)
         console.print(f"\n[bold]{learner.name}[/] [dim]{learner.about}")
         for step in steps if learner.name in _STEPS_OF else steps[-1:]:
-            console.print(f"  {_MARKS[step['verdict']]} {escape(step['sentence'])}", highlight=False)
+            console.print(f"  {_MARKS[step['mark']]} {escape(step['sentence'])}", highlight=False)
         sentence = steps[-1]["sentence"]
         if not sentence.startswith(_EXPECTED[learner.name]):
             problems.append(f"{learner.user_id}: the desk says {sentence!r}, expected {_EXPECTED[learner.name]!r}")

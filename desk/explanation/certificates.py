@@ -36,9 +36,16 @@ class Kind(StrEnum):
     USER = "user"
 
 
+_COMPARED = {"other_status": Kind.STATUS, "other_score": Kind.SCORE}
+"""What a skip of the job was compared for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One comparison of a criterion: ``74.0 >= 75``. ``source`` is where the left side comes from."""
+    """One comparison of a criterion: ``74.0 >= 75``. ``source`` is where the left side comes from.
+
+    ``words`` say it for people, whether it holds or not: ``the best score is 74.0 percent, 75 are asked for``.
+    """
 
     kind: Kind
     left: str
@@ -46,6 +53,7 @@ class Comparison:
     right: str
     holds: bool
     source: str
+    words: str
 
     @property
     def text(self) -> str:
@@ -131,33 +139,42 @@ def _comparisons(
     record: LearnerRecord, template: Template, settings: JobSettings, wording: Wording
 ) -> list[Comparison]:
     """Each comparison of the criteria by itself, as the job makes it, with both sides."""
-    found, criteria, row = [], template.criteria, record.enrolment
+    say, found, criteria, row = wording.sentences.say, [], template.criteria, record.enrolment
     if criteria.enrolment_status is not None and row is not None and row.active:
         alone = replace(criteria, score=(), user=())
         skipped = _select(record, replace(template, criteria=alone), settings).skipped
         holds = "other_status" not in skipped
         right = f"{criteria.enrolment_status:g}"
-        found.append(
-            Comparison(Kind.STATUS, f"status {shown(row.status)}", "=", right, holds, "user_enrolments.status")
-        )
+        words = say("words.status", status=shown(row.status), limit=right)
+        if criteria.enrolment_status == COMPLETED:
+            words = say("words.completed" if holds else "words.not_completed")
+        source = "user_enrolments.status"
+        found.append(Comparison(Kind.STATUS, f"status {shown(row.status)}", "=", right, holds, source, words))
     scores = percents(record, settings) if criteria.score else {}
     if criteria.score and isinstance(scores, dict):
         best = best_of(scores).percent
         for operator, limit in criteria.score:
             alone = replace(criteria, score=((operator, limit),))
-            left, holds = percent_text(best, [limit]), alone.met_by_score(best)
-            found.append(
-                Comparison(Kind.SCORE, left, sign(operator), f"{limit:g}", holds, "best score, user_activity_agg")
-            )
+            left, right, holds = percent_text(best, [limit]), f"{limit:g}", alone.met_by_score(best)
+            words = say("words.score", best=left, limit=_limit_in_words(sign(operator), right, wording))
+            source = "best score, user_activity_agg"
+            found.append(Comparison(Kind.SCORE, left, sign(operator), right, holds, source, words))
     if criteria.user and isinstance(record.user, Mapping):
         for field, demanded in criteria.user:
             alone = replace(criteria, user=((field, demanded),))
             value = shown(record.user.get(field)) if wording.show_names else wording.sentences.say("hidden")
-            holds = alone.met_by_user(record.user)
-            found.append(
-                Comparison(Kind.USER, f"{field} {value}", "=", demanded.decode(), holds, f"{field}, user read API")
-            )
+            holds, right = alone.met_by_user(record.user), demanded.decode()
+            words = say("words.user", field=field, value=value, demanded=right)
+            source = f"{field}, user read API"
+            found.append(Comparison(Kind.USER, f"{field} {value}", "=", right, holds, source, words))
     return found
+
+
+def _limit_in_words(operator: str, limit: str, wording: Wording) -> str:
+    """``75 are asked for``."""
+    key = f"limit.{operator}"
+    one = f"{key}.one"
+    return wording.sentences.say(one if limit == "1" and wording.sentences.has(one) else key, limit=limit)
 
 
 def sign(operator: str) -> str:
@@ -186,7 +203,15 @@ def templates(record: LearnerRecord, wording: Wording) -> Step:
     ]
     evidence += [Evidence(fault.kind, fault.reason, _TEMPLATES) for fault in found.faults]
     verdict = Verdict.YES if found.usable else Verdict.NO
-    return Step("templates", question, verdict, " ".join(sentences), tuple(evidence), is_broken=bool(found.faults))
+    return Step(
+        "templates",
+        question,
+        verdict,
+        " ".join(sentences),
+        tuple(evidence),
+        is_broken=bool(found.faults),
+        is_fact=bool(found.usable),
+    )
 
 
 def _source(record: LearnerRecord) -> tuple[Evidence, ...]:
@@ -215,30 +240,33 @@ def criteria_in_words(criteria: Criteria, wording: Wording) -> str:
 def decision(record: LearnerRecord, made: Decision, wording: Wording) -> Step:
     """What the job decides about one template, with the comparisons that it makes."""
     say, outcome = wording.sentences.say, made.outcome
-    values: dict[str, Any] = {"reason": made.reason, "kind": outcome}
+    values: dict[str, Any] = {"reason": made.reason, "kind": outcome, "comparison": outcome}
     verdict = Verdict.NO
     evidence = [
-        Evidence(comparison.text, "true" if comparison.holds else "false", comparison.source)
+        Evidence(
+            say(f"compared.{comparison.kind}"),
+            f"{comparison.text} is {'true' if comparison.holds else 'false'}",
+            comparison.source,
+            is_technical=comparison.kind is not Kind.SCORE,
+        )
         for comparison in made.comparisons
     ]
-    failed = made.failed(Kind.SCORE) if outcome == "other_score" else made.failed(Kind.USER)
+    failed = made.failed(_COMPARED.get(outcome, Kind.USER))
     if outcome == Outcome.EARNED:
         verdict = Verdict.YES
-        values["comparisons"] = wording.some([comparison.text for comparison in made.comparisons])
+        values["comparisons"] = say("criteria.and").join(comparison.words for comparison in made.comparisons)
     elif outcome == Outcome.ISSUED:
         verdict = Verdict.YES
         certificate = issued_certificate(record, made.template)
         values["on"] = issued_on(certificate, wording)
         evidence += [
-            Evidence(name, value, "user_enrolments.issued_certificates") for name, value in sorted(certificate.items())
+            Evidence(name, value, "user_enrolments.issued_certificates", is_technical=True)
+            for name, value in sorted(certificate.items())
         ]
     elif outcome == Outcome.UNKNOWN:
         verdict = Verdict.UNKNOWN
-    elif outcome == "other_status":
-        values["status"] = shown(None if record.enrolment is None else record.enrolment.status)
-        values["limit"] = made.template.criteria.enrolment_status
     elif failed is not None:
-        values["comparison"] = failed.text
+        values["comparison"] = failed.words
     key = "decision.issued" if outcome == Outcome.ISSUED else f"decision.{outcome}"
     return Step(
         "decision",
@@ -260,4 +288,4 @@ def issued_certificate(record: LearnerRecord, template: Template) -> Mapping[str
 def issued_on(certificate: Mapping[str, str], wording: Wording) -> str:
     """ " on <date>", or nothing if the certificate has none."""
     on = certificate.get("lastIssuedOn") or certificate.get("issuedOn") or ""
-    return wording.sentences.say("on", on=on) if on else ""
+    return wording.sentences.say("on", on=wording.stored_day(on)) if on else ""

@@ -35,10 +35,10 @@ def enrolment(record: LearnerRecord, wording: Wording) -> Step:
     evidence: tuple[Evidence, ...] = ()
     if row is not None:
         evidence = (
-            Evidence("active", str(row.active), f"{_ENROLMENTS}.active"),
-            Evidence("status", shown(row.status), f"{_ENROLMENTS}.status"),
+            Evidence("active", {True: "yes", False: "no", None: "unset"}[row.active], f"{_ENROLMENTS}.active"),
+            Evidence("status", shown(row.status), f"{_ENROLMENTS}.status", is_technical=True),
             *(
-                [Evidence("enrolled", wording.time(row.enrolled_on), f"{_ENROLMENTS}.enrolled_date")]
+                [Evidence("enrolled on", wording.time(row.enrolled_on), f"{_ENROLMENTS}.enrolled_date")]
                 if row.enrolled_on
                 else []
             ),
@@ -60,9 +60,9 @@ def leaf_nodes(record: LearnerRecord, wording: Wording) -> Step:
         )
         unnamed = sorted(nodes.all - record.names.keys())
         evidence = [
-            Evidence("leaf nodes", str(len(nodes.all)), source),
+            Evidence("contents in all", str(len(nodes.all)), source),
             Evidence(
-                "optional nodes",
+                "optional contents",
                 str(len(optional)),
                 f"Redis set {optional_nodes_key(course.course_id, course.course_id)}",
             ),
@@ -72,7 +72,7 @@ def leaf_nodes(record: LearnerRecord, wording: Wording) -> Step:
                 else []
             ),
         ]
-        return Step("leaf_nodes", say("leaf_nodes?"), Verdict.YES, sentence, tuple(evidence))
+        return Step("leaf_nodes", say("leaf_nodes?"), Verdict.YES, sentence, tuple(evidence), is_fact=True)
     reason = _why_unusable(record)
     is_known = not isinstance(reason, Unknown)
     return Step(
@@ -80,7 +80,7 @@ def leaf_nodes(record: LearnerRecord, wording: Wording) -> Step:
         say("leaf_nodes?"),
         Verdict.NO if is_known else Verdict.UNKNOWN,
         say("leaf_nodes.none" if is_known else "leaf_nodes.unknown", reason=reason.reason),
-        (Evidence("leaf nodes", "none" if nodes is None else reason.reason, source),),
+        (Evidence("contents", "none" if nodes is None else reason.reason, source, is_technical=True),),
         is_broken=is_known,
     )
 
@@ -217,10 +217,11 @@ def _progress_evidence(record: LearnerRecord, done: Completion, wording: Wording
         source = f"{_CONTENTS}.status" if found is None else f"{_CONTENTS}.status = {shown(found.content.status)}"
         evidence.append(Evidence(content_name(record, content_id), state, source))
     if row is not None:
-        evidence.append(Evidence("progress", shown(row.progress), f"{_ENROLMENTS}.progress"))
+        evidence.append(Evidence("contents completed, as stored", shown(row.progress), f"{_ENROLMENTS}.progress"))
         if row.completed_on is not None:
-            evidence.append(Evidence("completed", wording.time(row.completed_on), f"{_ENROLMENTS}.completedon"))
+            evidence.append(Evidence("completed on", wording.time(row.completed_on), f"{_ENROLMENTS}.completedon"))
     for column, values in (("agg", record.aggregates.agg), ("aggregates", record.aggregates.aggregates)):
         if COMPLETED_COUNT in values:
-            evidence.append(Evidence(COMPLETED_COUNT, f"{values[COMPLETED_COUNT]:g}", f"user_activity_agg.{column}"))
+            value, source = f"{values[COMPLETED_COUNT]:g}", f"user_activity_agg.{column}"
+            evidence.append(Evidence(COMPLETED_COUNT, value, source, is_technical=True))
     return tuple(evidence)

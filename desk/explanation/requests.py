@@ -17,21 +17,25 @@ def requests(record: LearnerRecord, wording: Wording) -> Step:
     sentences = [say("requests.none", since=since)]
     if failed.messages:
         latest = failed.messages[-1]
-        number = wording.sentences.count("events", len(failed.messages))
-        sentences = [say("requests.failed", number=number, since=since, reason=latest.reason)]
+        number = wording.sentences.count("not_processed", len(failed.messages))
+        on = wording.time(latest.time_ms)
+        sentences = [say("requests.failed", number=number, since=since, kind=_kind(latest, wording), on=on)]
     if (asked := asked_of_generator(record)) is not None:
         sentences.append(say("requests.asked", on=wording.time(asked.time_ms)))
     elif (checked := _latest(record, with_template=False)) is not None:
         sentences.append(say("requests.checked", on=wording.time(checked.time_ms)))
     evidence = [
         Evidence(
-            wording.time(message.time_ms), message.reason, f"{message.topic}[{message.partition}] {message.offset}"
+            f"{_kind(message, wording)}, {wording.time(message.time_ms)}",
+            message.reason,
+            f"{message.topic}[{message.partition}] {message.offset}",
+            is_technical=True,
         )
         for message in failed.messages
     ]
     if isinstance(record.certificate_messages, Search):
         evidence += [
-            Evidence(wording.time(message.time_ms), message.template_name or "", message.topic)
+            Evidence(wording.time(message.time_ms), _what(message, wording), message.topic)
             for message in record.certificate_messages.messages
         ]
     return Step(
@@ -41,7 +45,20 @@ def requests(record: LearnerRecord, wording: Wording) -> Step:
         " ".join(sentences),
         tuple(evidence),
         Next(_replay(failed.messages[-1])) if failed.messages else None,
+        is_broken=bool(failed.messages),
     )
+
+
+def _kind(failed: FailedMessage, wording: Wording) -> str:
+    """What has failed, for people: the jobs have one kind of event each."""
+    key = f"event.{failed.job}"
+    return wording.sentences.say(key if wording.sentences.has(key) else "event.other")
+
+
+def _what(message: CertificateMessage, wording: Wording) -> str:
+    if message.template_name is None:
+        return wording.sentences.say("certificate.checked")
+    return wording.sentences.say("certificate.asked", name=message.template_name)
 
 
 def _replay(failed: FailedMessage) -> str:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from common.domain import aggregates as columns
 from common.domain.aggregates import ATTEMPTS_COUNT, MAX_SCORE, SCORE, contents_of, metric_key
@@ -18,6 +19,10 @@ from jobs.assessment_aggregator.rules import Attempt
 from jobs.collection_cert_pre_processor import rules as certificate_rules
 
 _ATTEMPTS, _AGGREGATES = "assessment_aggregator", "user_activity_agg"
+_NEVER = datetime.fromtimestamp(0, UTC)
+
+MAX_ATTEMPTS = 20
+"""Attempts at a content that the evidence has one by one: the latest ones, and the best."""
 
 
 def attempts(record: LearnerRecord, settings: JobSettings, wording: Wording) -> Step:
@@ -48,11 +53,13 @@ def attempts(record: LearnerRecord, settings: JobSettings, wording: Wording) -> 
         Verdict.YES if submitted else Verdict.NO,
         " ".join(sentences),
         tuple(
-            _of_content(record, content_id, of_content, wording)
+            item
             for content_id, of_content in sorted(by_content.items())
+            for item in _of_content(record, content_id, of_content, wording)
         ),
         _recomputation(record) if differences else None,
         is_broken=bool(differences),
+        is_fact=True,
     )
 
 
@@ -65,15 +72,24 @@ def _recomputation(record: LearnerRecord) -> Next:
     return Next(command(Remedy.RECOMPUTE, record.key, content_id), Remedy.RECOMPUTE, content_id)
 
 
-def _of_content(record: LearnerRecord, content_id: str, of_content: list[Attempt], wording: Wording) -> Evidence:
+def _of_content(record: LearnerRecord, content_id: str, of_content: list[Attempt], wording: Wording) -> list[Evidence]:
+    """The latest attempts at a content one by one, the best one marked and never left out."""
+    say, name = wording.sentences.say, content_name(record, content_id)
+    source = f"{_ATTEMPTS}.total_score, total_max_score, last_attempted_on"
     best = max(of_content, key=lambda attempt: attempt.total_score or 0.0)
-    text = (
-        f"{wording.sentences.count('attempts', len(of_content))}, {best.total_score:g} of {best.total_max_score or 0:g}"
-    )
-    times = [attempt.last_attempted_on for attempt in of_content if attempt.last_attempted_on is not None]
-    if times:
-        text += f", {wording.time(max(times))}"
-    return Evidence(content_name(record, content_id), text, f"{_ATTEMPTS}.total_score, total_max_score")
+    in_order = sorted(of_content, key=lambda attempt: (attempt.last_attempted_on or _NEVER, attempt.attempt_id))
+    latest = in_order[-MAX_ATTEMPTS:]
+    found = []
+    for attempt in latest if best in latest else [best, *latest]:
+        text = say("attempt", score=f"{attempt.total_score:g}", maximum=f"{attempt.total_max_score or 0:g}")
+        if attempt.last_attempted_on is not None:
+            text = say("attempt.dated", attempt=text, on=wording.time(attempt.last_attempted_on))
+        if attempt is best:
+            text = say("attempt.best", attempt=text)
+        found.append(Evidence(name, text, source))
+    if len(found) < len(of_content):
+        found.append(Evidence(name, say("attempt.more", number=len(of_content) - len(found)), source))
+    return found
 
 
 def _differences(record: LearnerRecord, settings: JobSettings, wording: Wording) -> list[str]:
@@ -119,9 +135,10 @@ def best_score(record: LearnerRecord, settings: JobSettings, wording: Wording) -
     """The best score of the course, and where the score of each content comes from."""
     say = wording.sentences.say
     found = percents(record, settings)
-    evidence = tuple(
-        _score(record, content_id, settings) for content_id in sorted(contents_of(SCORE, record.aggregates.merged))
-    )
+    scored = sorted(contents_of(SCORE, record.aggregates.merged))
+    evidence = tuple(_score(record, content_id, settings) for content_id in scored)
+    if isinstance(found, dict):
+        evidence += tuple(_in_percent(record, content_id, found, wording) for content_id in scored)
     question = say("best_score?")
     if isinstance(found, Unknown):
         sentence = say("best_score.unknown", reason=found.reason)
@@ -131,7 +148,7 @@ def best_score(record: LearnerRecord, settings: JobSettings, wording: Wording) -
         return Step("best_score", question, Verdict.NO, sentence, evidence, is_broken=True)
     best = best_of(found)
     if best.content_id is None:
-        return Step("best_score", question, Verdict.NO, say("best_score.none"), evidence)
+        return Step("best_score", question, Verdict.NO, say("best_score.none"), evidence, is_fact=True)
     merged = record.aggregates.merged
     sentence = say(
         "best_score.some",
@@ -142,7 +159,7 @@ def best_score(record: LearnerRecord, settings: JobSettings, wording: Wording) -
     )
     if metric_key(SCORE, best.content_id) not in record.aggregates.aggregates:
         sentence = f"{sentence} {say('best_score.only_old')}"
-    return Step("best_score", question, Verdict.YES, sentence, evidence)
+    return Step("best_score", question, Verdict.YES, sentence, evidence, is_fact=True)
 
 
 def _limits(record: LearnerRecord) -> list[float]:
@@ -169,4 +186,17 @@ def _score(record: LearnerRecord, content_id: str, settings: JobSettings) -> Evi
         else:
             parts.append(f"{content_type or 'no content type'} does not count")
     column = "aggregates" if metric_key(SCORE, content_id) in record.aggregates.aggregates else "agg"
-    return Evidence(content_name(record, content_id), ", ".join(parts), f"{_AGGREGATES}.{column}")
+    return Evidence(content_name(record, content_id), ", ".join(parts), f"{_AGGREGATES}.{column}", is_technical=True)
+
+
+def _in_percent(record: LearnerRecord, content_id: str, found: dict[str, float], wording: Wording) -> Evidence:
+    """The score that counts, for people."""
+    say, merged = wording.sentences.say, record.aggregates.merged
+    score = f"{merged[metric_key(SCORE, content_id)]:g}"
+    if content_id not in found:
+        text = say("score.ignored", score=score)
+    else:
+        percent = percent_text(found[content_id], _limits(record))
+        maximum = f"{merged.get(metric_key(MAX_SCORE, content_id)) or 1:g}"
+        text = say("score.percent", score=score, maximum=maximum, percent=percent)
+    return Evidence(content_name(record, content_id), text, _AGGREGATES)

@@ -18,11 +18,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A value that a step is based on, and where it was read: a table and column, a cache and key, a topic, a URL."""
+    """A value that a step is based on, and where it was read: a table and column, a cache and key, a topic, a URL.
+
+    ``is_technical``: only an operator can make something of it.
+    """
 
     what: str
     value: str
     source: str
+    is_technical: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,8 @@ class Step:
     """One question about a learner with its answer.
 
     ``name`` is the same in every language. ``is_broken``: something is wrong with the data or a server, and not with
-    what the learner did.
+    what the learner did. ``is_fact``: the step says what there is, and nothing is asked of the learner. ``tell`` is
+    what to tell the learner; only the verdict has it.
     """
 
     name: str
@@ -52,6 +57,15 @@ class Step:
     evidence: tuple[Evidence, ...] = ()
     next: Next | None = None
     is_broken: bool = False
+    is_fact: bool = False
+    tell: str = ""
+
+    @property
+    def mark(self) -> str:
+        """The sign before the step: ``fault``, ``fact``, or the verdict of a condition."""
+        if self.is_broken:
+            return "fault"
+        return "fact" if self.is_fact and self.verdict is not Verdict.UNKNOWN else self.verdict.value
 
     def as_json(self) -> dict[str, Any]:
         """The step as the command line and the API return it."""
@@ -63,6 +77,8 @@ class Step:
             "evidence": [{"what": item.what, "value": item.value, "source": item.source} for item in self.evidence],
             "next": None if self.next is None else self.next.command,
             "isBroken": self.is_broken,
+            "mark": self.mark,
+            "tell": self.tell,
         }
 
 

@@ -1,6 +1,7 @@
 """The last step: everything in one sentence. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from common.domain.events import Refused
 from desk.explanation.certificates import Decision, Kind, Outcome, issued_certificate, issued_on
@@ -9,9 +10,12 @@ from desk.explanation.requests import asked_of_generator
 from desk.explanation.scores import best_of, percents
 from desk.explanation.settings import JobSettings
 from desk.explanation.steps import Next, Step, Verdict
-from desk.explanation.wording import Wording, percent_text, shown
+from desk.explanation.wording import Wording, content_name, percent_text, shown
 from desk.records import LearnerRecord, Unknown
 from desk.remedies import Remedy, command
+
+_TOLD = ("not_enrolled", "not_active", "blocked_user")
+"""Outcomes with a sentence for the learner that needs no values."""
 
 
 def verdict(
@@ -26,38 +30,97 @@ def verdict(
     first: dict[str, Decision] = {}
     for made in decisions:
         first.setdefault(made.outcome, made)
+    broken = [step for step in steps if step.is_broken]
+    summed = _Sum(wording, broken, _what_is_wrong(record, broken, wording))
     asked = asked_of_generator(record)
     if Outcome.ISSUED in first:
         on = issued_on(issued_certificate(record, first[Outcome.ISSUED].template), wording)
-        return _step(wording, Verdict.YES, say("verdict.issued", on=on))
+        return summed.step(Verdict.YES, say("verdict.issued", on=on), say("tell.issued"))
     if Outcome.EARNED in first:
         if asked is not None:
             by = _by_score(record, first[Outcome.EARNED], settings, wording)
-            return _step(wording, Verdict.YES, say("verdict.requested", by=by, on=wording.time(asked.time_ms)))
+            sentence = say("verdict.requested", by=by, on=wording.time(asked.time_ms))
+            return summed.step(Verdict.YES, sentence, say("tell.requested"))
+        if isinstance(record.certificate_messages, Unknown):
+            sentence = say("verdict.fulfilled.unread", reason=record.certificate_messages.reason)
+            return summed.step(Verdict.UNKNOWN, sentence, say("tell.unknown"))
         remedy = Next(command(Remedy.CERTIFICATE, record.key), Remedy.CERTIFICATE)
-        return _step(wording, Verdict.NO, say("verdict.fulfilled"), remedy, is_broken=True)
+        return Step(
+            "verdict",
+            say("verdict?"),
+            Verdict.NO,
+            say("verdict.fulfilled"),
+            next=remedy,
+            is_broken=True,
+            tell=say("tell.fulfilled"),
+        )
     if Outcome.UNKNOWN in first:
-        return _step(wording, Verdict.UNKNOWN, say("verdict.unknown", reason=first[Outcome.UNKNOWN].reason))
-    broken = next((step for step in steps if step.is_broken), None)
-    sentence = _why_not(record, decisions, settings, wording)
-    if broken is not None:
-        rest = say("verdict.broken", question=broken.question)
-    else:
-        has_failed = any(step.name == "requests" and step.verdict is not Verdict.YES for step in steps)
-        rest = "" if has_failed else say("verdict.sound")
-    return _step(
-        wording,
-        Verdict.NO,
-        f"{sentence} {rest}".rstrip(),
-        None if broken is None else broken.next,
-        is_broken=broken is not None,
+        sentence = say("verdict.unknown", reason=first[Outcome.UNKNOWN].reason)
+        return summed.step(Verdict.UNKNOWN, sentence, say("tell.unknown"))
+    sentence, tell = _why_not(record, decisions, settings, wording), _tell(record, decisions, settings, wording)
+    if not broken:
+        is_known = not isinstance(record.failed, Unknown)
+        sentence = f"{sentence} {say('verdict.sound' if is_known else 'verdict.unread')}"
+    return summed.step(Verdict.NO, sentence, tell)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """What all answers have in common: what is wrong is said in the same breath."""
+
+    wording: Wording
+    broken: Sequence[Step]
+    wrong: str
+
+    def step(self, answer: Verdict, sentence: str, tell: str) -> Step:
+        say = self.wording.sentences.say
+        if not self.broken:
+            return Step("verdict", say("verdict?"), answer, sentence, tell=tell)
+        remedy = next((step.next for step in self.broken if step.next is not None), None)
+        return Step(
+            "verdict",
+            say("verdict?"),
+            answer,
+            f"{sentence} {self.wrong}",
+            next=remedy if answer is Verdict.NO else None,
+            is_broken=True,
+            # Whoever has the certificate need not know; nobody else may take the answer for the last word.
+            tell=tell if answer is Verdict.YES else say("tell.broken"),
+        )
+
+
+def _what_is_wrong(record: LearnerRecord, broken: Sequence[Step], wording: Wording) -> str:
+    """ "Something is wrong: …", with a sentence for each step that is broken."""
+    say, problems = wording.sentences.say, []
+    for step in broken:
+        if step.name == "requests" and not isinstance(record.failed, Unknown):
+            problems.append(wording.sentences.count("not_processed", len(record.failed.messages)))
+        else:
+            problems.append(say(f"wrong.{step.name}"))
+    questions = [say("wrong.see", question=question) for question in dict.fromkeys(step.question for step in broken)]
+    return say(
+        "verdict.broken",
+        problems=say("criteria.and").join(dict.fromkeys(problems)),
+        questions=say("criteria.and").join(questions),
     )
 
 
-def _step(
-    wording: Wording, answer: Verdict, sentence: str, next_step: Next | None = None, *, is_broken: bool = False
-) -> Step:
-    return Step("verdict", wording.sentences.say("verdict?"), answer, sentence, next=next_step, is_broken=is_broken)
+def _tell(record: LearnerRecord, decisions: Sequence[Decision], settings: JobSettings, wording: Wording) -> str:
+    """What to tell a learner without a certificate when nothing is broken; empty if there is nothing to say."""
+    say = wording.sentences.say
+    if not record.batch.exists:
+        return say("tell.no_batch")
+    if not decisions:
+        return say("tell.no_template")
+    made = decisions[0]
+    failed, done = made.failed(Kind.SCORE), completion(record, settings)
+    if made.outcome == "other_score" and failed is not None and failed.sign in (">=", ">"):
+        return say("tell.other_score", comparison=failed.words)
+    if made.outcome == "other_status" and done is not None and done.missing:
+        missing = wording.some([content_name(record, content_id) for content_id in done.missing])
+        return say("tell.other_status", missing=missing)
+    key = f"tell.{made.outcome}"
+    return say(key) if made.outcome in _TOLD and wording.sentences.has(key) else ""
 
 
 def _by_score(record: LearnerRecord, made: Decision, settings: JobSettings, wording: Wording) -> str:
@@ -84,7 +147,7 @@ def _why_not(record: LearnerRecord, decisions: Sequence[Decision], settings: Job
         case "other_status":
             return _not_completed(record, made, settings, wording)
         case "other_user" if failed := made.failed(Kind.USER):
-            return say("verdict.other_user", comparison=failed.text)
+            return say("verdict.other_user", comparison=failed.words)
         case outcome:
             key = f"verdict.{outcome}"
             return say(key if wording.sentences.has(key) else "verdict.other", reason=made.reason, kind=outcome)
@@ -95,10 +158,7 @@ def _score_too_low(made: Decision, wording: Wording) -> str:
     say, failed = wording.sentences.say, made.failed(Kind.SCORE)
     if failed is None:
         return say("verdict.other", kind=made.outcome)
-    key = f"verdict.limit.{failed.sign}"
-    one = f"{key}.one"
-    limit = say(one if failed.right == "1" and wording.sentences.has(one) else key, limit=failed.right)
-    return say("verdict.score", best=failed.left, limit=limit)
+    return say("verdict.score", comparison=failed.words)
 
 
 def _not_completed(record: LearnerRecord, made: Decision, settings: JobSettings, wording: Wording) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
 
 from common.domain.events import to_datetime
 from desk.records import LearnerRecord
@@ -20,14 +20,25 @@ class Wording:
     zone: tzinfo
     show_names: bool = False
 
+    @property
+    def zone_name(self) -> str:
+        """The time zone of all times, said once a page: ``UTC``, ``Asia/Kolkata``."""
+        return str(self.zone)
+
     def day(self, moment: datetime | int) -> str:
         """A day: ``14 May 2024``. ``moment`` is aware, or ms since 1970."""
-        local = self._local(moment)
-        return f"{local.day} {local:%B %Y}"
+        return _day(self._local(moment))
 
     def time(self, moment: datetime | int) -> str:
-        """A time to the second, with its zone: ``2024-05-14 09:12:40 UTC``."""
-        return f"{self._local(moment):%Y-%m-%d %H:%M:%S %Z}"
+        """A time to the second: ``14 May 2024, 09:12:40``."""
+        return f"{self.day(moment)}, {self._local(moment):%H:%M:%S}"
+
+    def stored_day(self, text: str) -> str:
+        """A date that is stored as text, ``2024-05-14``, as :meth:`day` writes it; other texts as they are."""
+        try:
+            return _day(date.fromisoformat(text))
+        except ValueError:
+            return text
 
     def _local(self, moment: datetime | int) -> datetime:
         return (to_datetime(moment) if isinstance(moment, int) else moment).astimezone(self.zone)
@@ -38,6 +49,10 @@ class Wording:
             return ", ".join(texts)
         shown = ", ".join(texts[:MAX_NAMED])
         return self.sentences.say("and_more", shown=shown, number=len(texts) - MAX_NAMED)
+
+
+def _day(day: date) -> str:
+    return f"{day.day} {day:%B %Y}"
 
 
 def content_name(record: LearnerRecord, content_id: str) -> str:

@@ -97,7 +97,10 @@ class TestTheCommand:
         environment = desk_environment(world, services.base_url)
         result = run_desk(environment, "explain", "--user", course.asha, "--course", course.course_id)
         assert (result.returncode, result.stdout) == (1, "")
-        assert result.stderr == f"{course.asha} is not enrolled in any batch of {course.course_id}\n"
+        assert result.stderr == (
+            f"No enrolment of the learner “{course.asha}” in the course “{course.course_id}” was found. "
+            "Check both ids.\n"
+        )
 
     def test_sends_a_request_that_the_job_understands(
         self, course: Course, services: HttpServices, world: World, topics: Topics
@@ -147,11 +150,11 @@ class TestKafka:
         explanation = await explanation_of(config, key_of(course, course.asha))
         step = explanation.step("requests")
         assert step.verdict is Verdict.NO
-        assert step.sentence.startswith(
-            "1 event of the learner on failed topics. The latest: event has no attemptId. The certificate was requested"
-        )
+        assert step.sentence.startswith("1 event of the learner could not be processed. The latest is a quiz result")
+        assert "The certificate was requested" in step.sentence
         assert explanation.verdict.verdict is Verdict.YES
         assert explanation.verdict.sentence.startswith("Certificate: earned with a best score of 75.0 percent")
+        assert "Something is wrong: 1 event of the learner" in explanation.verdict.sentence
 
     async def test_a_search_of_the_latest_messages_says_so(
         self, course: Course, services: HttpServices, world: World, topics: Topics
@@ -167,7 +170,7 @@ class TestKafka:
             },
         )
         step = (await explanation_of(config, key_of(course, course.asha))).step("requests")
-        assert "No event of the learner is on a failed topic since 20" in step.sentence
+        assert "No event of the learner has failed since " in step.sentence
 
 
 class TestServersThatAreDown:

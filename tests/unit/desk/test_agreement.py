@@ -115,7 +115,7 @@ def test_the_comparison_that_decided_is_false_and_those_before_it_are_true(recor
             failed = made.failed(Kind.SCORE)
             assert failed is not None
             assert explained(record).steps[6 + record.batch.templates.usable.index(template)].sentence == (
-                f"No: {failed.text} is false."
+                f"No: {failed.words}."
             )
         if made.outcome == Outcome.EARNED:
             assert all(comparison.holds for comparison in made.comparisons)
@@ -128,7 +128,9 @@ class TestTheExplanationFollowsTheRules:
         assert verdict(learner(7.5)) == (
             "No certificate: the best score is 75.0 percent, 75 are asked for. Nothing is broken."
         )
-        assert explained(learner(7.5)).step("decision").sentence == "No: 75.0 >= 75 is false."
+        assert explained(learner(7.5)).step("decision").sentence == (
+            "No: the best score is 75.0 percent, 75 are asked for."
+        )
         assert decided_by_the_job(learner(7.5)).skipped == ("other_score",)
 
     def test_when_the_percent_is_computed_in_another_way(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,19 @@
 """What the desk says about a learner, step by step."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from common.domain.aggregates import COMPLETED_COUNT, SCORE, metric_key
 from common.domain.events import Refused, Skip
+from desk.explanation.scores import MAX_ATTEMPTS
 from desk.explanation.steps import Verdict
 from desk.explanation.wording import Wording, percent_text
 from desk.records import AggregatesRow, CertificateMessage, Course, FailedMessage, Search, Unknown
 from desk.remedies import Remedy
-from desk.sentences import LANGUAGES
+from desk.sentences import ENGLISH, LANGUAGES
 from jobs.activity_aggregate_updater.relations import CourseStatus
 from jobs.activity_aggregate_updater.rules import Content
 from jobs.assessment_aggregator.rules import Attempt
@@ -34,6 +36,7 @@ from tests.support.desk_records import (
     verdict,
 )
 
+FAILED = FailedMessage("dev.telemetry.assess.failed", 0, 7, NOW_MS, "AssessmentAggregator", "event has no ets")
 GENERATOR = CertificateMessage("dev.generate.certificate.request", NOW_MS, "Completion")
 
 
@@ -48,33 +51,71 @@ class TestTheVerdict:
         assert step.verdict is Verdict.YES
         assert step.sentence == (
             "Certificate: earned with a best score of 75.0 percent, and requested from the generator on "
-            "2024-05-14 09:12:40 UTC."
+            "14 May 2024, 09:12:40."
         )
 
     def test_is_yes_if_the_certificate_was_issued(self) -> None:
         held = [{"name": "COMPLETION", "identifier": "c-1", "lastIssuedOn": "2024-05-14"}]
         step = explained(learner(issued_certificates=held)).verdict
-        assert (step.verdict, step.sentence) == (Verdict.YES, "Certificate: issued on 2024-05-14.")
+        assert (step.verdict, step.sentence) == (Verdict.YES, "Certificate: issued on 14 May 2024.")
 
     def test_asks_for_a_new_request_if_everything_is_fulfilled(self) -> None:
         step = explained(learner()).verdict
-        assert step.sentence == "No certificate although everything is fulfilled: request it again."
+        assert step.sentence == ENGLISH["verdict.fulfilled"]
+        assert "Something is wrong: no request for it was found." in step.sentence
         assert step.next is not None
         assert step.next.remedy is Remedy.CERTIFICATE
         assert step.next.command == "python -m desk send certificate --user asha --course do_course --batch batch"
         assert step.is_broken
 
-    def test_does_not_say_that_nothing_is_broken_if_an_event_has_failed(self) -> None:
-        failed = FailedMessage("dev.telemetry.assess.failed", 0, 7, NOW_MS, "AssessmentAggregator", "event has no ets")
-        assert verdict(learner(7.4, failed=Search([failed]))) == (
-            "No certificate: the best score is 74.0 percent, 75 are asked for."
+    def test_says_in_the_same_breath_that_an_event_has_failed(self) -> None:
+        step = explained(learner(7.4, failed=Search([FAILED]))).verdict
+        assert step.sentence == (
+            "No certificate: the best score is 74.0 percent, 75 are asked for. Something is wrong: 1 event of the "
+            "learner could not be processed. See “Did all events of the learner get through?”"
         )
+        assert (step.verdict, step.is_broken, step.mark) == (Verdict.NO, True, "fault")
+        assert step.tell == ENGLISH["tell.broken"]
+
+    @pytest.mark.parametrize("held", [None, [{"name": "Completion", "identifier": "c-1"}]])
+    def test_of_a_certificate_says_that_an_event_has_failed_too(self, held: Any) -> None:
+        record = learner(failed=Search([FAILED]), certificate_messages=Search([GENERATOR]), issued_certificates=held)
+        step = explained(record).verdict
+        assert (step.verdict, step.is_broken) == (Verdict.YES, True)
+        assert "Something is wrong: 1 event of the learner could not be processed." in step.sentence
+
+    def test_does_not_say_that_a_request_was_lost_if_it_cannot_be_looked_for(self) -> None:
+        step = explained(learner(certificate_messages=Unknown("no broker"), failed=Unknown("no broker"))).verdict
+        assert (step.verdict, step.is_broken, step.next) == (Verdict.UNKNOWN, False, None)
+
+    def test_does_not_say_that_nothing_is_broken_if_failed_events_cannot_be_looked_for(self) -> None:
+        step = explained(learner(7.4, failed=Unknown("no broker"))).verdict
+        assert "Nothing is broken." not in step.sentence
+        assert "Whether something is wrong is not known" in step.sentence
+
+    @pytest.mark.parametrize(
+        ("changes", "tell"),
+        [
+            (
+                {"score": 7.4},
+                "There is no certificate yet: the best score is 74.0 percent, 75 are asked for. Please try the quiz "
+                "again.",
+            ),
+            ({"enrolment": None}, "You are not enrolled in this batch. Which batch did you join?"),
+            ({"batch": batch()}, "This batch gives no certificate."),
+            ({}, ENGLISH["tell.fulfilled"]),
+            ({"certificate_messages": Search([GENERATOR])}, ENGLISH["tell.requested"]),
+            ({"user": Unknown("no answer")}, ENGLISH["tell.unknown"]),
+        ],
+    )
+    def test_has_a_sentence_for_the_learner(self, changes: dict[str, Any], tell: str) -> None:
+        assert explained(learner(**changes)).verdict.tell == tell
 
     def test_names_what_is_broken(self) -> None:
         record = learner(7.5, aggregates=aggregates(7.0))
         assert verdict(record) == (
-            "No certificate: the best score is 70.0 percent, 75 are asked for. But something is wrong: see “Which "
-            "attempts are stored?”"
+            "No certificate: the best score is 70.0 percent, 75 are asked for. Something is wrong: the stored best "
+            "scores do not match the attempts. See “Which attempts are stored?”"
         )
 
     @pytest.mark.parametrize(
@@ -101,7 +142,7 @@ class TestTheVerdict:
             ),
             (
                 {"batch": batch(template({"user": {"rootOrgId": "org-2"}}))},
-                'No certificate: rootOrgId (hidden) = "org-2" is false for this learner. Nothing is broken.',
+                'No certificate: rootOrgId is (hidden), "org-2" is asked for. Nothing is broken.',
             ),
         ],
     )
@@ -219,7 +260,25 @@ class TestScores:
         record = learner(attempts=[Attempt(QUIZ, "a", NOW, NOW, 7.5, 10.0), Attempt(QUIZ, "b", None, NOW, None, None)])
         step = explained(record).step("attempts")
         assert step.sentence == "1 attempt at 1 content. 1 attempt saved but not submitted."
+        assert step.mark == "fact"
         assert not step.is_broken
+
+    def test_attempts_are_shown_one_by_one_with_the_best_marked(self) -> None:
+        first = Attempt(QUIZ, "a", NOW - timedelta(days=1), NOW, 7.5, 10.0)
+        step = explained(learner(attempts=[Attempt(QUIZ, "b", NOW, NOW, 6.0, 10.0), first])).step("attempts")
+        assert [item.value for item in step.evidence] == [
+            "7.5 of 10 on 13 May 2024, 09:12:40 (the best)",
+            "6 of 10 on 14 May 2024, 09:12:40",
+        ]
+
+    def test_of_many_attempts_the_latest_and_the_best_are_shown(self) -> None:
+        many = [
+            Attempt(QUIZ, f"a-{number:02}", NOW + timedelta(minutes=number), NOW, 7.5 - number / 10, 10.0)
+            for number in range(MAX_ATTEMPTS + 5)
+        ]
+        values = [item.value for item in explained(learner(attempts=many)).step("attempts").evidence]
+        assert values[0] == "7.5 of 10 on 14 May 2024, 09:12:40 (the best)"
+        assert (len(values), values[-1]) == (MAX_ATTEMPTS + 2, "and 4 earlier ones")
 
     def test_a_key_without_an_attempt_is_removed_by_a_recomputation(self) -> None:
         row = aggregates(7.5)
@@ -269,11 +328,27 @@ class TestOtherSteps:
 
     def test_kafka_that_cannot_be_read_is_told(self) -> None:
         step = explained(learner(failed=Unknown("no broker"))).step("requests")
-        assert (step.verdict, step.sentence) == (Verdict.UNKNOWN, "Kafka could not be read: no broker.")
+        assert (step.verdict, step.sentence) == (
+            Verdict.UNKNOWN,
+            "The desk could not see whether an event has failed: no broker.",
+        )
 
     def test_a_search_that_ended_at_its_bound_says_since_when(self) -> None:
         step = explained(learner(failed=Search([], NOW_MS))).step("requests")
-        assert step.sentence == "No event of the learner is on a failed topic since 2024-05-14 09:12:40 UTC."
+        assert step.sentence == "No event of the learner has failed since 14 May 2024, 09:12:40."
+
+    def test_an_event_that_failed_is_told_without_its_technical_reason(self) -> None:
+        step = explained(learner(failed=Search([FAILED]))).step("requests")
+        assert step.sentence.startswith(
+            "1 event of the learner could not be processed. The latest is a quiz result, received on 14 May 2024, "
+            "09:12:40. The learner did nothing wrong."
+        )
+        assert FAILED.reason not in step.sentence
+        assert (step.evidence[0].value, step.evidence[0].is_technical) == (FAILED.reason, True)
+
+    def test_only_conditions_have_a_tick_or_a_cross(self) -> None:
+        marks = [step.mark for step in explained(learner(7.4)).steps]
+        assert marks == ["yes", "fact", "yes", "fact", "fact", "fact", "no", "yes", "no"]
 
     def test_a_phantom_is_not_enrolled(self) -> None:
         step = explained(learner(active=None, status=None)).step("enrolment")
@@ -282,10 +357,10 @@ class TestOtherSteps:
 
     def test_fields_of_users_are_hidden_unless_names_are_shown(self) -> None:
         record = learner(batch=batch(template({"user": {"firstName": "Ravi"}})))
-        hidden = [item.what for item in explained(record).step("decision").evidence]
+        hidden = [item.value for item in explained(record).step("decision").evidence]
         shown = explained(record, wording=Wording(LANGUAGES["en"], WORDING.zone, show_names=True)).step("decision")
-        assert hidden == ['firstName (hidden) = "Ravi"']
-        assert [item.what for item in shown.evidence] == ['firstName Asha = "Ravi"']
+        assert hidden == ['firstName (hidden) = "Ravi" is false']
+        assert [item.value for item in shown.evidence] == ['firstName Asha = "Ravi" is false']
 
     def test_the_document_has_every_step(self) -> None:
         documents = [step.as_json() for step in explained(learner(7.4)).steps]
@@ -301,7 +376,7 @@ class TestOtherSteps:
             "verdict",
         ]
         assert documents[6]["evidence"][1] == {
-            "what": "74.0 >= 75",
-            "value": "false",
+            "what": "best score",
+            "value": "74.0 >= 75 is false",
             "source": "best score, user_activity_agg",
         }
