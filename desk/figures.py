@@ -22,6 +22,9 @@ BINS = 100 // BIN_PERCENT + 1
 NEARLY_PERCENT = 5.0
 """A learner falls short by little whose best score is below the limit by less than this."""
 
+MAX_WITHOUT = 20
+"""Learners without a certificate although they passed that are kept with their ids."""
+
 
 @dataclass(slots=True)
 class Assessment:
@@ -56,6 +59,12 @@ class Figures:
     passed: int = 0
     """Completed, and with a best score that meets the criteria of some template."""
     issued: int = 0
+    reached: int = 0
+    """With a best score that meets the criteria of some template, whether or not the course is completed."""
+    without: int = 0
+    """Of those who passed, the ones who have no certificate."""
+    first_without: list[str] = field(default_factory=list)
+    """The ids of the first :data:`MAX_WITHOUT` of them."""
     nearly: int = 0
     bins: Counter[int] = field(default_factory=Counter)
     unit_sums: Counter[str] = field(default_factory=Counter)
@@ -75,6 +84,7 @@ class Figures:
         aggregates: AggregatesRow,
         content_types: Mapping[str, str | Refused | None],
         settings: JobSettings,
+        user_id: str = "",
     ) -> None:
         """Counts one learner. Enrolments that are phantoms or not active do not count."""
         if enrolment.is_phantom or not enrolment.active:
@@ -91,7 +101,13 @@ class Figures:
             self.unusable += 1
             return
         best = columns.overall_best_score(percents)
-        self.passed += is_completed and self.is_enough(best)
+        is_enough = self.is_enough(best)
+        self.reached += is_enough
+        self.passed += is_completed and is_enough
+        if is_completed and is_enough and not enrolment.issued_certificates:
+            self.without += 1
+            if len(self.first_without) < MAX_WITHOUT:
+                self.first_without.append(user_id)
         if percents:
             self._add_scores(best, percents, merged)
 

@@ -66,13 +66,15 @@ class Sources:
 
     async def course(self, course_id: str) -> Course:
         """The course: its name, its leaf nodes and, only if it has none, its status."""
-        name, nodes = await gather_all(
-            (_or_unknown(lambda: self._course_name(course_id)), _or_unknown(lambda: self.leaf_nodes(course_id)))
-        )
+        name, nodes = await gather_all((self.course_name(course_id), _or_unknown(lambda: self.leaf_nodes(course_id))))
         assert not isinstance(name, LeafNodes)
         assert not isinstance(nodes, str)
         status = None if nodes is not None else await _or_unknown(lambda: self._status(course_id))
         return Course(course_id, name if name is not None else course_id, nodes, status)
+
+    async def course_name(self, course_id: str) -> str | Refused | Unknown:
+        """The name of a course, as a certificate has it."""
+        return await _or_unknown(lambda: self._course_name(course_id))
 
     async def leaf_nodes(self, course_id: str, collection_id: str | None = None) -> LeafNodes | Refused | None:
         """Rule U2: the leaf nodes of a course, or of a unit of it; None if the cache has none."""

@@ -12,6 +12,8 @@ from desk.figures import BIN_PERCENT, BINS, Figures
 
 _BAR, _GAP = 22, 26
 _PLOT_TOP, _PLOT_HEIGHT, _AXIS = 42, 150, 36
+_NUMBER = 16
+"""Room for the number above the highest bar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ def funnel(figures: Figures) -> str:
         ("Enrolled", figures.enrolled),
         ("Started", figures.started),
         ("Completed the course", figures.completed),
-        ("Reached the score, too", figures.passed),
+        ("Completed and reached the score", figures.passed),
         ("Certificate issued", figures.issued),
     ]
     rows = [
@@ -70,28 +72,33 @@ def best_scores(figures: Figures) -> str:
     summary = (
         f"{_learners(with_score)} {'has' if with_score == 1 else 'have'} a best score. "
         + "".join(f"The line is at {limit:g} percent. " for limit in limits)
-        + f"{figures.nearly:,} {'falls' if figures.nearly == 1 else 'fall'} short by less than 5 percent."
+        + f"{figures.nearly:,} {'falls' if figures.nearly == 1 else 'fall'} short by less than 5 percentage points."
     )
     bottom = _PLOT_TOP + _PLOT_HEIGHT
     parts = [_head("Best scores of the learners", summary, bottom + _AXIS)]
     for number in range(BINS):
         count = figures.bins[number]
-        height = _PLOT_HEIGHT * count / highest if highest else 0
+        height = (_PLOT_HEIGHT - _NUMBER) * count / highest if highest else 0
         low = number * BIN_PERCENT
         meets = bool(limits) and figures.is_enough(low)
-        name = f"{low} percent and more" if number == BINS - 1 else f"{low} to {low + BIN_PERCENT} percent"
+        name = bin_name(number)
         parts.append(
             f'<rect x="{number * width + 0.4:.2f}%" y="{bottom - height:.1f}" width="{width - 0.8:.2f}%" '
             f'height="{height:.1f}" rx="2" class="{"bar good" if meets else "bar"}">'
             f"<title>{name}: {count:,}</title></rect>"
         )
+        if count:
+            parts.append(
+                f'<text x="{(number + 0.5) * width:.2f}%" y="{bottom - height - 4:.1f}" class="tick number" '
+                f'text-anchor="middle">{_short(count)}</text>'
+            )
     parts.append(f'<line x1="0" x2="100%" y1="{bottom}" y2="{bottom}" class="axis"/>')
     for low in (0, 25, 50, 75, 100):
         x = low / BIN_PERCENT * width
         anchor = "start" if low == 0 else "middle"
         parts.append(f'<text x="{x:.2f}%" y="{bottom + 18}" class="tick" text-anchor="{anchor}">{low}</text>')
     parts.append(f'<text x="100%" y="{bottom + 34}" class="tick" text-anchor="end">best score in percent</text>')
-    parts.append(f'<text x="0" y="14" class="tick">up to {_learners(highest)}</text>')
+    parts.append('<text x="0" y="14" class="tick">number of learners</text>')
     for limit in limits:
         x = min(max(limit, 0) / BIN_PERCENT * width, 100)
         parts.append(
@@ -100,6 +107,17 @@ def best_scores(figures: Figures) -> str:
             f'dx="{-4 if limit > 15 else 4}">asked for: {limit:g}</text>'
         )
     return "".join((*parts, "</svg>"))
+
+
+def bin_name(number: int) -> str:
+    """The percents of a bar: ``70 percent to less than 75``."""
+    low = number * BIN_PERCENT
+    return f"{low} percent and more" if number == BINS - 1 else f"{low} percent to less than {low + BIN_PERCENT}"
+
+
+def _short(count: int) -> str:
+    """A number that fits above a narrow bar: 12345 is ``12k``."""
+    return f"{count}" if count < 1000 else f"{count / 1000:.0f}k"
 
 
 def unit_progress(figures: Figures, names: Sequence[tuple[str, str]]) -> str:
@@ -127,7 +145,8 @@ def _percent(value: float) -> str:
 
 
 _PICTURE_STYLE = (
-    "svg{font:13px system-ui,sans-serif}text{fill:#1d2733}.tick,.value{fill:#4a5868}.track{fill:#e7ecf2}"
+    "svg{font:13px system-ui,sans-serif}text{fill:#1d2733}.tick,.value{fill:#4a5868}.number{font-size:10px}"
+    ".track{fill:#e7ecf2}"
     ".bar{fill:#3867b7}.bar.good{fill:#2b7a4b}.axis{stroke:#4a5868}.limit{stroke:#b3261e;stroke-width:2}"
     ".limit-label{fill:#b3261e}h,.title{font-weight:600;font-size:15px}"
 )

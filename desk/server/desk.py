@@ -57,6 +57,7 @@ class Desk:
                 person=person,
                 can_look=can_look,
                 can_repair=person is not None and person.role >= Role.REPAIRER,
+                zone_name=self.wording.zone_name,
                 csrf=self.access.form_token(person) if person is not None else "",
                 **values,
             ),

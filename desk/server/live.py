@@ -110,8 +110,8 @@ class LiveFigures:
                     raise WorldFault(found.types.reason)
                 types |= found.types
                 names |= found.names
-            for (_, enrolment), row in zip(page, rows, strict=True):
-                figures.add(enrolment, row, types, self._settings)
+            for (user_id, enrolment), row in zip(page, rows, strict=True):
+                figures.add(enrolment, row, types, self._settings, user_id)
         now_ms = time.time_ns() // 1_000_000
         return Snapshot(figures, names, now_ms, time.monotonic() - started)
 

@@ -10,12 +10,15 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from common.domain.enrolments import EnrolmentKey
+from common.domain.events import Refused
 from common.domain.faults import TaskFault, WorldFault
 from desk import remedies
 from desk.explanation import explain
 from desk.explanation.steps import Explanation
 from desk.failed_events import MAX_SHOWN, failed_events, groups, kind_of, to_replay
+from desk.figures import BINS, NEARLY_PERCENT
 from desk.reader import DeskError
+from desk.records import LearnerRecord, Unknown
 from desk.remedies import Remedy
 from desk.sender import send
 from desk.server import audit, charts
@@ -33,6 +36,12 @@ _REMEDY_NAMES = {
     Remedy.RECOMPUTE: "Recompute the best scores",
     Remedy.SYNC: "Sync the progress",
     Remedy.CERTIFICATE: "Request the certificate again",
+}
+
+_JOB_WORDS = {
+    "assessment-aggregator": "Scores of quizzes",
+    "activity-aggregate-updater": "Progress in courses",
+    "collection-cert-pre-processor": "Certificates",
 }
 
 
@@ -57,7 +66,9 @@ class Pages:
                 response: Response = RedirectResponse("/learner", 303)
                 desk.access.begin_session(response, role)
                 return response
-            return desk.page(request, "login.html", 401, error="This token is not valid.")
+            return desk.page(
+                request, "login.html", 401, error="This token is not valid. Check that you copied all of it."
+            )
         if person.session_id is not None:
             return desk.page(request, "login.html", error="")
         # The form needs a session to be bound to: the browser gets one without a role.
@@ -77,13 +88,20 @@ class Pages:
         if not asked["user"] or not asked["course"]:
             return self._desk.page(request, "learner.html", asked=asked, steps=(), error="")
         try:
-            key, explanation = await self._explain(request)
+            record, explanation = await self._explain(request)
         except (DeskError, WorldFault, TaskFault) as fault:
             status = 404 if isinstance(fault, DeskError) else 503
             return self._desk.page(request, "learner.html", status, asked=asked, steps=(), error=str(fault))
-        asked["batch"] = key.batch_id
+        asked["batch"] = record.key.batch_id
         return self._desk.page(
-            request, "learner.html", asked=asked, steps=explanation.steps, error="", remedy_names=_REMEDY_NAMES
+            request,
+            "learner.html",
+            asked=asked,
+            steps=explanation.steps,
+            error="",
+            remedy_names=_REMEDY_NAMES,
+            course_name=_text_or_none(record.course.name),
+            batch_name=record.batch.name,
         )
 
     async def explain_json(self, request: Request) -> Response:
@@ -94,15 +112,17 @@ class Pages:
             _, explanation = await self._explain(request)
         except DeskError as error:
             return JSONResponse({"error": str(error)}, 404)
-        return JSONResponse({"steps": [step.as_json() for step in explanation.steps]})
+        steps = [step.as_json() for step in explanation.steps]
+        return JSONResponse({"steps": steps, "timeZone": self._desk.wording.zone_name})
 
-    async def _explain(self, request: Request) -> tuple[EnrolmentKey, Explanation]:
+    async def _explain(self, request: Request) -> tuple[LearnerRecord, Explanation]:
         desk, query = self._desk, request.query_params
         person: Person = request.state.person
         user, course, batch = (query.get(name, "").strip() for name in ("user", "course", "batch"))
         try:
             key = await desk.reader.enrolment_key(user, course, batch or None)
-            explanation = explain(await desk.reader.learner(key), desk.settings, desk.wording)
+            record = await desk.reader.learner(key)
+            explanation = explain(record, desk.settings, desk.wording)
         except (DeskError, WorldFault, TaskFault) as fault:
             audit.write(
                 request, person, "explain", "no answer", user=user, course=course, batch=batch, detail=str(fault)
@@ -117,7 +137,7 @@ class Pages:
             course=key.course_id,
             batch=key.batch_id,
         )
-        return key, explanation
+        return record, explanation
 
     async def remedy(self, request: Request) -> Response:
         """Sends one event for a learner, if the explanation offers it still."""
@@ -151,7 +171,7 @@ class Pages:
             if not batch_id and len(batches) == 1:
                 batch_id = batches[0][0]
             if batch_id and batch_id not in dict(batches):
-                raise DeskError(f"There is no batch {batch_id} of {course_id}")
+                raise DeskError(f"There is no batch {batch_id} of {course_id}. Check both ids.")
         if batch_id:
             audit.write(request, request.state.person, "course", "shown", course=course_id, batch=batch_id)
             figures = await self._figures(course_id, batch_id)
@@ -162,6 +182,7 @@ class Pages:
             batch_id=batch_id,
             batches=batches,
             batch_name=dict(batches).get(batch_id),
+            course_name=_text_or_none(await desk.reader.sources.course_name(course_id)) if batches else None,
             figures=figures,
             refresh_seconds=desk.config.server.refresh_seconds,
         )
@@ -187,7 +208,8 @@ class Pages:
                 funnel=safe_chart(charts.funnel(snapshot.figures)),
                 best_scores=safe_chart(charts.best_scores(snapshot.figures)),
                 units=safe_chart(charts.unit_progress(snapshot.figures, unit_names(snapshot))),
-                criteria=[(template.name, template.criteria) for template in snapshot.figures.batch.templates.usable],
+                bins=[(charts.bin_name(number), snapshot.figures.bins[number]) for number in range(BINS)],
+                nearly_percent=NEARLY_PERCENT,
             )
         )
 
@@ -205,7 +227,7 @@ class Pages:
         ]
         if figures.units:
             drawn.append(("Completed contents by unit", charts.unit_progress(figures, unit_names(snapshot))))
-        heading = f"{figures.batch.name or batch_id}, {desk.wording.time(snapshot.read_at_ms)}"
+        heading = f"{figures.batch.name or batch_id}, {desk.wording.time(snapshot.read_at_ms)} {desk.wording.zone_name}"
         return Response(
             charts.picture(heading, drawn),
             media_type="image/svg+xml",
@@ -231,6 +253,7 @@ class Pages:
             request,
             "failed.html",
             groups=groups(found.messages),
+            total=len(found.messages),
             events=list(reversed(chosen))[:MAX_SHOWN] if is_chosen else [],
             number=len(chosen) if is_chosen else 0,
             since_ms=found.since_ms,
@@ -254,29 +277,37 @@ class Pages:
         """The three jobs."""
         desk = self._desk
         if desk.flink is None:
-            return desk.page(request, "jobs.html", states=[], error="flink_url is not set in the configuration.")
+            error = "flink_url is not set in the configuration of the desk."
+            return desk.page(request, "jobs.html", states=[], error=error)
         try:
             states = await desk.flink.jobs()
         except WorldFault as fault:
             return desk.page(request, "jobs.html", states=[], error=str(fault))
-        return desk.page(request, "jobs.html", states=states, error="")
+        return desk.page(request, "jobs.html", states=states, error="", job_words=_JOB_WORDS)
 
     async def refused(self, request: Request, error: Exception) -> Response:
         """The page for what may not be done, or does not exist."""
         assert isinstance(error, HTTPException)
-        text = {404: "There is no such page.", 405: "This page takes no such request."}.get(
-            error.status_code, error.detail
-        )
-        return self._error(request, error.status_code, text)
+        heading = {404: "This page does not exist", 405: "This page takes no such request"}.get(error.status_code)
+        text = error.detail if heading is None else "Perhaps the address was mistyped."
+        return self._error(request, error.status_code, heading or "This cannot be done", text)
 
     async def no_answer(self, request: Request, error: Exception) -> Response:
         """The page for a question without an answer, and for servers that do not answer."""
-        return self._error(request, 404 if isinstance(error, DeskError) else 503, str(error))
+        if isinstance(error, DeskError):
+            return self._error(request, 404, "Nothing was found", str(error))
+        return self._error(request, 503, "A server does not answer", f"Load the page again in some minutes. {error}")
 
-    def _error(self, request: Request, status: int, text: str) -> Response:
+    def _error(self, request: Request, status: int, heading: str, text: str) -> Response:
         if request.url.path.startswith("/v1/"):
             return JSONResponse({"error": text}, status)
-        return self._desk.page(request, "error.html", status, text=text)
+        if not hasattr(request.state, "person"):
+            request.state.person = self._desk.access.person(request)  # of a page that does not exist
+        return self._desk.page(request, "error.html", status, heading=heading, text=text)
+
+
+def _text_or_none(name: str | Refused | Unknown) -> str | None:
+    return name if isinstance(name, str) else None
 
 
 def unit_names(snapshot: Snapshot) -> list[tuple[str, str]]:

@@ -9,7 +9,17 @@ if (figures) {
       try {
         const response = await fetch(figures.dataset.source, { redirect: "manual" });
         if (response.ok) {
-          figures.innerHTML = await response.text();
+          const open = [...figures.querySelectorAll("details")].map((one) => one.open);
+          const focused = document.activeElement;
+          const isInside = figures.contains(focused) && focused !== figures;
+          // Whoever reads a list with the keyboard keeps it: the figures wait.
+          if (!isInside) {
+            figures.innerHTML = await response.text();
+            const now = [...figures.querySelectorAll("details")];
+            if (now.length === open.length) {
+              now.forEach((one, number) => { one.open = open[number]; });
+            }
+          }
         }
       } catch {
         // The server is away for a moment; the age of the figures is on the page.
@@ -20,7 +30,7 @@ if (figures) {
   setTimeout(update, Number(figures.dataset.seconds) * 1000);
 }
 
-for (const button of document.querySelectorAll("[data-choose=all]")) {
+for (const button of document.querySelectorAll("[data-choose]")) {
   button.hidden = false;
   button.addEventListener("click", () => {
     const boxes = [...button.form.querySelectorAll("input[type=checkbox]")];
@@ -28,6 +38,6 @@ for (const button of document.querySelectorAll("[data-choose=all]")) {
     for (const box of boxes) {
       box.checked = chooses;
     }
-    button.textContent = chooses ? "Choose none" : "Choose all";
+    button.textContent = chooses ? "Choose none" : `Choose the ${button.dataset.choose}`;
   });
 }

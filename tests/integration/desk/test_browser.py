@@ -53,6 +53,8 @@ def may(world: World, cassandra_session: Session, module_services: HttpServices,
                 relations.sadd(ancestors_key(course.course_id, content), course.course_id, unit)
     course.cache(5, course.quiz, {"contentType": "SelfAssess", "name": "Quiz: which of these is a flower?"})
     course.cache(5, lesson, {"contentType": "Resource", "name": "Lesson 1: petals and sepals"})
+    for number, unit in enumerate(units, 1):
+        course.cache(5, unit, {"name": f"Unit {number}"})
     course.templates(template({**COMPLETED, **AT_LEAST_75}, name="Completion with 75 percent"))
     for number in range(LEARNERS):
         user_id = course.user(f"learner-{number:02}-browser")
@@ -129,6 +131,7 @@ def pages(course: Course) -> dict[str, str]:
         "no-answer": f"/learner?{urlencode({'course': course.course_id, 'user': 'nobody'})}",
         "course": f"/course?{query(course)}",
         "failed": "/failed?user=learner-01-browser",
+        "failed-all": "/failed",
         "jobs": "/jobs",
         "missing": "/nowhere",
     }
@@ -189,6 +192,27 @@ def test_a_learner_is_found_and_explained_by_keyboard_alone(browser: Browser, ad
     assert page.locator("details[open]").count() == 1
     # Whatever has the focus shows it.
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    context.close()
+
+
+def test_a_fault_does_not_look_like_a_plain_no(browser: Browser, address: str, may: Course) -> None:
+    context = browser.new_context()
+    page = logged_in(context, address).page
+    seen = {}
+    # The first five learners have a failed event; learner 6 has none.
+    for user_id in ("learner-01-browser", "learner-06-browser"):
+        page.goto(f"{address}/learner?{query(may, user=user_id)}")
+        box = page.locator(".verdict")
+        seen[user_id] = (
+            box.locator(".mark").first.get_attribute("aria-label"),
+            box.evaluate("box => getComputedStyle(box).backgroundColor"),
+            box.inner_text(),
+        )
+    (sign, colour, text), (plain_sign, plain_colour, plain_text) = seen.values()
+    assert (sign, plain_sign) == ("Something is wrong", "No")
+    assert colour != plain_colour
+    assert "Something is wrong: 1 event of the learner could not be processed." in text
+    assert "Nothing is broken." in plain_text
     context.close()
 
 

@@ -45,7 +45,7 @@ class TestTheCoursePage:
             "enrolled": "0",
             "completed": "0",
             "certificates issued": "0",
-            "short by less than 5 percent": "0",
+            "short by less than 5 percentage points": "0",
         }
         for number, score in enumerate((7.4, 7.5, 9.0)):
             user_id = f"{course.asha}-{number}"
@@ -56,13 +56,15 @@ class TestTheCoursePage:
             "enrolled": "3",
             "completed": "3",
             "certificates issued": "1",
-            "short by less than 5 percent": "1",
+            "short by less than 5 percentage points": "1",
         }
         wait_until(
             lambda: tiles(client.get("/course/figures", params=where).text) == expected, "the figures of three learners"
         )
         page = client.get("/course", params=where).text
-        assert "Reached the score, too: 2 (67 %)" in page
+        assert "Completed and reached the score: 2 (67 %)" in page
+        assert "1 learner completed the course, reached the score and has no certificate" in page
+        assert f"{course.asha}-1</a>" in page
         assert "The line is at 75 percent." in page
         assert f"{unit}: 100 %" in page
 
@@ -97,6 +99,9 @@ class TestTheFailedEvents:
             chosen = client.get("/failed", params={"topic": failed_topic, "reason": "content … is not in the course"})
             places = re.findall(r'name="place" value="([^"]+)"', chosen.text)
             assert len(places) == 3
+            assert "Show all 4 failed events" in chosen.text
+            assert "Choose the 3 shown" in chosen.text
+            assert "an event that was applied before changes nothing" in chosen.text
             form = {"csrf": csrf(chosen.text), "place": places[:2]}
             assert client.post("/failed/replay", data=form).headers["location"] == "/failed?sent=2"
         again = [json.loads(message.value() or b"") for message in topics.read(input_topic)]
@@ -104,7 +109,7 @@ class TestTheFailedEvents:
         assert all("metadata" not in event for event in again)
 
     def test_nothing_is_sent_without_a_choice(self, client: TestClient) -> None:
-        token = csrf(client.get("/failed").text)
+        token = csrf(client.get("/learner").text)  # of the button to log out
         assert client.post("/failed/replay", data={"csrf": token}).status_code == 400
 
 
@@ -113,4 +118,16 @@ class TestTheJobs:
         # Nothing listens there: these servers run without Flink.
         with serving(world, services, {"AGGREGATES__FLINK_URL": "http://127.0.0.1:1"}) as other:
             log_in(other, REPAIRER)
-            assert "does not answer" in other.get("/jobs").text
+            page = other.get("/jobs").text
+            assert "The desk cannot see whether the jobs work." in page
+            assert "does not answer" in page
+
+
+def test_a_page_that_does_not_exist_has_the_menu_and_a_way_back(client: TestClient) -> None:
+    answer = client.get("/nowhere")
+    assert answer.status_code == 404
+    assert "This page does not exist" in answer.text
+    assert "Failed events" in answer.text
+    client.post("/logout", data={"csrf": csrf(answer.text)})
+    client.cookies.clear()
+    assert "Failed events" not in client.get("/nowhere").text

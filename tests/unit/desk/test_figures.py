@@ -7,7 +7,7 @@ import pytest
 
 from common.domain.aggregates import COMPLETED_COUNT
 from common.domain.events import Refused
-from desk.figures import BINS, Figures, bin_of
+from desk.figures import BINS, MAX_WITHOUT, Figures, bin_of
 from desk.records import AggregatesRow, EnrolmentRow
 from desk.server import charts
 from tests.support.desk_records import (
@@ -76,6 +76,15 @@ class TestFigures:
         assert (found.completed, found.passed) == (0, 0)
         assert found.unit_percent("do_unit") == 50
 
+    def test_those_who_passed_and_have_no_certificate_are_named_up_to_a_bound(self) -> None:
+        found = figures()
+        for number in range(MAX_WITHOUT + 5):
+            found.add(enrolment(), aggregates(9.0), TYPES, SETTINGS, f"learner-{number}")
+        found.add(enrolment(issued_certificates=[{"name": "x"}]), aggregates(9.0), TYPES, SETTINGS, "has one")
+        found.add(enrolment(1), aggregates(9.0), TYPES, SETTINGS, "is not done")
+        assert (found.reached, found.passed, found.without) == (MAX_WITHOUT + 7, MAX_WITHOUT + 6, MAX_WITHOUT + 5)
+        assert found.first_without == [f"learner-{number}" for number in range(MAX_WITHOUT)]
+
     def test_phantoms_and_inactive_enrolments_do_not_count(self) -> None:
         found = figures()
         found.add(enrolment(None, active=None), AggregatesRow(), TYPES, SETTINGS)
@@ -137,8 +146,8 @@ class TestCharts:
         found.add(enrolment(), aggregates(7.4), TYPES, SETTINGS)
         chart = charts.best_scores(found)
         assert "1 learner has a best score." in chart
-        assert "1 falls short by less than 5 percent." in chart
-        assert ">up to 1 learner<" in chart
+        assert "1 falls short by less than 5 percentage points." in chart
+        assert re.findall(r'class="tick number" text-anchor="middle">([^<]+)<', chart) == ["1"]
 
     def test_the_bars_of_the_funnel_are_in_proportion(self) -> None:
         chart = charts.funnel(self.many())

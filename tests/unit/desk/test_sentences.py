@@ -55,8 +55,9 @@ class TestTheVerbAgreesWithTheNumber:
     def test_of_a_course_that_is_completed(self) -> None:
         one = learner(course=course(QUIZ), contents=[completed(QUIZ)])
         assert (
-            explained(one).step("progress").sentence
-            == "The only required content is completed. The course was completed on 14 May 2024."
+            explained(one)
+            .step("progress")
+            .sentence.startswith("The only required content is completed. The course was completed on 14 May 2024.")
         )
         assert explained(learner()).step("progress").sentence.startswith("All 2 contents are completed. The course")
 
