@@ -9,17 +9,16 @@ if (figures) {
       try {
         const response = await fetch(figures.dataset.source, { redirect: "manual" });
         if (response.ok) {
+          const text = await response.text();
+          // What is open stays open, and the focus stays where it is.
           const open = [...figures.querySelectorAll("details")].map((one) => one.open);
-          const focused = document.activeElement;
-          const isInside = figures.contains(focused) && focused !== figures;
-          // Whoever reads a list with the keyboard keeps it: the figures wait.
-          if (!isInside) {
-            figures.innerHTML = await response.text();
-            const now = [...figures.querySelectorAll("details")];
-            if (now.length === open.length) {
-              now.forEach((one, number) => { one.open = open[number]; });
-            }
+          const focused = figures.contains(document.activeElement) ? document.activeElement.outerHTML : "";
+          figures.innerHTML = text;
+          const details = [...figures.querySelectorAll("details")];
+          if (details.length === open.length) {
+            details.forEach((one, number) => { one.open = open[number]; });
           }
+          [...figures.querySelectorAll("a, summary")].find((one) => one.outerHTML === focused)?.focus();
         }
       } catch {
         // The server is away for a moment; the age of the figures is on the page.
