@@ -247,7 +247,7 @@ def decision(record: LearnerRecord, made: Decision, wording: Wording) -> Step:
             say(f"compared.{comparison.kind}"),
             f"{comparison.text} is {'true' if comparison.holds else 'false'}",
             comparison.source,
-            is_technical=comparison.kind is not Kind.SCORE,
+            is_technical=True,
         )
         for comparison in made.comparisons
     ]

@@ -179,7 +179,7 @@ def test_a_learner_is_found_and_explained_by_keyboard_alone(browser: Browser, ad
     page.keyboard.press("Tab")
     page.keyboard.type(may.course_id)
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=2)).to_contain_text("No certificate: the best score is")
+    expect(page.locator(".verdict").get_by_role("heading", level=2)).to_contain_text("No certificate: the best score is")
     reached = []
     for _ in range(40):
         page.keyboard.press("Tab")
@@ -233,7 +233,11 @@ def test_the_course_page_updates_itself(browser: Browser, address: str, may: Cou
     page.goto(f"{address}/course?{query(may)}")
     enrolled = page.locator(".tile", has_text="enrolled").locator(".big")
     expect(enrolled).to_have_text(str(LEARNERS), timeout=30_000)
+    page.get_by_text("The bars as a table").click()
     may.enrol("one-more-browser", status=0)
     expect(enrolled).to_have_text(str(LEARNERS + 1), timeout=60_000)
+    # What somebody reads stays open, and keeps the focus.
+    assert page.locator("details[open]").count() == 1
+    assert page.evaluate("document.activeElement.textContent") == "The bars as a table"
     assert watched.problems == []
     context.close()
