@@ -31,11 +31,13 @@ def bars(title: str, rows: Sequence[Bar], css_class: str = "bar") -> str:
     parts = [_head(title, ", ".join(f"{row.label}: {row.value}" for row in rows), height)]
     for number, row in enumerate(rows):
         top = number * (_BAR + _GAP)
+        value, bracket, share = row.value.partition(" (")
         parts.append(
             # A svg of its own cuts a long name off before it runs into the value.
-            f'<svg y="{top}" width="68%" height="{_BAR}"><title>{escape(row.label)}</title>'
+            f'<svg y="{top}" width="68%" class="name" height="{_BAR}"><title>{escape(row.label)}</title>'
             f'<text x="0" y="16" class="label">{escape(row.label)}</text></svg>'
-            f'<text x="100%" y="{top + 16}" class="value" text-anchor="end">{escape(row.value)}</text>'
+            f'<text x="100%" y="{top + 16}" class="value" text-anchor="end">{escape(value)}'
+            f'<tspan class="share">{escape(bracket + share)}</tspan></text>'
             f'<rect y="{top + 22}" width="100%" height="{_BAR - 4}" rx="3" class="track"/>'
             f'<rect y="{top + 22}" width="{_percent(row.percent)}" height="{_BAR - 4}" rx="3" class="{css_class}"/>'
         )

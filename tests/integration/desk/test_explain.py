@@ -154,7 +154,8 @@ class TestKafka:
         assert "The certificate was requested" in step.sentence
         assert explanation.verdict.verdict is Verdict.YES
         assert explanation.verdict.sentence.startswith("Certificate: earned with a best score of 75.0 percent")
-        assert "Something is wrong: 1 event of the learner" in explanation.verdict.sentence
+        assert "Something is wrong: " in explanation.verdict.sentence
+        assert "1 event of the learner could not be processed" in explanation.verdict.sentence
 
     async def test_a_search_of_the_latest_messages_says_so(
         self, course: Course, services: HttpServices, world: World, topics: Topics
