@@ -146,7 +146,7 @@ ENGLISH: Mapping[str, str] = {
     "verdict.no_batch": "No certificate: there is no such batch of this course.",
     "verdict.no_template": "No certificate: the batch has no certificate template.",
     "verdict.sound": "Nothing is broken.",
-    "verdict.unread": "Whether something is wrong is not known: the desk could not see whether an event has failed.",
+    "verdict.unread": "Whether something is wrong is not known: the desk could not read everything.",
     "verdict.broken": "Something is wrong: {problems}. See {questions}",
     "wrong.leaf_nodes": "it is not known what the course consists of",
     "wrong.progress": "the stored progress does not match what the learner has completed",

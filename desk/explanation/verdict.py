@@ -59,7 +59,7 @@ def verdict(
         return summed.step(Verdict.UNKNOWN, sentence, say("tell.unknown"))
     sentence, tell = _why_not(record, decisions, settings, wording), _tell(record, decisions, settings, wording)
     if not broken:
-        is_known = not isinstance(record.failed, Unknown)
+        is_known = all(step.verdict is not Verdict.UNKNOWN for step in steps)
         sentence = f"{sentence} {say('verdict.sound' if is_known else 'verdict.unread')}"
     return summed.step(Verdict.NO, sentence, tell)
 
