@@ -25,21 +25,22 @@ class Bar:
     percent: float
 
 
-def bars(title: str, rows: Sequence[Bar], css_class: str = "bar") -> str:
-    """Horizontal bars below each other."""
+def bars(title: str, rows: Sequence[Bar], *, names_are_short: bool = False) -> str:
+    """Horizontal bars below each other. Names that may be long are cut off before they run into the value."""
+    name_class = "whole" if names_are_short else "name"
     height = len(rows) * (_BAR + _GAP) + 4
     parts = [_head(title, ", ".join(f"{row.label}: {row.value}" for row in rows), height)]
     for number, row in enumerate(rows):
         top = number * (_BAR + _GAP)
         value, bracket, share = row.value.partition(" (")
         parts.append(
-            # A svg of its own cuts a long name off before it runs into the value.
-            f'<svg y="{top}" width="68%" class="name" height="{_BAR}"><title>{escape(row.label)}</title>'
+            # A svg of its own cuts off what is longer.
+            f'<svg y="{top}" width="68%" class="{name_class}" height="{_BAR}"><title>{escape(row.label)}</title>'
             f'<text x="0" y="16" class="label">{escape(row.label)}</text></svg>'
             f'<text x="100%" y="{top + 16}" class="value" text-anchor="end">{escape(value)}'
             f'<tspan class="share">{escape(bracket + share)}</tspan></text>'
             f'<rect y="{top + 22}" width="100%" height="{_BAR - 4}" rx="3" class="track"/>'
-            f'<rect y="{top + 22}" width="{_percent(row.percent)}" height="{_BAR - 4}" rx="3" class="{css_class}"/>'
+            f'<rect y="{top + 22}" width="{_percent(row.percent)}" height="{_BAR - 4}" rx="3" class="bar"/>'
         )
     return "".join((*parts, "</svg>"))
 
@@ -62,7 +63,7 @@ def funnel(figures: Figures) -> str:
         )
         for label, number in steps
     ]
-    return bars("From the enrolment to the certificate", rows)
+    return bars("From the enrolment to the certificate", rows, names_are_short=True)
 
 
 def best_scores(figures: Figures) -> str:
