@@ -38,11 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{layer}: everything in tests/{layer}; needs real servers")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the layers, and groups the tests that share servers.
 
     Each process of pytest-xdist starts servers of its own. So those that use the same ones stay together, and the two
-    large groups can run side by side: both mostly wait for servers.
+    large groups can run side by side: both mostly wait for servers. First, because pytest-xdist reads the marks.
     """
     for item in items:
         layer = item.path.relative_to(TESTS).parts[0]
