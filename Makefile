@@ -33,7 +33,7 @@ desk: setup ## run the demo, and then serve the support desk on its data until C
 	$(RUN) -m local.demo --desk
 
 test: setup ## run all tests, which start and stop real servers
-	$(RUN) -m pytest --numprocesses 2 --dist loadgroup
+	$(RUN) -m pytest --numprocesses 2
 
 clusters: setup ## run the tests on three Cassandra nodes and three Kafka brokers
 	$(RUN) -m pytest tests/clusters

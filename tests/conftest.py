@@ -7,6 +7,7 @@ they keep out of each other's way by ids and topics of their own (`unique`, `top
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -21,6 +22,7 @@ from local.process import start_ended
 from local.world import CASSANDRA, FLINK, KAFKA, REDIS, World
 from tests.support.assessment import Learner
 from tests.support.cassandra_session import connect
+from tests.support.scheduling import ByServers
 from tests.support.tables import Tables
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
 
@@ -38,19 +40,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{layer}: everything in tests/{layer}; needs real servers")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the layers, and groups the tests that share servers.
-
-    Each process of pytest-xdist starts servers of its own. So those that use the same ones stay together, and the two
-    large groups can run side by side: both mostly wait for servers. First, because pytest-xdist reads the marks.
-    """
     for item in items:
         layer = item.path.relative_to(TESTS).parts[0]
         if layer in LAYERS:
             item.add_marker(layer)
-            has_cluster = layer != "integration" or "running_flink_cluster" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("clusters" if has_cluster else "servers"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServers:
+    return ByServers(config, log)
 
 
 @pytest.fixture(scope="session")
