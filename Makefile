@@ -32,8 +32,9 @@ demo: setup ## run the jobs on a local Kafka, Cassandra, Redis and Flink cluster
 desk: setup ## run the demo, and then serve the support desk on its data until Ctrl-C
 	$(RUN) -m local.demo --desk
 
+# The order of the folders is that in which the two processes take the groups: both large ones first, to end together.
 test: setup ## run all tests, which start and stop real servers
-	$(RUN) -m pytest --numprocesses 2
+	$(RUN) -m pytest --numprocesses 2 --no-loadscope-reorder tests/faults tests/integration tests/unit
 
 clusters: setup ## run the tests on three Cassandra nodes and three Kafka brokers
 	$(RUN) -m pytest tests/clusters
