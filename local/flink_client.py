@@ -34,7 +34,9 @@ class FlinkClient:
 
     def __init__(self, url: str) -> None:
         """`url` is the address of the REST API, such as http://127.0.0.1:18081."""
-        self._http = httpx.Client(base_url=url, timeout=60.0)
+        # No idle connections: when several threads use a client, one of them may close an idle connection that has just
+        # been given to another one, which then reads from a closed socket.
+        self._http = httpx.Client(base_url=url, timeout=60.0, limits=httpx.Limits(max_keepalive_connections=0))
 
     def close(self) -> None:
         self._http.close()
