@@ -4,8 +4,6 @@ from cassandra.cluster import Session
 
 from common.config.model import CassandraConfig
 from common.domain.enrolments import EnrolmentKey
-from common.metrics import Metrics
-from common.servers.cassandra import Cassandra
 from jobs.assessment_aggregator.store import Store
 from local.world import World
 from services.admission import Admission
@@ -13,6 +11,7 @@ from services.content_state import ContentStateQuery
 from services.group_activity import GroupActivityQuery, shape
 from services.metrics import RequestMetrics
 from services.store import Store as ServicesStore
+from tests.support.cassandra_proxy import opened
 
 TIME_US = 1_715_677_960_002_000
 
@@ -27,15 +26,10 @@ async def test_of_an_attempt(world: World, unique: str, cassandra_session: Sessi
         [unique],
     )
     config = CassandraConfig(contact_points=tuple(world.cassandra.contact_points), port=world.cassandra.port)
-    metrics = Metrics()
-    cassandra = Cassandra(config, metrics)
-    await cassandra.open()
-    try:
+    async with opened(config) as (cassandra, metrics):
         store = Store(cassandra, "sunbird_courses")
         await store.prepare()
         ((attempt,),) = await store.attempts([enrolment])
-    finally:
-        await cassandra.close()
     assert (attempt.attempt_id, attempt.total_score, attempt.last_attempted_on) == ("a1", 1.5, None)
     assert attempt.created_on is not None
     assert metrics.counts["unusable_times", "column", "last_attempted_on"] == 1
@@ -53,17 +47,12 @@ async def test_in_the_services(world: World, unique: str, cassandra_session: Ses
     ):
         cassandra_session.execute(statement, [unique])
     config = CassandraConfig(contact_points=tuple(world.cassandra.contact_points), port=world.cassandra.port)
-    metrics = Metrics()
-    cassandra = Cassandra(config, metrics)
-    await cassandra.open()
-    try:
+    async with opened(config) as (cassandra, metrics):
         store = ServicesStore(cassandra, "sunbird_courses")
         await store.prepare()
         query = ContentStateQuery(unique, "c", "b", ("do_1",), with_score=True)
         ((consumption,), (attempt,), _) = await store.content_states(query)
         (group,) = await store.group("c", [unique])
-    finally:
-        await cassandra.close()
     assert (consumption.last_access_time_ms, consumption.last_completed_time_ms) == (None, 1_715_677_960_002)
     assert (attempt.total_score, attempt.last_attempted_on_ms) == (1.5, None)
     shaped = shape(GroupActivityQuery("g", "c", "Course"), {unique: {}}, [group], now_ms=0)

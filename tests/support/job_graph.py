@@ -4,16 +4,15 @@ The connector has to be on the classpath. Nothing is connected to, and the job i
 """
 
 import os
-import runpy
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from local import jars
 from local.config import REPOSITORY
 from local.flink import FLINK_CONF
-from local.http_services import job_settings
 from local.prerequisites import Java
 
 
@@ -46,26 +45,18 @@ def serialized_jobs(
 
 
 def main(folder: str, *modules: str) -> None:
-    from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.java_gateway import get_gateway
 
     from common.flink import start_check
+    from tests.support.captured_graphs import captured_graphs
 
-    def keep(environment: StreamExecutionEnvironment, job_name: str) -> None:
-        graph = environment._generate_stream_graph(clear_transformations=True, job_name=job_name)
+    def serialized(graph: Any) -> bytes:
         serialize = get_gateway().jvm.org.apache.flink.util.InstantiationUtil.serializeObject
-        (Path(folder) / module).write_bytes(serialize(graph) + serialize(graph.getJobGraph()))
+        return bytes(serialize(graph) + serialize(graph.getJobGraph()))
 
-    StreamExecutionEnvironment.execute = keep
     start_check.check = lambda *_: None
-    for module in modules:
-        sys.argv = [module]
-        # Each job refuses the keys of the others.
-        own = job_settings("http://127.0.0.1:9")[module.removeprefix("jobs.")]
-        os.environ.update(own)
-        runpy.run_module(module, run_name="__main__")
-        for name in own:
-            del os.environ[name]
+    for module, graph in captured_graphs(modules, serialized).items():
+        (Path(folder) / module).write_bytes(graph)
 
 
 if __name__ == "__main__":
