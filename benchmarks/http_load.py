@@ -218,4 +218,6 @@ class _Generator:
 
 
 def _settle(answered: "asyncio.Future[int]", status: int, _: bool) -> None:
-    answered.set_result(status)
+    # Cancelled if the load ends while the answer is on its way.
+    if not answered.done():
+        answered.set_result(status)

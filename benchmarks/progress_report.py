@@ -34,7 +34,7 @@ LEARNERS = (10_000, 100_000)
 ASSESSMENTS = 5
 BATCHES, LEARNERS_OF_A_BATCH = 8, 500
 """Of a course that is reported batch by batch and as a whole."""
-PAGE_SIZE, SCAN_RANGES = 500, 64
+PAGE_SIZE, SCAN_RANGES = 250, 64
 """Of the plain read, as in reports/config.yaml."""
 
 _FIRST_TIME_MS = 1_715_657_560_000

@@ -122,7 +122,7 @@ class ReportsConfig(Section):
     hierarchy_keyspace: Identifier
     enrolments_table: Literal["user_enrolments", "report_user_enrolments"] = "user_enrolments"
     scan_ranges: Annotated[int, Field(ge=1, le=65536)] = 64
-    page_size: Positive = 500
+    page_size: Positive = 250
     reports_per_scan: Positive = 200
     assessment_content_types: Texts = ("SelfAssess",)
     assessment_object_types: Texts = ("QuestionSet",)
