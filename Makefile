@@ -21,7 +21,7 @@ export SUNBIRD_LOCAL_KAFKA_BROKERS := $(NODES)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo desk test clusters unit coverage check format bench chaos up down status lock setup
+.PHONY: help demo desk test unit coverage check format bench chaos up down status lock setup
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,12 +32,9 @@ demo: setup ## run the jobs on a local Kafka, Cassandra, Redis and Flink cluster
 desk: setup ## run the demo, and then serve the support desk on its data until Ctrl-C
 	$(RUN) -m local.demo --desk
 
-# The order of the folders is that in which the two processes take the groups: both large ones first, to end together.
+# The order of the folders is that in which the two processes take the groups: the large ones first, to end together.
 test: setup ## run all tests, which start and stop real servers
-	$(RUN) -m pytest --numprocesses 2 --no-loadscope-reorder tests/faults tests/integration tests/unit
-
-clusters: setup ## run the tests on three Cassandra nodes and three Kafka brokers
-	$(RUN) -m pytest tests/clusters
+	$(RUN) -m pytest --numprocesses 2 --no-loadscope-reorder tests/faults tests/integration tests/clusters tests/unit
 
 unit: setup ## run the tests that need no servers, in seconds
 	$(RUN) -m pytest tests/unit

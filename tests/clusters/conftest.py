@@ -1,4 +1,4 @@
-"""Three nodes of each server. `make clusters` runs these tests; they are not part of `make test` yet."""
+"""Three Cassandra nodes and three Kafka brokers, for all tests of this folder."""
 
 from collections.abc import Iterator
 

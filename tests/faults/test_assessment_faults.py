@@ -1,6 +1,6 @@
 """The assessment aggregator on a real cluster where something dies in the middle of its work: nothing is lost.
 
-Killed workers and TaskManagers: test_activity_faults.py and test_chaos.py.
+Killed workers and TaskManagers: test_activity_faults.py and tests/clusters.
 """
 
 import json

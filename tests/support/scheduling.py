@@ -3,7 +3,6 @@
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 _WITH_A_FLINK_CLUSTER = (
-    "tests/clusters/",
     "tests/faults/",
     "tests/integration/test_cluster_logs.py",
     "tests/integration/test_flink_cluster.py",
@@ -15,14 +14,16 @@ _WITH_A_FLINK_CLUSTER = (
 
 
 class ByServers(LoadScopeScheduling):
-    """Tests that use the same servers stay together: one process gets those with a Flink cluster, the other the rest.
+    """Tests that use the same servers stay together: those with a Flink cluster, those on three nodes, and the rest.
 
-    Both groups mostly wait for servers. Files of unit tests follow, one by one, to whoever is free.
+    These groups mostly wait for servers. Files of unit tests follow, one by one, to whoever is free.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith(_WITH_A_FLINK_CLUSTER):
             return "with a Flink cluster"
+        if nodeid.startswith("tests/clusters/"):
+            return "on three nodes"
         if nodeid.startswith("tests/integration/"):
             return "without"
         return nodeid.partition("::")[0]
