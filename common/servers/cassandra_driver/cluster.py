@@ -10,16 +10,12 @@ from cassandra import ConsistencyLevel, UnresolvableContactPoints
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.connection import ConnectionException
-from cassandra.policies import (
-    DCAwareRoundRobinPolicy,
-    ExponentialReconnectionPolicy,
-    FallthroughRetryPolicy,
-    TokenAwarePolicy,
-)
+from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, FallthroughRetryPolicy
 from cassandra.query import tuple_factory
 
 from common.config.model import CassandraConfig
 from common.servers.cassandra_driver.connection import LoopConnection
+from common.servers.cassandra_driver.query_plan import ShuffledTokenAwarePolicy
 from common.servers.cassandra_driver.values import PROTOCOL_VERSION
 
 _RECONNECTION_SECONDS = (0.2, 5.0)
@@ -77,9 +73,7 @@ def create_cluster(config: CassandraConfig, connection_class: type[LoopConnectio
     Raises OSError if a TLS file cannot be read, ConnectionException if no contact point can be resolved.
     """
     profile = ExecutionProfile(
-        load_balancing_policy=TokenAwarePolicy(
-            DCAwareRoundRobinPolicy(config.local_datacenter or ""), shuffle_replicas=True
-        ),
+        load_balancing_policy=ShuffledTokenAwarePolicy(DCAwareRoundRobinPolicy(config.local_datacenter or "")),
         # The default policy sends a request again with the same timestamp when a connection is lost: lists double.
         retry_policy=FallthroughRetryPolicy(),
         consistency_level=ConsistencyLevel.name_to_value[config.consistency],
