@@ -65,6 +65,8 @@ class Server(ABC):
         self.state_folder = state_folder
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
+        self._left_behind: list[psutil.Process] = []
+        """What the processes that have ended had started, and what was still running then."""
 
     @abstractmethod
     def prepare(self) -> Launch:
@@ -169,15 +171,19 @@ class Server(ABC):
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(self.stop_timeout_seconds)
         self.kill()
-        # An interrupted launch script leaves its helper processes, and a Flink TaskManager may leave Python workers.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        # An interrupted launch script leaves its helper processes. A TaskManager leaves Python workers that it has only
+        # just started, also if it was killed before it was started again.
+        for process in self._left_behind:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._left_behind = []
 
     def kill(self) -> None:
         """Kills this process with SIGKILL, like a crash, and waits until it is gone. Its children are not killed."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            self._left_behind += _processes_of_session(self._process.pid)
 
     def restart(self) -> None:
         """Kills the process if it is running, and starts it again with the same data and ports."""
@@ -187,6 +193,16 @@ class Server(ABC):
     def _failure(self, what: str) -> LocalWorldError:
         lines = self.log_lines()[-_LOG_TAIL_LINES:]
         return LocalWorldError("\n".join([f"{self.name} {what}. The end of {self.log_file}:", *lines]))
+
+
+def _processes_of_session(session_id: int) -> list[psutil.Process]:
+    """Those that are running. No other process gets this id as its pid before all of them have ended."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(process.pid) == session_id:
+                found.append(process)
+    return found
 
 
 def start_ended(servers: Iterable[Server]) -> list[Server]:
