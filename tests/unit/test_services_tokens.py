@@ -1,8 +1,10 @@
 """Tokens: what holds, what does not, and whose data it opens."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from common.config.loader import ConfigError
 from local.tokens import ISSUER, KEY_ID, TokenIssuer
+from services.config import TokenConfig
 from services.tokens import Identity, InvalidToken, Tokens, load_keys
 from tests.support.waiting import wait_until
 
@@ -41,7 +44,8 @@ def test_the_subject_is_the_user(tokens: Tokens, issuer: TokenIssuer, subject: s
 def test_a_managed_users_token_holds_with_that_of_its_parent(tokens: Tokens, issuer: TokenIssuer) -> None:
     managed = issuer.token("child", parent="u-1")
 
-    assert tokens.identify(headers(issuer.token("f:p:u-1"), managed)).user_id == "child"
+    identity = tokens.identify(headers(issuer.token("f:p:u-1"), managed))
+    assert (identity, identity.user_id) == (Identity("u-1", "child"), "child")
     for other in (issuer.token("u-2"), issuer.token("child")):
         with pytest.raises(InvalidToken, match="another user"):
             tokens.identify(headers(other, managed))
@@ -58,6 +62,31 @@ def test_a_managed_users_token_holds_with_that_of_its_parent(tokens: Tokens, iss
         tokens.identify(headers(issuer.token("u-1"), issuer.token("child")))
     with pytest.raises(InvalidToken, match="no token"):
         tokens.identify({"x-authenticated-for": managed})
+
+
+def test_whichever_client_the_user_logged_in_with_is_accepted(tokens: Tokens, issuer: TokenIssuer) -> None:
+    user, child = issuer.token("u-1", aud="account"), issuer.token("child", parent="u-1", aud=["app", "portal"])
+
+    assert tokens.identify(headers(user, child)) == Identity("u-1", "child")
+
+
+def test_the_reason_says_what_does_not_hold(tokens: Tokens, issuer: TokenIssuer, tmp_path: Path) -> None:
+    reasons = {
+        "no token": headers(""),
+        "unknown key id": headers(TokenIssuer(tmp_path, "unknown").token("u-1")),
+        "ExpiredSignatureError: Signature has expired": headers(issuer.token("u-1", exp=1)),
+        "blank subject": headers(issuer.token(" ")),
+        "the token of a managed user needs the token of the user who manages it": headers(
+            issuer.token("child", parent="u-1", iss=ISSUER)
+        ),
+        "the managed user's token belongs to another user": headers(
+            issuer.token("u-2"), issuer.token("child", parent="u-1")
+        ),
+    }
+    for reason, refused in reasons.items():
+        with pytest.raises(InvalidToken) as raised:
+            tokens.identify(refused)
+        assert str(raised.value) == reason
 
 
 def test_a_token_must_expire(tokens: Tokens, issuer: TokenIssuer) -> None:
@@ -140,23 +169,37 @@ def test_only_the_configured_issuer_is_accepted(issuer: TokenIssuer) -> None:
             tokens.identify(headers(token))
 
 
-def test_leeway(issuer: TokenIssuer) -> None:
-    tokens = Tokens(issuer.public_keys_folder, ISSUER, leeway_seconds=60)
+def test_leeway(tokens: Tokens, issuer: TokenIssuer) -> None:
+    lenient = Tokens(issuer.public_keys_folder, ISSUER, leeway_seconds=60)
 
-    assert tokens.identify(headers(issuer.token("u-1", life_seconds=-5))).user_id == "u-1"
+    assert lenient.identify(headers(issuer.token("u-1", life_seconds=-5))).user_id == "u-1"
+    with pytest.raises(InvalidToken, match="expired"):
+        tokens.identify(headers(issuer.token("u-1", life_seconds=0)))
+
+
+def test_folder_issuer_and_leeway_are_configured(issuer: TokenIssuer) -> None:
+    config = TokenConfig(public_keys_folder=str(issuer.public_keys_folder), issuer="https://sso", leeway_seconds=60)
+    tokens = Tokens.of(config)
+
+    assert tokens.identify(headers(issuer.token("u-1", iss="https://sso", life_seconds=-5))).user_id == "u-1"
+    with pytest.raises(InvalidToken, match="issuer"):
+        tokens.identify(headers(issuer.token("u-1")))
 
 
 def test_keys_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tokens.public_keys_folder = .*missing.* cannot be read"):
         load_keys(tmp_path / "missing")
-    with pytest.raises(ConfigError, match="at least one public key"):
+    with pytest.raises(ConfigError) as raised:
         load_keys(tmp_path)
-    (tmp_path / "text").write_text("no key")
+    assert raised.value.problems == (
+        f"tokens.public_keys_folder = {str(tmp_path)!r}: must hold at least one public key",
+    )
+    (tmp_path / "blank").write_text("no key")
     (tmp_path / "short.pem").write_bytes(_pem(rsa.generate_private_key(65_537, 1_024).public_key()))
     (tmp_path / "curve").write_bytes(_pem(ec.generate_private_key(ec.SECP256R1()).public_key()))
     with pytest.raises(ConfigError) as raised:
         load_keys(tmp_path)
-    assert [Path(problem.split(": ")[0]).name for problem in raised.value.problems] == ["curve", "short.pem", "text"]
+    assert [Path(problem.split(": ")[0]).name for problem in raised.value.problems] == ["blank", "curve", "short.pem"]
 
 
 def test_the_key_id_is_the_name_of_the_file(tmp_path: Path) -> None:
@@ -203,3 +246,36 @@ def test_keys_are_read_again_when_the_folder_changes(tmp_path: Path, caplog: pyt
         watching.cancel()
 
     asyncio.run(rotate())
+
+
+def test_each_change_is_read_and_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "services.tokens")
+    old, new = TokenIssuer(tmp_path / "old", "old"), TokenIssuer(tmp_path / "new", "new")
+    tokens = Tokens(old.public_keys_folder, ISSUER)
+    file = old.public_keys_folder / "new.pem"
+
+    def put(key: bytes) -> None:
+        # Renamed, so that it is never seen half written.
+        (tmp_path / "part").write_bytes(key)
+        (tmp_path / "part").rename(file)
+
+    async def pass_time() -> None:
+        for _ in range(100):
+            await asyncio.to_thread(int)
+
+    async def change() -> None:
+        # With one thread, what is awaited here has its turn after what the watch awaits.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        watching = asyncio.create_task(tokens.watch(0))
+        await pass_time()
+        put(b"no key")
+        await pass_time()
+        put((new.public_keys_folder / "new").read_bytes())
+        await pass_time()
+        watching.cancel()
+
+    asyncio.run(change())
+    assert caplog.messages == [
+        f"the old public keys stay in use: {file}: must be the PEM file of an RSA public key",
+        "read the public keys again: new, old",
+    ]
