@@ -152,7 +152,7 @@ def _percent(value: float) -> str:
 def _first_board(boards: str) -> str:
     """The first element of a JSON array of texts; empty if there is none."""
     try:
-        first = msgspec.json.decode(boards, type=list[str])[:1]
+        found = msgspec.json.decode(boards, type=list[str])
     except (msgspec.DecodeError, RecursionError):
         return ""
-    return first[0] if first else ""
+    return found[0] if found else ""
