@@ -74,6 +74,16 @@ class TestMessages:
             "reIssue": False,
         }
 
+    def test_ids_never_change(self, world: World) -> None:
+        sent = world.apply(completed("A", "B", "C", "D"))
+
+        # Consumers remember ids: a release that makes others sends every repeat twice.
+        assert [json.loads(message.value)["mid"] for message in (sent[0], *sent[-2:])] == [
+            "LP.AUDIT.75e05f09-bfb5-540b-9dfb-3e8350bd6ac1",
+            "LP.AUDIT.4eb1934c-630a-526d-81d1-69c2831abb8e",
+            "LP.1715657560123.2b859434-ec57-53e3-9ba6-81f0adad983c",
+        ]
+
     def test_ids_differ_between_learners_batches_contents_actions_and_times(self) -> None:
         events = [
             completed("A", "B"),

@@ -29,10 +29,11 @@ from tests.support.activity_rules import (
 
 
 class TestCountedAlready:
-    def test_a_content_without_a_row_is_new(self, world: World) -> None:
-        decision = world.decide(completed("A"))
+    @pytest.mark.parametrize("time_ms", [0, 1, T0])
+    def test_a_content_without_a_row_is_new(self, world: World, time_ms: int) -> None:
+        decision = world.decide(completed("A", at=time_ms))
         assert effects(decision) == [(WRITTEN,)]
-        assert counts_of(decision) == [ContentCounts("A", 1, 1, T0 * 1000, T0 * 1000)]
+        assert counts_of(decision) == [ContentCounts("A", 1, 1, time_ms * 1000, time_ms * 1000)]
 
     @pytest.mark.parametrize("count", [None, 0])
     def test_a_completed_count_of_null_or_0_is_new(self, world: World, count: int | None) -> None:
@@ -134,6 +135,13 @@ class TestRowsOfTheScalaJobThatWereWrittenLater:
         assert content.view_time_us is not None
         assert 0 < content.view_time_us - self.CLOCK_US - 1 < 1_000_000
 
+    @pytest.mark.parametrize(("time_ms", "mark_us"), [(1_000 * 999_983, 1), (1_000 * 999_983 - 1, 999_983)])
+    def test_the_mark_of_an_event_time_never_changes(self, world: World, time_ms: int, mark_us: int) -> None:
+        # Rows keep it: a release that makes others takes a replay for a duplicate.
+        world.stored(Content("A", 1, 0, 0, self.CLOCK_US, self.CLOCK_US))
+        decision = world.decide(completed("A", at=time_ms))
+        assert counts_of(decision) == [ContentCounts("A", 1, 1, self.CLOCK_US + 1 + mark_us, self.CLOCK_US + 1)]
+
     def test_also_where_only_the_view_count_is_there(self, world: World) -> None:
         world.stored(Content("A", 1, 1, None, self.CLOCK_US, None))
         world.apply(completed("A"))
@@ -147,6 +155,10 @@ class TestRowsOfTheScalaJobThatWereWrittenLater:
         assert effects(world.decide(completed("A"))) == [(REPLAYED,)]
         assert world.apply(completed("A")) == first
         assert world.counts("A") == (1, 1)
+
+    def test_also_if_it_comes_again_in_the_same_batch(self, world: World) -> None:
+        world.stored(Content("A", 1, 0, 0, self.CLOCK_US, self.CLOCK_US))
+        assert effects(world.decide(completed("A"), completed("A"))) == [(WRITTEN,), (REPLAYED,)]
 
     @pytest.mark.parametrize("other_ms", [-5 * DAY, -1_000 * SECOND, -1, 1, HOUR, HOUR + 1, 6 * DAY])
     def test_another_event_is_not_taken_for_it(self, world: World, other_ms: int) -> None:

@@ -134,6 +134,12 @@ class TestRecompute:
         assert decision.aggregates is not None
         assert decision.aggregates.removed_keys == ["score:do_2", "max_score:do_2", "attempts_count:do_2"]
 
+    def test_an_id_may_hold_colons(self) -> None:
+        decision = decided([recompute()], [stored("a", "do:1")], ("score:do:1", "score:do:2"))
+
+        assert decision.aggregates is not None
+        assert decision.aggregates.removed_keys == ["score:do:2"]
+
     def test_without_any_attempt_nothing_of_ours_is_left(self) -> None:
         decision = decided([recompute()], [], self.OLD_KEYS)
 

@@ -72,3 +72,10 @@ class TestCertificateRequest:
         together = self.requests(decided([submitted("b"), event, recompute()], [stored("a", time_ms=T0)]))
 
         assert together[1]["mid"] == alone["mid"]
+
+    def test_ids_never_change(self) -> None:
+        of_attempt, of_recompute = self.requests(decided([submitted(), recompute()]))
+
+        # Consumers remember ids: a release that makes others sends every repeat twice.
+        assert of_attempt["mid"] == "LP.1715677960002.634b101a-924c-5f48-899e-10410a66643f"
+        assert of_recompute["mid"] == "LP.1715677960002.d97f67e0-9b2d-5f18-bf2f-fa5d29c339d3"
