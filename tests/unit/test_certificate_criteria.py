@@ -116,6 +116,7 @@ def test_the_enrolment_must_be_completed_unless_another_status_is_named(enrollme
         (1, 1, True),
         (1, 1.0, True),
         (0.5, 0.50, True),
+        (0.5, 0.25, False),
         (1, "1", False),
         (1, True, False),
         (0, False, False),
@@ -198,6 +199,22 @@ def test_unusable_criteria_make_a_bad_template(text: str) -> None:
     with pytest.raises(BadEvent) as failure:
         parse(text)
     assert failure.value.kind == "bad_template"
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ({"enrollment": {"status": [2]}}, r"criterion enrollment\.status cannot be read: .+"),
+        ({"enrollment": {"status": "done"}}, r"criterion enrollment\.status is not a number: 'done'"),
+        ({"assessment": {"score": True}}, r"criterion assessment\.score cannot be read: .+"),
+        ({"assessment": {"other": 1}}, r"criterion assessment\.score is missing"),
+        ({"assessment": {"score": {"=>": 75}}}, r"criterion assessment\.score has the unknown operator '=>'"),
+        ({"assessment": {"score": {">=": "high"}}}, r"criterion assessment\.score is not a number: 'high'"),
+    ],
+)
+def test_the_reason_names_the_criterion_and_what_is_wrong_with_it(document: dict[str, Any], reason: str) -> None:
+    with pytest.raises(BadEvent, match=f"^{reason}$"):
+        criteria(**document)
 
 
 @pytest.mark.parametrize("answer", [b"[" * 5_000 + b"]" * 5_000, b"{", b'"\\ud83d"'])

@@ -87,7 +87,9 @@ def test_a_type_that_could_not_be_found_out_is_a_fault_even_with_suppression() -
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
 def test_a_score_that_is_no_number_is_a_fault(score: float) -> None:
-    assert kinds(decide(template(AT_LEAST_75), aggregates={"score:a": score, "score:b": 1.0})) == (0, [], ["bad_score"])
+    decisions = decide(template(AT_LEAST_75), aggregates={"score:a": score, "score:b": 1.0})
+    reason = f"aggregates hold a score of content a that is no number: {score}"
+    assert (decisions.messages, decisions.failed) == ((), (Refused("bad_score", reason),))
 
 
 def test_who_is_not_enrolled_is_skipped_before_any_score_is_looked_at() -> None:
