@@ -1,5 +1,6 @@
 """The shape that all jobs have: what savepoints rely on, backpressure, order, and what the REST API of Flink shows."""
 
+import asyncio
 import base64
 import json
 import os
@@ -12,7 +13,9 @@ from typing import Any
 
 import msgspec
 
+import desk.flink
 from common.domain.messages import repaired
+from desk.flink import JobState
 from jobs import JOBS
 from local import jars
 from local.config import REPOSITORY
@@ -205,4 +208,26 @@ def test_the_job_on_a_real_cluster_and_its_metrics(
         assert 21 / MAX_BATCH_SIZE <= batches <= 21
         assert shown("batch_latency_ms_count") == {"batch_latency_ms_count": batches}
         assert shown("batch_latency_ms_sum")["batch_latency_ms_sum"] > 0
+
+        client.wait_until_running(job, checkpoints=1)
+        state = asyncio.run(_as_the_desk_shows_it("assessment-aggregator", flink_cluster.web_url))
+        assert (state.state, state.restarts, state.lag) == ("RUNNING", 0, 0)
+        # Flink counts those that it has tried before all tasks were running.
+        assert state.failed_checkpoints is not None
+        assert state.batch_size == 21 / batches
+        assert state.batch_latency_ms is not None
+        assert state.batch_latency_ms > 0
+        assert state.events_per_second is not None
+        assert state.checkpoint_age_ms is not None
+        assert state.uptime_ms is not None
+        assert 0 <= state.checkpoint_age_ms < state.uptime_ms
         client.cancel(job)
+
+
+async def _as_the_desk_shows_it(name: str, flink_url: str) -> JobState:
+    client = desk.flink.FlinkClient(flink_url)
+    try:
+        (state,) = [state for state in await client.jobs() if state.name == name]
+        return state
+    finally:
+        await client.close()
