@@ -1,10 +1,11 @@
-"""``python -m deploy.prometheus.check [--alarms]``: do all expressions of rules and dashboard find data?
+"""``python -m deploy.prometheus.check [--alarms] [--picture FILE]``: do rules and dashboard find data?
 
 Starts Kafka, Cassandra, Redis, Flink and a Prometheus, runs the three jobs under the demo's load, with two short faults
 in it, and then runs every expression over that time. Exit code 1 if one has no series. It takes some minutes, and is
 meant for the evening before a release, not for `make test`.
 
 With ``--alarms`` two faults then last until their alarms fire: Cassandra is paused, and events come that are not JSON.
+With ``--picture`` the dashboard is drawn at the end.
 """
 
 import argparse
@@ -21,8 +22,9 @@ from confluent_kafka import Producer
 from rich.console import Console
 
 from common.domain import topics
+from deploy.prometheus import picture
 from deploy.prometheus.expressions import panels, rules, selectors
-from deploy.prometheus.server import Prometheus
+from deploy.prometheus.server import SCRAPE_SECONDS, Client, Prometheus
 from local.config import load_config
 from local.demo_data import prepare
 from local.errors import LocalWorldError
@@ -47,16 +49,17 @@ def main(arguments: Sequence[str]) -> int:
     """Exit code 0 if every expression has had a series, and every provoked alarm has fired."""
     parser = argparse.ArgumentParser(prog="python -m deploy.prometheus.check")
     parser.add_argument("--alarms", action="store_true", help="also wait until two alarms fire")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the dashboard as an SVG")
     options = parser.parse_args(arguments)
     try:
         with ExitStack() as stack:
-            return _run(stack, with_alarms=options.alarms)
+            return _run(stack, options.picture, with_alarms=options.alarms)
     except LocalWorldError as error:
         console.print(f"[red]{error}")
         return 1
 
 
-def _run(stack: ExitStack, *, with_alarms: bool) -> int:
+def _run(stack: ExitStack, picture_file: Path | None, *, with_alarms: bool) -> int:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prometheus-check-")))
     world = stack.enter_context(World(load_config({}).isolated(folder), report=console.print))
     services = stack.enter_context(HttpServices())
@@ -72,9 +75,12 @@ def _run(stack: ExitStack, *, with_alarms: bool) -> int:
     producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "log_level": 0})
     _load(world, services, tables, producer)
     ended = time.time()
-    problems = _problems(prometheus, started, ended)
+    problems = _problems(prometheus.client, started, ended)
     if with_alarms:
-        problems += _alarms(world, prometheus, producer)
+        problems += _alarms(world, prometheus.client, producer)
+    if picture_file is not None:
+        ended = time.time()
+        picture_file.write_text(picture.draw(picture.read(prometheus.client, started, ended), started, ended))
     for problem in problems:
         console.print(f"[red]{problem}")
     return 1 if problems else 0
@@ -120,7 +126,7 @@ def _send(producer: Producer, topic: str, values: Sequence[bytes]) -> None:
         raise LocalWorldError(f"{left} events for {topic} were not delivered to Kafka within 30 s")
 
 
-def _problems(prometheus: Prometheus, started: float, ended: float) -> list[str]:
+def _problems(prometheus: Client, started: float, ended: float) -> list[str]:
     """Runs the expressions of the dashboard, and the selectors of the rules, whose conditions normally find nothing."""
     checks = [(f"panel {title!r}", expression) for title, found in panels().items() for expression in found]
     checks += [
@@ -128,16 +134,18 @@ def _problems(prometheus: Prometheus, started: float, ended: float) -> list[str]
         for name, expression in rules().items()
         for selector in sorted(selectors(expression))
     ]
-    problems = []
+    problems = [f"rule {problem}" for problem in prometheus.broken_rules()]
     for name, expression in checks:
-        series = prometheus.query_range(expression, started, ended)
+        found = prometheus.query_range(expression, started, ended, SCRAPE_SECONDS)
+        # A quotient of two rates is NaN while nothing happens, and a panel shows nothing then.
+        series = [one for one in found if any(value != "NaN" for _, value in one["values"])]
         console.print(f"{len(series):4} series  {name}")
         if not series:
             problems.append(f"{name} has found no series: {expression}")
     return problems
 
 
-def _alarms(world: World, prometheus: Prometheus, producer: Producer) -> list[str]:
+def _alarms(world: World, prometheus: Client, producer: Producer) -> list[str]:
     with _paused_cassandra(world):
         _send(producer, topics.ASSESS, build_story(int(time.time())).attempts[:10])
         problems = _wait_for("LearnerAggregatesBatchRetriedForMinutes", prometheus)
@@ -148,7 +156,7 @@ def _alarms(world: World, prometheus: Prometheus, producer: Producer) -> list[st
     return problems + _wait_for("LearnerAggregatesEventsFail", prometheus, fail)
 
 
-def _wait_for(alarm: str, prometheus: Prometheus, provoke: Callable[[], None] = lambda: None) -> list[str]:
+def _wait_for(alarm: str, prometheus: Client, provoke: Callable[[], None] = lambda: None) -> list[str]:
     started = time.monotonic()
     while alarm not in (firing := prometheus.firing()):
         if time.monotonic() - started > ALARM_SECONDS:

@@ -33,6 +33,20 @@ def _rate(metric: str, *labels: str) -> str:
     return f"sum by ({', '.join(('job_name', *labels))}) (rate({_METRIC}{metric}{{{_STAGE}}}[$__rate_interval]))"
 
 
+def _count(metric: str, *labels: str) -> str:
+    """How often in the last 5 minutes. A series begins with its first event, which rate() and increase() do not see."""
+    series = f"{_METRIC}{metric}{{{_STAGE}}}"
+    return (
+        f"sum by ({', '.join(('job_name', *labels))}) (({series} unless {series} offset 5m) or increase({series}[5m]))"
+    )
+
+
+def _share_of_time(metric: str) -> str:
+    """0 to 1, of the busiest subtask of each task. Of the names of chained operators, the first one is kept."""
+    share = f"flink_taskmanager_job_task_{metric}TimeMsPerSecond{{{_JOB}}} / 1000"
+    return f'max by (job_name, task) (label_replace({share}, "task", "$1", "task_name", "(.*?)( -> .*)?"))'
+
+
 def _average(metric: str) -> str:
     return f"{_rate(f'{metric}_sum')} / {_rate(f'{metric}_count')}"
 
@@ -67,47 +81,52 @@ ROWS: dict[str, Sequence[Graph]] = {
         Graph("Events applied", _rate("effect_events_applied", "effect"), "{{job_name}} {{effect}}", "eps"),
         Graph(
             "Events on the failed topic",
-            _rate("reason_failed", "reason"),
+            _count("reason_failed", "reason"),
             "{{job_name}} {{reason}}",
-            "eps",
-            "By reason. The messages on the topic have the details.",
+            description="In 5 minutes, by reason. The messages on the topic have the details.",
         ),
-        Graph("Events skipped", _rate("reason_skipped", "reason"), "{{job_name}} {{reason}}", "eps"),
-        Graph("Messages sent", _rate("topic_messages_out", "topic"), "{{topic}}", "eps"),
+        Graph(
+            "Events skipped",
+            _count("reason_skipped", "reason"),
+            "{{job_name}} {{reason}}",
+            description="In 5 minutes, by reason.",
+        ),
+        Graph("Messages sent", _rate("topic_messages_out", "topic"), "{{job_name}} {{topic}}", "eps"),
     ),
     "Batches and servers": (
         Graph("Time of a batch", _average("batch_latency_ms"), unit="ms"),
         Graph("Events in a batch", _average("batch_size")),
         Graph(
             "Batches applied again",
-            _rate("batches_retried"),
-            unit="cps",
-            description="Flink gets this when the bundle ends, so after the server answers again.",
+            _count("batches_retried"),
+            description="In 5 minutes. Flink gets this when the bundle ends, so after the server answers again.",
         ),
         Graph("Rows read", _rate("rows_read"), unit="rps"),
         Graph("Rows written", _rate("rows_written"), unit="wps"),
         Graph(
             "Hit ratio of the caches",
-            f"{_rate('cache_cache_hits', 'cache')} / "
-            f"({_rate('cache_cache_hits', 'cache')} + {_rate('cache_cache_misses', 'cache')})",
+            f"{_count('cache_cache_hits', 'cache')} / "
+            f"({_count('cache_cache_hits', 'cache')} + {_count('cache_cache_misses', 'cache')})",
             "{{job_name}} {{cache}}",
             "percentunit",
+            "Of 5 minutes.",
         ),
-        Graph("Calls of APIs", _rate("api_api_calls", "api"), "{{job_name}} {{api}}", "reqps"),
-        Graph("Failed calls of APIs", _rate("api_api_failures", "api"), "{{job_name}} {{api}}", "reqps"),
+        Graph("Calls of APIs", _count("api_api_calls", "api"), "{{job_name}} {{api}}", description="In 5 minutes."),
+        Graph(
+            "Failed calls of APIs",
+            _count("api_api_failures", "api"),
+            "{{job_name}} {{api}}",
+            description="In 5 minutes.",
+        ),
     ),
     "Flink": (
         Graph(
-            "Busy",
-            f"max by (job_name, task_name) (flink_taskmanager_job_task_busyTimeMsPerSecond{{{_JOB}}}) / 1000",
-            "{{job_name}} {{task_name}}",
-            "percentunit",
-            "The busiest subtask of each task.",
+            "Busy", _share_of_time("busy"), "{{job_name}} {{task}}", "percentunit", "The busiest subtask of each task."
         ),
         Graph(
             "Backpressured",
-            f"max by (job_name, task_name) (flink_taskmanager_job_task_backPressuredTimeMsPerSecond{{{_JOB}}}) / 1000",
-            "{{job_name}} {{task_name}}",
+            _share_of_time("backPressured"),
+            "{{job_name}} {{task}}",
             "percentunit",
             "The source is backpressured while the stage is full: under load, or while a server is down.",
         ),
@@ -128,7 +147,7 @@ def _panel(graph: Graph) -> timeseries.Panel:
         .unit(graph.unit)
         .min(0)
         .height(7)
-        .span(8)
+        .span(6)
         .legend(
             common.VizLegendOptions()
             .display_mode(LegendDisplayMode.LIST)
