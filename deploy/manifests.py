@@ -1,7 +1,8 @@
 """Renders the Helm chart and looks for mistakes in manifests: ``python -m deploy.manifests FILE...``.
 
 What a Kubernetes API server and the Flink operator would refuse is found without either of them: by the schemas of
-Kubernetes, by that of the FlinkDeployment's CRD, and by rules of the operator's validator that no schema can express.
+Kubernetes, by those of the CRDs of the Flink operator and the Prometheus operator, and by rules of the Flink operator's
+validator that no schema can express.
 """
 
 import gzip
@@ -19,12 +20,14 @@ import yaml
 Manifest = dict[str, Any]
 
 CHART = Path(__file__).parent / "helm" / "learner-aggregates"
-_CRD = Path(__file__).parent / "operator" / "crd" / "flinkdeployments.flink.apache.org-v1.yml.gz"
+_CRDS = {
+    "FlinkDeployment": Path(__file__).parent / "operator" / "crd" / "flinkdeployments.flink.apache.org-v1.yml.gz",
+    "PodMonitor": Path(__file__).parent / "prometheus" / "crd" / "monitoring.coreos.com_podmonitors.yaml.gz",
+    "PrometheusRule": Path(__file__).parent / "prometheus" / "crd" / "monitoring.coreos.com_prometheusrules.yaml.gz",
+}
 _KUBERNETES_VERSION = "1.31"
 # The enum of the stored CRD ends at v1_20.
 _FLINK_VERSIONS = ("v2_0", "v2_1", "v2_2", "v2_3")
-# Kinds that other projects define, for which there is no schema here.
-_WITHOUT_SCHEMA = frozenset({"PodMonitor", "PrometheusRule"})
 
 
 def render_chart(values: Mapping[str, Any] | None = None) -> list[Manifest]:
@@ -45,8 +48,8 @@ def problems(manifest: Manifest) -> list[str]:
     name = f"{kind} {manifest.get('metadata', {}).get('name', 'without a name')}"
     if kind == "FlinkDeployment":
         found = _schema_problems(manifest) or [*_flink_problems(manifest["spec"]), *_pod_template_problems(manifest)]
-    elif kind in _WITHOUT_SCHEMA:
-        found = []
+    elif kind in _CRDS:
+        found = _schema_problems(manifest)
     else:
         found = _kubernetes_problems(manifest)
     return [f"{name}: {problem}" for problem in found]
@@ -62,12 +65,13 @@ def _kubernetes_problems(manifest: Manifest) -> list[str]:
 
 
 def _schema_problems(manifest: Manifest) -> list[str]:
-    return [f"{'.'.join(map(str, error.instance_path))}: {error.message}" for error in _crd().iter_errors(manifest)]
+    errors = _crd(manifest["kind"]).iter_errors(manifest)
+    return [f"{'.'.join(map(str, error.instance_path))}: {error.message}" for error in errors]
 
 
 @cache
-def _crd() -> "jsonschema_rs.Draft7Validator":
-    definition = yaml.safe_load(gzip.decompress(_CRD.read_bytes()))
+def _crd(kind: str) -> "jsonschema_rs.Draft7Validator":
+    definition = yaml.safe_load(gzip.decompress(_CRDS[kind].read_bytes()))
     version = definition["spec"]["versions"][0]
     schema = _closed(version["schema"]["openAPIV3Schema"])
     schema["required"] = ["apiVersion", "kind", "metadata", "spec"]
@@ -76,10 +80,11 @@ def _crd() -> "jsonschema_rs.Draft7Validator":
         "kind": {"const": definition["spec"]["names"]["kind"]},
         "metadata": {"type": "object"},
     }
-    spec = schema["properties"]["spec"]["properties"]
-    spec["flinkVersion"]["enum"] += _FLINK_VERSIONS
-    # Checked with the schema of Kubernetes, which knows formats and required keys.
-    spec["podTemplate"] = {"type": "object"}
+    if kind == "FlinkDeployment":
+        spec = schema["properties"]["spec"]["properties"]
+        spec["flinkVersion"]["enum"] += _FLINK_VERSIONS
+        # Checked with the schema of Kubernetes, which knows formats and required keys.
+        spec["podTemplate"] = {"type": "object"}
     return jsonschema_rs.Draft7Validator(schema)
 
 
@@ -94,6 +99,8 @@ def _closed(schema: Any) -> Any:
     closed = {
         key: {name: _closed(part) for name, part in value.items()} if key == "properties" else _closed(value)
         for key, value in schema.items()
+        # Go's flag in the pattern of partial_response_strategy. JSON Schema knows no flags.
+        if not (key == "pattern" and "(?i)" in value)
     }
     if "properties" in closed and not schema.get("x-kubernetes-preserve-unknown-fields"):
         closed.setdefault("additionalProperties", False)

@@ -197,6 +197,66 @@ def test_a_broken_deployment_is_refused(mistake: str, deployment: Manifest) -> N
     assert all(problem.startswith("FlinkDeployment assessment-aggregator: ") for problem in found)
 
 
+BROKEN_MONITORING: dict[str, tuple[str, Callable[[Any], Any], str]] = {
+    "a misspelt key of an alarm": (
+        "PrometheusRule",
+        lambda spec: spec["groups"][0]["rules"][-1].update(annotation={}),
+        "spec.groups.0.rules.",
+    ),
+    "an alarm without an expression": (
+        "PrometheusRule",
+        lambda spec: spec["groups"][0]["rules"][-1].pop("expr"),
+        '"expr" is a required property',
+    ),
+    "a group without a name": ("PrometheusRule", lambda spec: spec["groups"][0].pop("name"), '"name" is a required'),
+    "words as a duration": (
+        "PrometheusRule",
+        lambda spec: spec["groups"][0]["rules"][-1].update({"for": "5 minutes"}),
+        '"5 minutes" does not match',
+    ),
+    "a number as a label": (
+        "PrometheusRule",
+        lambda spec: spec["groups"][0]["rules"][-1]["labels"].update(severity=1),
+        "labels.severity: 1 is not of type",
+    ),
+    "a misspelt key of a monitor": (
+        "PodMonitor",
+        lambda spec: spec.update(podMetricsEndpoint=spec.pop("podMetricsEndpoints")),
+        "podMetricsEndpoint",
+    ),
+    "no selector": ("PodMonitor", lambda spec: spec.pop("selector"), '"selector" is a required property'),
+    "a number as the name of a port": (
+        "PodMonitor",
+        lambda spec: spec["podMetricsEndpoints"][0].update(port=9249),
+        "podMetricsEndpoints.0.port: 9249 is not of type",
+    ),
+    "words as an interval": (
+        "PodMonitor",
+        lambda spec: spec["podMetricsEndpoints"][0].update(interval="15 seconds"),
+        '"15 seconds" does not match',
+    ),
+    "a misspelt selector": (
+        "PodMonitor",
+        lambda spec: spec["selector"].update(matchLabel={"a": "b"}),
+        "matchLabel",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", BROKEN_MONITORING)
+def test_broken_rules_and_monitors_are_refused(mistake: str) -> None:
+    kind, break_it, said = BROKEN_MONITORING[mistake]
+    folder = REPOSITORY / "deploy" / "prometheus"
+    shipped = [*documents((folder / "rules.yaml").read_text()), *documents((folder / "podmonitor.yaml").read_text())]
+    manifest = next(one for one in shipped if one["kind"] == kind)
+    assert problems(manifest) == []
+    break_it(manifest["spec"])
+    found = problems(manifest)
+    assert found
+    assert said in " ".join(found)
+    assert all(problem.startswith(f"{kind} learner-aggregates") for problem in found)
+
+
 def test_a_broken_manifest_of_kubernetes_is_refused(chart: dict[tuple[str, str], Manifest]) -> None:
     for key, path, value in (
         (("Deployment", "learner-aggregates-services"), ("spec", "replica"), 2),
