@@ -18,6 +18,7 @@ from common.domain.faults import TaskFault, WorldFault
 from desk import remedies
 from desk.config import DeskConfig, settings_of, wording_of
 from desk.doctor import commands as doctor
+from desk.doctor.job_files import desk_values
 from desk.doctor.preflight_reads import variables_of_the_desk
 from desk.explanation import explain
 from desk.explanation.steps import Explanation
@@ -36,8 +37,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        is_preflight = options.command == "preflight"
-        config = load(DeskConfig, options.config, variables_of_the_desk(os.environ) if is_preflight else os.environ)
+        if options.command == "preflight":
+            maps, _ = desk_values(options.jobs)
+            config = load(DeskConfig, options.config, variables_of_the_desk(os.environ), maps=maps)
+        else:
+            config = load(DeskConfig, options.config)
     except ConfigError as error:
         parser.exit(2, f"{error}\n")
     if options.print_config:

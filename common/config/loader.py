@@ -13,7 +13,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -39,11 +39,24 @@ Location = tuple[str, ...]
 Config = TypeVar("Config", bound=Section)
 
 
-def load(config_class: type[Config], path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
-    """Reads the shipped files, ``path`` over them, and ``environ`` over both. Raises ConfigError with all problems."""
+def load(
+    config_class: type[Config],
+    path: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    maps: Iterable[tuple[Mapping[str, Any], str]] = (),
+) -> Config:
+    """Reads the shipped files, ``path`` over them, and ``environ`` over both. Raises ConfigError with all problems.
+
+    ``maps`` are laid over the shipped files, each with the name of its source.
+    """
     layers = _Layers(config_class)
-    for file in (*_shipped_files(config_class), *([path] if path else [])):
+    for file in _shipped_files(config_class):
         layers.add_map(read_yaml(file), str(file))
+    for values, source in maps:
+        layers.add_map(values, source)
+    if path:
+        layers.add_map(read_yaml(path), str(path))
     layers.add_environment(environ)
     layers.read_secret_files()
     try:

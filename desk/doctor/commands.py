@@ -18,6 +18,7 @@ from desk.doctor import preflight_reads
 from desk.doctor.backfill import Backfill, Filled
 from desk.doctor.charts import doctor_settings, open_doctor
 from desk.doctor.findings import Check, Finding, FindingsError, FindingsFile, Header, read
+from desk.doctor.job_files import job_of
 from desk.doctor.journal import Event, Journal, JournalError
 from desk.doctor.preflight import Level
 from desk.doctor.repair import MAX_LAG, RATE, Repair, RepairError, plan
@@ -54,6 +55,14 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("--yes", action="store_true", help="do not ask")
     command = _add(commands, "backfill", "fill aggregates of rows that have only agg", _backfill)
     command = _add(commands, "preflight", "say whether everything is ready for a switch-over", _preflight)
+    command.add_argument(
+        "--jobs",
+        type=_job_file,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="the --config of each job; the file is named after the job",
+    )
 
 
 def _add(
@@ -70,6 +79,14 @@ def _checks(text: str) -> tuple[Check, ...]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}; known are {', '.join(Check)}") from error
     return tuple(check for check in Check if check in wanted)
+
+
+def _job_file(text: str) -> Path:
+    try:
+        job_of(Path(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return Path(text)
 
 
 def _positive(text: str) -> int:
@@ -221,8 +238,8 @@ def _backfill(config: DeskConfig, _: argparse.Namespace) -> int:
     return 0
 
 
-def _preflight(config: DeskConfig, _: argparse.Namespace) -> int:
-    results = asyncio.run(preflight_reads.run(config))
+def _preflight(config: DeskConfig, options: argparse.Namespace) -> int:
+    results = asyncio.run(preflight_reads.run(config, options.jobs))
     for result in results:
         print(result)
     return 1 if any(result.level is Level.FAIL for result in results) else 0

@@ -79,12 +79,12 @@ def kafka(found: Mapping[str, Topic], name_of: Mapping[str, str]) -> Iterator[Re
             yield Result(Level.OK, "Kafka", f"topic {full_name}, {topic.partitions} partitions")
     for name, source in FAILED_OF.items():
         failed, read = found.get(name_of[name]), found.get(name_of[source])
-        # Base64 makes a value a third longer, and the reason is added.
-        if failed and read and failed.max_message_bytes < read.max_message_bytes * 4 // 3 + 4_096:
+        # Base64 makes a value a third longer, and the reason is added. docs/operating.md says the same.
+        if failed and read and failed.max_message_bytes < (needed_bytes := read.max_message_bytes * 4 // 3 + 65_536):
             what = (
                 f"topic {name_of[name]}: max.message.bytes is {failed.max_message_bytes}, but an event of "
                 f"{name_of[source]} may have {read.max_message_bytes}, and base64 makes it longer: raise it to "
-                f"{read.max_message_bytes * 4 // 3 + 4_096}"
+                f"{needed_bytes}"
             )
             yield Result(Level.WARN, "Kafka", what)
 
@@ -99,7 +99,7 @@ def groups(found: Mapping[str, Group]) -> Iterator[Result]:
             what = f"group {name} has no offsets: the job would start at the earliest event, and {again}. Set them"
             yield Result(level, "Kafka", what)
         elif group.members:
-            what = f"group {name} has {group.members} members, lag {group.lag}: stop the Scala job first"
+            what = f"group {name} still has members ({group.members}), lag {group.lag}: stop the Scala job first"
             yield Result(Level.WARN, "Kafka", what)
         else:
             yield Result(Level.OK, "Kafka", f"group {name}, lag {group.lag}")

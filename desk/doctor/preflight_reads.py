@@ -3,8 +3,9 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -24,6 +25,7 @@ from common.servers.kafka import check_login, client_properties, watermarks
 from common.servers.redis import RedisClient
 from desk.config import DeskConfig
 from desk.doctor import preflight
+from desk.doctor.job_files import desk_values, job_of
 from desk.doctor.preflight import Group, Level, Result, Table, Topic
 from jobs import JOBS, config_class
 from jobs.activity_aggregate_updater import relations
@@ -37,11 +39,13 @@ _NOBODY = "preflight"
 """An id that no user, content or course has. An API that works says so."""
 
 
-async def run(config: DeskConfig) -> list[Result]:
-    """All results, area by area. A server that does not answer is a result."""
-    results: list[Result] = []
+async def run(config: DeskConfig, job_files: Sequence[Path] = ()) -> list[Result]:
+    """All results, area by area. A server that does not answer is a result.
+
+    ``job_files`` are the jobs' configuration files, each named after its job.
+    """
+    results = _configuration(job_files)
     for area, read in (
-        ("Configuration", _configuration),
         ("Kafka", _kafka),
         ("Cassandra", _cassandra),
         ("Redis", _redis),
@@ -70,20 +74,22 @@ def _variables(config: type[Section]) -> set[str]:
     return {loader.variable(location) for location, _ in loader.fields(config)}
 
 
-async def _configuration(_: DeskConfig) -> list[Result]:
+def _configuration(job_files: Sequence[Path]) -> list[Result]:
     """Each job with those of the variables here that it knows: it refuses others, and the desk has some of its own."""
+    file_of = {job_of(file): file for file in job_files}
     results = []
     for name in JOBS:
         job = config_class(name)
         known = _variables(job)
         try:
-            loader.load(job, environ={key: value for key, value in os.environ.items() if key in known})
+            loader.load(job, file_of.get(name), {key: value for key, value in os.environ.items() if key in known})
         except loader.ConfigError as error:
             problems = " ".join(str(error).split())
             results.append(Result(Level.FAIL, "Configuration", f"{name} would not start: {problems}"))
         else:
             results.append(Result(Level.OK, "Configuration", f"{name} has all keys that it needs"))
-    return results
+    _, differences = desk_values(job_files)
+    return results + [Result(Level.WARN, "Configuration", difference) for difference in differences]
 
 
 async def _kafka(config: DeskConfig) -> list[Result]:
