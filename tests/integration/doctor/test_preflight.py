@@ -1,6 +1,12 @@
 """A preflight on real servers, which have tables and topics, and on which no job has ever run."""
 
+from pathlib import Path
+
+import yaml
+
+from common.config.section import PREFIX
 from jobs import JOBS
+from local.http_services import job_settings
 from local.world import World
 from tests.integration.doctor.conftest import Ward
 from tests.support.desk_world import run_desk
@@ -36,3 +42,27 @@ async def test_topics_that_are_missing_are_named(ward: Ward) -> None:
     ended = run_desk({**ward.environment, "AGGREGATES__KAFKA__ENV": f"{ward.prefix}-none"}, "preflight")
     assert ended.returncode == 1
     assert f"FAIL  Kafka: topic {ward.prefix}-none.batch.enrolment.sync.request does not exist" in ended.stdout
+
+
+async def test_the_configuration_files_of_the_jobs_are_enough(ward: Ward, world: World, tmp_path: Path) -> None:
+    files = []
+    for job, urls in job_settings(ward.services.base_url).items():
+        values = {
+            "kafka": {
+                "bootstrap_servers": world.kafka.bootstrap_servers,
+                "env": ward.prefix,
+                "group_id": f"{job}-of-us",
+            },
+            "cassandra": {"contact_points": list(world.cassandra.contact_points), "port": world.cassandra.port},
+            "redis": {"host": world.redis.host, "port": world.redis.port},
+            **{name.removeprefix(PREFIX).lower(): url for name, url in urls.items()},
+        }
+        files.append(tmp_path / f"{job.replace('_', '-')}.yaml")
+        files[-1].write_text(yaml.safe_dump(values))
+    ended = run_desk({}, "preflight", "--jobs", *map(str, files))
+    lines = ended.stdout.splitlines()
+    for job in JOBS:
+        assert f"OK    Configuration: {job} has all keys that it needs" in lines, ended.stderr
+        assert any(f"group {job}-of-us has no offsets" in line for line in lines), lines
+    assert f"OK    Kafka: topic {ward.prefix}.telemetry.assess, 2 partitions" in lines
+    assert not [line for line in lines if line.startswith("FAIL") and "no offsets" not in line]
