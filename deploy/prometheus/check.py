@@ -9,6 +9,7 @@ With ``--picture`` the dashboard is drawn at the end.
 """
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -138,7 +139,7 @@ def _problems(prometheus: Client, started: float, ended: float) -> list[str]:
     for name, expression in checks:
         found = prometheus.query_range(expression, started, ended, SCRAPE_SECONDS)
         # A quotient of two rates is NaN while nothing happens, and a panel shows nothing then.
-        series = [one for one in found if any(value != "NaN" for _, value in one["values"])]
+        series = [one for one in found if any(math.isfinite(float(value)) for _, value in one["values"])]
         console.print(f"{len(series):4} series  {name}")
         if not series:
             problems.append(f"{name} has found no series: {expression}")

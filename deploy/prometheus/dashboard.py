@@ -48,7 +48,8 @@ def _share_of_time(metric: str) -> str:
 
 
 def _average(metric: str) -> str:
-    return f"{_rate(f'{metric}_sum')} / {_rate(f'{metric}_count')}"
+    """Only where something was counted: sum and count are not always scraped from the same moment, and x/0 is +Inf."""
+    return f"{_rate(f'{metric}_sum')} / ({_rate(f'{metric}_count')} > 0)"
 
 
 ROWS: dict[str, Sequence[Graph]] = {

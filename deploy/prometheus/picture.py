@@ -70,13 +70,13 @@ def _step(unit: str) -> float:
 
 
 def _runs(points: Iterable[tuple[float, float]], step: float) -> Iterator[list[tuple[float, float]]]:
-    """The parts of a line without gap. A value that is no number is a gap, too."""
+    """The parts of a line without gap. NaN and infinity are gaps, too."""
     run: list[tuple[float, float]] = []
     for at, value in points:
-        if run and (math.isnan(value) or at - run[-1][0] > 1.5 * step):
+        if run and (not math.isfinite(value) or at - run[-1][0] > 1.5 * step):
             yield run
             run = []
-        if not math.isnan(value):
+        if math.isfinite(value):
             run.append((at, value))
     if run:
         yield run
@@ -87,7 +87,7 @@ def draw_panel(graph: Graph, series: Sequence[Series], start: float, end: float)
     yield f'<rect width="{_WIDTH}" height="{_HEIGHT}" rx="4" fill="#fff" stroke="#ccc"/>'
     yield f'<text x="10" y="19" font-weight="bold">{escape(graph.title)}</text>'
     right, bottom = _WIDTH - _RIGHT, _TOP + _PLOT_HEIGHT
-    values = [value for _, points in series for _, value in points if not math.isnan(value)]
+    values = [value for _, points in series for _, value in points if math.isfinite(value)]
     if not values:
         yield f'<text x="{_WIDTH / 2}" y="{_TOP + 60}" text-anchor="middle" fill="#888">No data</text>'
         return

@@ -58,7 +58,7 @@ def test_an_axis_ends_at_a_round_number(largest: float, unit: str, top: float) -
 
 def test_a_line_is_interrupted_where_there_is_no_value() -> None:
     # The plot is 118 high and ends 148 below the top; its axis ends at 10 ms.
-    drawn = panel((1_000, 10), (1_001, 5), (1_002, math.nan), (1_003, 0), (1_004, 0), (1_010, 10))
+    drawn = panel((1_000, 10), (1_001, 5), (1_002, math.inf), (1_003, 0), (1_004, 0), (1_010, 10))
     (path,) = [part.partition('"')[0] for part in drawn.split('d="') if part.startswith("M62 30L")]
     assert [part.split("L")[0].split(" ")[1] for part in path.split("M")[1:]] == ["30", "148", "30"]
     assert path.count("L") == 3
@@ -68,6 +68,7 @@ def test_a_line_is_interrupted_where_there_is_no_value() -> None:
 def test_a_panel_without_a_number_says_so() -> None:
     assert "No data" in panel()
     assert "No data" in panel((1_000, math.nan))
+    assert "No data" in panel((1_000, math.inf))
     assert "No data" not in panel((1_000, 0.0))
 
 

@@ -137,6 +137,30 @@ def test_a_panel_shows_the_first_event_of_a_kind(title: str, metric: str, label:
     assert tested.returncode == 0, tested.stdout
 
 
+@pytest.mark.parametrize(
+    ("title", "metric"), [("Time of a batch", "batch_latency_ms"), ("Events in a batch", "batch_size")]
+)
+def test_an_average_is_missing_where_nothing_was_counted(title: str, metric: str, tmp_path: Path) -> None:
+    (expression,) = panels()[title]
+
+    def series(part: str, values: str) -> dict[str, str]:
+        name = f"flink_taskmanager_job_task_operator_{metric}_{part}"
+        return {"series": f'{name}{{operator_name="apply", job_name="j"}}', "values": values}
+
+    case = {
+        "interval": "15s",
+        # The sum of the last batch is scraped before its count.
+        "input_series": [series("sum", "0+60x19 1140x1 1200x40"), series("count", "0+2x19 38x41")],
+        "promql_expr_test": [
+            {"expr": expression, "eval_time": "3m", "exp_samples": [{"labels": '{job_name="j"}', "value": 30}]},
+            {"expr": expression, "eval_time": "6m", "exp_samples": []},
+        ],
+    }
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump({"tests": [case]}))
+    tested = promtool(tmp_path, "test", "rules", "test.yaml")
+    assert tested.returncode == 0, tested.stdout
+
+
 def test_an_invalid_expression_is_refused() -> None:
     with pytest.raises(ValueError, match="unclosed left parenthesis"):
         selectors("sum by (job_name (rate(a[5m]))")
