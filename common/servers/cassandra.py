@@ -22,7 +22,7 @@ from cassandra.query import SimpleStatement
 
 from common.config.model import CassandraConfig
 from common.domain.events import MAX_TIME_MS, MIN_TIME_MS, to_datetime
-from common.domain.faults import TaskFault
+from common.domain.faults import TaskFault, WorldFault
 from common.domain.native_protocol import Encoder
 from common.metrics import Metrics
 from common.servers.cassandra_driver.calls import Execution
@@ -139,14 +139,24 @@ class Cassandra:
         await requests.execute([writes[0] if len(writes) == 1 else writes for writes in batches])
         self._counts["rows_written"] += sum(map(len, batches))
 
-    async def execute(self, statement: str, timeout_seconds: float | None = None) -> list[Row]:
+    def nodes(self) -> list[str]:
+        """The addresses of the nodes to which the session is connected."""
+        session, _ = self._opened()
+        return sorted(str(node.endpoint) for node in session.get_pool_state())
+
+    async def execute(self, statement: str, timeout_seconds: float | None = None, node: str | None = None) -> list[Row]:
         """Executes a statement without preparing it, such as one that changes the schema, and returns its rows.
 
-        The driver converts the values, in a thread. Raises as :meth:`read` does.
+        ``node`` is one of :meth:`nodes`, or None for any. The driver converts the values, in a thread. Raises as
+        :meth:`read` does, and WorldFault if the session is not connected to ``node`` any more.
         """
         session, _ = self._opened()
+        # With an unknown node the driver would choose one itself.
+        host = next((host for host in session.get_pool_state() if str(host.endpoint) == node), None)
+        if node is not None and host is None:
+            raise WorldFault(f"Cassandra: no connection to {node}")
         execute = partial(
-            session.execute, SimpleStatement(statement), timeout=timeout_seconds or session.default_timeout
+            session.execute, SimpleStatement(statement), timeout=timeout_seconds or session.default_timeout, host=host
         )
         try:
             result = await asyncio.get_running_loop().run_in_executor(None, execute)

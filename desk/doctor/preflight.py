@@ -6,6 +6,7 @@ The servers are read in ``preflight_reads``; what is made of the answers is deci
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import itemgetter
 
 from common.domain import topics
 
@@ -195,15 +196,17 @@ def _table(name: str, table: Table | None, columns: Collection[str]) -> Iterator
         yield Result(Level.OK, "Cassandra", f"table {name}, key {shown}")
 
 
-def clocks(differences_ms: Sequence[int]) -> Result:
-    """How far the nodes' clocks are from the clock of this machine."""
-    worst = max(map(abs, differences_ms))
+def clocks(differences_ms: Mapping[str, int]) -> Result:
+    """How far the nodes' clocks are from the clock of this machine, in ms by the node's address."""
+    node, worst = max(((node, abs(difference)) for node, difference in differences_ms.items()), key=itemgetter(1))
+    what = f"the clock of {node} is {worst} ms away from the clock here"
     if worst > 10_000:
-        what = f"a node's clock is {worst} ms away from the clock here: writes of one would cover those of another"
-        return Result(Level.FAIL, "Clocks", f"{what}. Synchronise them (NTP)")
+        return Result(
+            Level.FAIL, "Clocks", f"{what}: writes of one would cover those of another. Synchronise them (NTP)"
+        )
     if worst > 1_000:
-        return Result(Level.WARN, "Clocks", f"a node's clock is {worst} ms away from the clock here: check NTP")
-    return Result(Level.OK, "Clocks", f"at most {worst} ms apart")
+        return Result(Level.WARN, "Clocks", f"{what}: check NTP")
+    return Result(Level.OK, "Clocks", f"{len(differences_ms)} Cassandra node(s), at most {worst} ms away from here")
 
 
 # Redis, APIs, Flink, configuration ------------------------------------------------------------------------------------

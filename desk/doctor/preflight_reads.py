@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
 
 from common.config import loader
@@ -105,9 +105,12 @@ def _kafka_results(config: DeskConfig) -> list[Result]:
         known = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
         there = [name for name in name_of.values() if name in known]
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in there]
+        operations = _operations(admin, there)
         found = {
             resource.name: Topic(
-                len(known[resource.name].partitions), int(answer.result(_TIMEOUT_SECONDS)["max.message.bytes"].value)
+                len(known[resource.name].partitions),
+                int(answer.result(_TIMEOUT_SECONDS)["max.message.bytes"].value),
+                operations[resource.name],
             )
             for resource, answer in (admin.describe_configs(resources) if resources else {}).items()
         }
@@ -122,6 +125,20 @@ def _kafka_results(config: DeskConfig) -> list[Result]:
     except KafkaException as error:
         raise WorldFault(f"Kafka {kafka.bootstrap_servers}: {error.args[0]}") from error
     return [*preflight.kafka(found, name_of), *preflight.groups(groups)]
+
+
+def _operations(admin: AdminClient, names: Sequence[str]) -> dict[str, set[str] | None]:
+    """What this user may do with each topic; None where the brokers do not say."""
+    if not names:
+        return {}
+    described = admin.describe_topics(
+        TopicCollection(names), include_authorized_operations=True, request_timeout=_TIMEOUT_SECONDS
+    )
+    found = {name: answer.result(_TIMEOUT_SECONDS).authorized_operations for name, answer in described.items()}
+    return {
+        name: None if operations is None else {operation.name for operation in operations}
+        for name, operations in found.items()
+    }
 
 
 def _lag(config: DeskConfig, group: str, partitions: Mapping[str, int]) -> int | None:
@@ -160,18 +177,20 @@ async def _cassandra(config: DeskConfig) -> list[Result]:
             "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?"
         )
         (of_system,) = await cassandra.read(tables_of_system, [("system",)])
-        clock = await cassandra.prepare("SELECT toUnixTimestamp(now()) FROM system.local")
-        differences = []
-        for _ in range(5):
-            before = time.time_ns() // 1_000_000
-            (((node_ms,),),) = await cassandra.read(clock, [()])
-            after = time.time_ns() // 1_000_000
-            differences.append(0 if before <= node_ms <= after else node_ms - (before + after) // 2)
+        differences = {node: await _clock_difference_ms(cassandra, node) for node in cassandra.nodes()}
     results = list(preflight.cassandra(keyspace, _tables(columns), str(version)))
     # Cassandra has no such table; YugabyteDB shows its tablets there.
     if ("partitions",) in {tuple(row) for row in of_system}:
         results.append(Result(Level.FAIL, "Cassandra", "this is YugabyteDB, which is not supported"))
     return [*results, preflight.clocks(differences)]
+
+
+async def _clock_difference_ms(cassandra: Cassandra, node: str) -> int:
+    """How far a node's clock is ahead of the clock here; 0 if the time that the question took explains it."""
+    before = time.time_ns() // 1_000_000
+    ((node_ms,),) = await cassandra.execute("SELECT toUnixTimestamp(now()) FROM system.local", node=node)
+    after = time.time_ns() // 1_000_000
+    return 0 if before <= node_ms <= after else int(node_ms) - (before + after) // 2
 
 
 def _tables(columns: Iterable[Any]) -> dict[str, Table]:

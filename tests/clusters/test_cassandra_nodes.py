@@ -7,6 +7,11 @@ import time
 
 import pytest
 
+from common.config.model import CassandraConfig
+from common.domain.faults import WorldFault
+from common.metrics import Metrics
+from common.servers.cassandra import Cassandra as CassandraClient
+from local.config import LOOPBACK
 from local.servers import Cassandra
 from local.world import World
 from tests.support.list_writer import list_writer
@@ -17,6 +22,21 @@ TIMEOUT_MS = 12_000
 @pytest.fixture
 def nodes(cluster: World) -> list[Cassandra]:
     return cluster.cassandra_nodes
+
+
+async def test_each_node_can_be_asked(nodes: list[Cassandra]) -> None:
+    client = CassandraClient(CassandraConfig(contact_points=LOOPBACK[:1], port=nodes[0].port), Metrics())
+    await client.open()
+    try:
+        while len(client.nodes()) < len(nodes):  # noqa: ASYNC110 - the driver's threads connect to the others
+            await asyncio.sleep(0.1)
+        for node in client.nodes():
+            ((address, port),) = await client.execute("SELECT rpc_address, rpc_port FROM system.local", node=node)
+            assert f"{address}:{port}" == node
+        with pytest.raises(WorldFault, match="no connection to"):
+            await client.execute("SELECT rpc_address FROM system.local", node="127.0.0.9:1")
+    finally:
+        await client.close()
 
 
 @pytest.mark.timeout(600)

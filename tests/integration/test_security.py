@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AclOperation, AclPermissionType, ResourceType
 
+from common.domain import topics
 from local.config import REPOSITORY, load_config
 from local.errors import LocalWorldError
 from local.flink import FlinkCluster
-from local.readers import report_environment, services_environment
+from local.readers import desk_environment, report_environment, services_environment
 from local.tokens import TokenIssuer
 from tests.support.assessment import Assessment, Learner
 from tests.support.certificates import make_certificate
@@ -125,6 +127,20 @@ class TestAWrongPassword:
     def test_stops_the_change_of_the_schema(self, world: SecuredWorld) -> None:
         arguments = ("schema", "apply", "--contact-points", "127.0.0.1", "--port", str(world.cassandra.port))
         assert_told(run(*arguments, **world.job_environment() | {PASSWORDS["Cassandra"]: WRONG}), "Cassandra")
+
+
+def test_a_preflight_names_the_permissions_that_are_missing(world: SecuredWorld) -> None:
+    denied = {topics.ASSESS: AclOperation.READ, topics.TELEMETRY_RAW: AclOperation.WRITE}
+    world.kafka.create_topics([f"denied.{name}" for name in topics.ALL])
+    for name, operation in denied.items():
+        world.kafka.set_permission(ResourceType.TOPIC, f"denied.{name}", operation, AclPermissionType.DENY)
+    environment = desk_environment(world, "http://127.0.0.1:9", environment="denied")
+    lines = run("desk", "preflight", **environment).stdout.splitlines()
+    assert [line for line in lines if "may not" in line] == [
+        f"FAIL  Kafka: topic denied.{topics.ASSESS}: this user may not read it",
+        f"FAIL  Kafka: topic denied.{topics.TELEMETRY_RAW}: this user may not write it",
+    ]
+    assert f"OK    Kafka: topic denied.{topics.BATCH_JOB_REQUEST}, 2 partitions" in lines
 
 
 def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

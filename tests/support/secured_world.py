@@ -1,6 +1,6 @@
 """Kafka, Cassandra and Redis with security switched on: passwords everywhere, TLS towards Kafka.
 
-Kafka also wants a certificate from its clients.
+Kafka also wants a certificate from its clients, and permissions.
 
 The listener of Kafka's tests and admin clients stays as it is, without a login; the job only knows the other one.
 """
@@ -14,7 +14,16 @@ from typing import Any
 import redis
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import NoHostAvailable, Session
-from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 from pydantic import SecretStr
 
 from common.config.model import CassandraConfig
@@ -76,6 +85,8 @@ listener.name.secured.ssl.keystore.location={keystore}
 listener.name.secured.ssl.client.auth=required
 listener.name.secured.ssl.truststore.type=PEM
 listener.name.secured.ssl.truststore.location={self.client_certificate_file}
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
 """
         with (self.state_folder / "server.properties").open("a") as properties:
             properties.write(lines)
@@ -86,6 +97,20 @@ listener.name.secured.ssl.truststore.location={self.client_certificate_file}
         upsertion = UserScramCredentialUpsertion(USER, scram, KAFKA_PASSWORD.encode())
         admin = self.admin()
         admin.alter_user_scram_credentials([upsertion])[USER].result()
+        for operation in (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE_CONFIGS):
+            self.set_permission(ResourceType.TOPIC, "*", operation)
+        self.set_permission(ResourceType.GROUP, "*", AclOperation.READ)
+
+    def set_permission(
+        self,
+        kind: ResourceType,
+        name: str,
+        operation: AclOperation,
+        permission: AclPermissionType = AclPermissionType.ALLOW,
+    ) -> None:
+        """Of the user, who may do nothing else. READ and WRITE imply DESCRIBE."""
+        binding = AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation, permission)
+        self.admin().create_acls([binding])[binding].result()
 
 
 class SecuredCassandra(Cassandra):

@@ -147,7 +147,8 @@ class TestCassandra:
         [([0, 900], Level.OK), ([0, -1_001], Level.WARN), ([10_001], Level.FAIL)],
     )
     def test_clocks(self, differences: list[int], level: Level) -> None:
-        assert preflight.clocks(differences).level is level
+        result = preflight.clocks({f"10.0.0.{number}:9042": ms for number, ms in enumerate(differences)})
+        assert result.level is level
 
 
 @pytest.mark.parametrize(
