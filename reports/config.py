@@ -9,6 +9,7 @@ from common.config.section import Section, conflict
 from common.config.values import BaseUrl, Port, Positive, RedisDatabase, Secret, Text, Texts, TimeZone, Word
 from reports import progress, response
 
+StorageUrl = Annotated[str, Field(pattern=r"^(s3|az|gs)://[^/?#\s]+(/[^?#\s]*)?$")]
 Identifier = Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_]{0,47}$")]
 
 
@@ -68,7 +69,7 @@ class CsvConfig(Section):
 class ObjectStorageConfig(Section):
     """Where reports are uploaded to; without ``url`` they stay in ``output_folder``."""
 
-    url: Annotated[str, Field(pattern=r"^(s3|az|gs)://[^/?#\s]+(/[^?#\s]*)?$")] | None = None
+    url: StorageUrl | None = None
     endpoint: BaseUrl | None = None
     region: Text | None = None
     access_key: Text | None = None
@@ -78,6 +79,12 @@ class ObjectStorageConfig(Section):
     download_urls: Literal["url", "signed_url", "path"] = "url"
     signed_url_seconds: Annotated[int, Field(gt=0, le=604_800)] = 604_800
     timeout_seconds: Positive = 120
+
+
+class ArchivedAttemptsConfig(Section):
+    """Where Sunbird's archival job has put attempts; the keys are those of :class:`ObjectStorageConfig`."""
+
+    url: StorageUrl | None = None
 
 
 class EncryptionConfig(Section):
@@ -115,6 +122,7 @@ class ReportsConfig(Section):
     requests: RequestsConfig = RequestsConfig()
     csv: CsvConfig = CsvConfig()
     object_storage: ObjectStorageConfig = ObjectStorageConfig()
+    archived_attempts: ArchivedAttemptsConfig = ArchivedAttemptsConfig()
     encryption: EncryptionConfig = EncryptionConfig()
     user_org: UserOrgConfig = UserOrgConfig()
     content_base_url: BaseUrl

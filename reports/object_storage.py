@@ -1,4 +1,4 @@
-"""Finished reports in object storage: S3, Azure Blob Storage, Google Cloud Storage."""
+"""Object storage, and finished reports in it: S3, Azure Blob Storage, Google Cloud Storage."""
 
 import asyncio
 from datetime import timedelta
@@ -17,6 +17,9 @@ from reports.destination import Destination, leftovers
 if TYPE_CHECKING:
     from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig, S3Config
 
+ObjectStore = S3Store | AzureStore | GCSStore
+"""Of the three providers; :func:`connect` makes one."""
+
 
 class ObjectStorage(Destination):
     """A bucket or container, and a prefix in it."""
@@ -26,7 +29,7 @@ class ObjectStorage(Destination):
         self._config = config
         self._name = f"object storage {config.url}"
         try:
-            self._store = _store(config)
+            self._store = connect(config, config.url or "")
         except BaseError as error:
             raise TaskFault(f"{self._name} cannot be used: {error}") from error
 
@@ -38,7 +41,7 @@ class ObjectStorage(Destination):
             await asyncio.to_thread(file.unlink)
             return await self._download_url(key)
         except (BaseError, FileNotFoundError) as error:
-            raise self._fault(error) from error
+            raise fault(self._name, error) from error
 
     async def delete_leftovers(self, path: Path, *, with_itself: bool = False) -> None:
         """As the base class says."""
@@ -49,7 +52,7 @@ class ObjectStorage(Destination):
             if others := leftovers(names, path.name, with_itself):
                 await obstore.delete_async(self._store, [f"{folder}/{name}" for name in others])
         except (BaseError, FileNotFoundError) as error:
-            raise self._fault(error) from error
+            raise fault(self._name, error) from error
 
     async def _download_url(self, key: str) -> str:
         if self._config.download_urls == "path":
@@ -57,18 +60,24 @@ class ObjectStorage(Destination):
         signed = await obstore.sign_async(self._store, "GET", key, timedelta(seconds=self._config.signed_url_seconds))
         return signed if self._config.download_urls == "signed_url" else urlunsplit(urlsplit(signed)._replace(query=""))
 
-    def _fault(self, error: Exception) -> WorldFault | TaskFault:
-        # The library adds the inside of its request to its text.
-        text = str(error).partition("\n")[0]
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-            return TaskFault(f"{self._name} refuses this user: {text}")
-        # A bucket that is missing is a FileNotFoundError.
-        return (WorldFault if isinstance(error, GenericError) else TaskFault)(f"{self._name}: {text}")
+
+def fault(name: str, error: Exception) -> WorldFault | TaskFault:
+    """What an error of the library means for the store that is called ``name`` in the text."""
+    # The library adds the inside of its request to its text.
+    text = str(error).partition("\n")[0]
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return TaskFault(f"{name} refuses this user: {text}")
+    # A bucket that is missing is a FileNotFoundError.
+    return (WorldFault if isinstance(error, GenericError) else TaskFault)(f"{name}: {text}")
 
 
-def _store(config: ObjectStorageConfig) -> S3Store | AzureStore | GCSStore:
-    """A key that is not configured is taken from the variables and the machine's identity that the provider defines."""
-    scheme, bucket, path, *_ = urlsplit(config.url or "")
+def connect(config: ObjectStorageConfig, url: str) -> ObjectStore:
+    """A client for what is below ``url``; only the access is that of ``config``, whose own URL may be another one.
+
+    A key that is not configured is taken from the variables and the machine's identity that the provider defines.
+    Raises the BaseError of the library.
+    """
+    scheme, bucket, path, *_ = urlsplit(url)
     prefix = path.strip("/") or None
     secret = config.secret_key.get_secret_value() if config.secret_key else None
     client: ClientConfig = {

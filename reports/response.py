@@ -1,7 +1,7 @@
 """The rows of the response report V2: one for each question of each attempt. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
@@ -54,7 +54,9 @@ class AttemptRow(NamedTuple):
         return self.total_score is not None
 
 
-class _Question(msgspec.Struct):
+class Question(msgspec.Struct):
+    """An element of the column ``question``. Any field may be unset."""
+
     id: str | None = None
     type: str | None = None
     title: str | None = None
@@ -66,14 +68,32 @@ class _Question(msgspec.Struct):
     resvalues: list[dict[str, str | None] | None] | None = None
 
 
-_decoder = msgspec.json.Decoder(list[_Question] | None)
-_NO_QUESTION = _Question()
+_decoder = msgspec.json.Decoder(list[Question] | None)
+_NO_QUESTION = Question()
 
 _JSON_STARTS = ("{", "[", '"')
 # Several in a row, because half a surrogate pair has no meaning.
 _ESCAPES = re.compile(r"(?:\\(?:u[0-9a-fA-F]{4}|[^u]))+")
 _PLAIN = dict.fromkeys(range(0x20), " ") | dict.fromkeys(map(ord, "\r\n\\"), "")
 """Other control characters become a space: JSON would escape them, and without its backslash a tab would be a t."""
+
+
+def questions_of(attempt: AttemptRow) -> list[Question]:
+    """The questions, none where they are unset. Raises ReportError if they cannot be read."""
+    try:
+        return _decoder.decode(attempt.questions or "null") or []
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ReportError(f"The questions of attempt {attempt.attempt_id} cannot be read: {error}") from error
+
+
+def with_archived(attempts: Iterable[AttemptRow], archived: Iterable[AttemptRow]) -> list[AttemptRow]:
+    """A learner's attempts, in order of content and attempt. Where one is also archived, that in ``attempts`` counts.
+
+    Attempts are the same if they have the same key in Cassandra.
+    """
+    by_key = {(attempt.content_id, attempt.attempt_id): attempt for attempt in archived}
+    by_key |= {(attempt.content_id, attempt.attempt_id): attempt for attempt in attempts}
+    return [by_key[key] for key in sorted(by_key)]
 
 
 class ResponseRows(NamedTuple):
@@ -95,11 +115,7 @@ class ResponseRows(NamedTuple):
             "attempt_id": attempt.attempt_id,
             "last_attempted_on": self._time(attempt.last_attempted_on),
         }
-        try:
-            questions = _decoder.decode(attempt.questions or "null")
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise ReportError(f"The questions of attempt {attempt.attempt_id} cannot be read: {error}") from error
-        for question in questions or [_NO_QUESTION]:
+        for question in questions_of(attempt) or [_NO_QUESTION]:
             yield common | _question_cells(question)
 
     def _time(self, moment: datetime | None) -> str:
@@ -107,7 +123,7 @@ class ResponseRows(NamedTuple):
         return "" if moment is None else model.local_time(moment, self.zone).isoformat(timespec="milliseconds")
 
 
-def _question_cells(question: _Question) -> dict[str, str]:
+def _question_cells(question: Question) -> dict[str, str]:
     return {
         "questionid": question.id or "",
         "questiontype": question.type or "",

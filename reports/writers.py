@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from zoneinfo import ZoneInfo
 
 from reports import output, progress, response
@@ -20,10 +20,16 @@ from reports.response import ResponseRows
 from reports.store import Store, chunks
 from reports.threads import Check, in_thread
 
+if TYPE_CHECKING:
+    from reports.archived_attempts import ArchivedAttempts
+
 JOB_IDS = (progress.JOB_ID, response.JOB_ID)
 
 _LEARNERS_WITH_ATTEMPTS = 32
 """Learners whose attempts are in memory at a time: some kilobytes a question, and no bound on a learner's attempts."""
+
+_ARCHIVED = "archived-attempts"
+"""The name of a temporary file, which no report has: theirs end with a date and a suffix."""
 
 
 class Enrolled(NamedTuple):
@@ -165,13 +171,33 @@ class ResponseWriter(ReportWriter):
         super().__init__(report, config, store, folder, config.response_columns)
         self._responses = ResponseRows(report.collection, report.batch, self._zone)
         self._titles: dict[str, str] = {}
+        self._config = config
+        self._archived: ArchivedAttempts | None = None
+
+    def close(self) -> None:
+        """As the base class says."""
+        archived, self._archived = self._archived, None
+        if archived is not None:
+            archived.close()
+        super().close()
 
     async def _read_course(self) -> None:
-        pass
+        if url := self._config.archived_attempts.url:
+            # Where it is needed: a report without archived attempts does without the client's 4 MiB.
+            from reports.archived_attempts import open_archived_attempts  # noqa: PLC0415
+
+            file = self._folder / _ARCHIVED
+            self._archived = await open_archived_attempts(url, self._config.object_storage, self.report.batch, file)
 
     async def _add(self, page: Sequence[Enrolled]) -> None:
         for user_ids in chunks([one.enrolment.user_id for one in page], _LEARNERS_WITH_ATTEMPTS):
             attempts_by_user = await self._store.attempts(self.report.batch, user_ids)
+            if self._archived is not None:
+                archived = self._archived.of(user_ids)
+                attempts_by_user = [
+                    response.with_archived(attempts, archived.get(user_id, ()))
+                    for user_id, attempts in zip(user_ids, attempts_by_user, strict=True)
+                ]
             contents = {attempt.content_id for attempts in attempts_by_user for attempt in attempts}
             if new := contents - self._titles.keys():
                 self._titles |= dict.fromkeys(new, "") | await self._store.titles(new)
