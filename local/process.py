@@ -119,7 +119,8 @@ class Server(ABC):
         if self.is_running:
             raise RuntimeError(f"{self.name} is already running (pid {self.pid})")
         shutil.rmtree(self.temporary_folder, ignore_errors=True)
-        self.temporary_folder.mkdir(parents=True)
+        # A Python worker whose TaskManager was killed may still be writing there, until it notices.
+        self.temporary_folder.mkdir(parents=True, exist_ok=True)
         self._started_at = time.monotonic()
         launch = self.prepare()
         for key, port in launch.ports.items():
