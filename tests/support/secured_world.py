@@ -110,7 +110,8 @@ super.users=User:ANONYMOUS
     ) -> None:
         """Of the user, who may do nothing else. READ and WRITE imply DESCRIBE."""
         binding = AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation, permission)
-        self.admin().create_acls([binding])[binding].result()
+        admin = self.admin()  # kept until the answer is there
+        admin.create_acls([binding])[binding].result()
 
 
 class SecuredCassandra(Cassandra):
