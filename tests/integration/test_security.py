@@ -140,7 +140,7 @@ def test_a_preflight_names_the_permissions_that_are_missing(world: SecuredWorld)
         f"FAIL  Kafka: topic denied.{topics.ASSESS}: this user may not read it",
         f"FAIL  Kafka: topic denied.{topics.TELEMETRY_RAW}: this user may not write it",
     ]
-    assert f"OK    Kafka: topic denied.{topics.BATCH_JOB_REQUEST}, 2 partitions" in lines
+    assert any(line.startswith(f"OK    Kafka: topic denied.{topics.BATCH_JOB_REQUEST}, ") for line in lines)
 
 
 def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
