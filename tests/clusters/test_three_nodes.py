@@ -94,6 +94,7 @@ def _number_of_records(cluster: World, topic: str) -> int:
         consumer.close()
 
 
+@pytest.mark.timeout(1_200)
 def test_nothing_is_lost_and_nothing_is_counted_twice(cluster: World) -> None:
     """The short form of `make chaos`. Half of the learners have events in several partitions.
 
