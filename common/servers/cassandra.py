@@ -11,6 +11,7 @@ takes its timestamp as a parameter is sent only once.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -26,7 +27,7 @@ from common.domain.faults import TaskFault, WorldFault
 from common.domain.native_protocol import Encoder
 from common.metrics import Metrics
 from common.servers.cassandra_driver.calls import Execution
-from common.servers.cassandra_driver.cluster import CLOCK, create_cluster
+from common.servers.cassandra_driver.cluster import CLOCK, create_cluster, is_used
 from common.servers.cassandra_driver.connection import DirectConnection, LoopConnection, bound_to
 from common.servers.cassandra_driver.direct import Requests
 from common.servers.cassandra_driver.errors import StatementError, fault
@@ -39,6 +40,8 @@ Write = Execution
 
 next_timestamp_us = CLOCK
 """Returns the next timestamp for a statement that takes one as a parameter, in us since 1970. It never goes back."""
+
+_CONNECTED_POLL_SECONDS = 0.05
 
 _FIRST_TOKEN, _LAST_TOKEN = -(2**63), 2**63 - 1
 """The tokens of the Murmur3 partitioner. No row has the first one."""
@@ -139,10 +142,18 @@ class Cassandra:
         await requests.execute([writes[0] if len(writes) == 1 else writes for writes in batches])
         self._counts["rows_written"] += sum(map(len, batches))
 
-    def nodes(self) -> list[str]:
-        """The addresses of the nodes to which the session is connected."""
+    async def nodes(self) -> list[str]:
+        """The addresses of the nodes that the session uses, when it is connected to all of them.
+
+        It waits for that no longer than a connection may take. Some nodes of the list may be down.
+        """
         session, _ = self._opened()
-        return sorted(str(node.endpoint) for node in session.get_pool_state())
+        nodes = {node for node in session.cluster.metadata.all_hosts() if is_used(session, node)}
+        deadline = time.monotonic() + self._config.connect_timeout_ms / 1000
+        # The driver's threads go on connecting after the session has been opened with the first node.
+        while nodes - session.get_pool_state().keys() and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_CONNECTED_POLL_SECONDS)
+        return sorted(str(node.endpoint) for node in nodes)
 
     async def execute(self, statement: str, timeout_seconds: float | None = None, node: str | None = None) -> list[Row]:
         """Executes a statement without preparing it, such as one that changes the schema, and returns its rows.

@@ -177,12 +177,18 @@ async def _cassandra(config: DeskConfig) -> list[Result]:
             "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?"
         )
         (of_system,) = await cassandra.read(tables_of_system, [("system",)])
-        differences = {node: await _clock_difference_ms(cassandra, node) for node in cassandra.nodes()}
+        differences: dict[str, int] = {}
+        unreachable = []
+        for node in await cassandra.nodes():
+            try:
+                differences[node] = await _clock_difference_ms(cassandra, node)
+            except WorldFault as fault:
+                unreachable.append(Result(Level.WARN, "Clocks", str(fault)))
     results = list(preflight.cassandra(keyspace, _tables(columns), str(version)))
     # Cassandra has no such table; YugabyteDB shows its tablets there.
     if ("partitions",) in {tuple(row) for row in of_system}:
         results.append(Result(Level.FAIL, "Cassandra", "this is YugabyteDB, which is not supported"))
-    return [*results, preflight.clocks(differences)]
+    return [*results, *unreachable, preflight.clocks(differences)]
 
 
 async def _clock_difference_ms(cassandra: Cassandra, node: str) -> int:

@@ -28,9 +28,9 @@ async def test_each_node_can_be_asked(nodes: list[Cassandra]) -> None:
     client = CassandraClient(CassandraConfig(contact_points=LOOPBACK[:1], port=nodes[0].port), Metrics())
     await client.open()
     try:
-        while len(client.nodes()) < len(nodes):  # noqa: ASYNC110 - the driver's threads connect to the others
-            await asyncio.sleep(0.1)
-        for node in client.nodes():
+        found = await client.nodes()
+        assert found == [f"{address}:{nodes[0].port}" for address in LOOPBACK]
+        for node in found:
             ((address, port),) = await client.execute("SELECT rpc_address, rpc_port FROM system.local", node=node)
             assert f"{address}:{port}" == node
         with pytest.raises(WorldFault, match="no connection to"):

@@ -8,9 +8,15 @@ from typing import Any
 
 from cassandra import ConsistencyLevel, UnresolvableContactPoints
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.connection import ConnectionException
-from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, FallthroughRetryPolicy
+from cassandra.policies import (
+    DCAwareRoundRobinPolicy,
+    ExponentialReconnectionPolicy,
+    FallthroughRetryPolicy,
+    HostDistance,
+)
+from cassandra.pool import Host
 from cassandra.query import tuple_factory
 
 from common.config.model import CassandraConfig
@@ -121,3 +127,9 @@ def _tls(config: CassandraConfig) -> ssl.SSLContext | None:
         password = tls.key_password.get_secret_value() if tls.key_password else None
         context.load_cert_chain(tls.certificate_file, tls.key_file, password)
     return context
+
+
+def is_used(session: Session, node: Host) -> bool:
+    """Whether a session sends requests to a node: not to those of other datacenters."""
+    distance = session.cluster.profile_manager.default.load_balancing_policy.distance(node)
+    return bool(distance != HostDistance.IGNORED)
