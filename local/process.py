@@ -118,6 +118,7 @@ class Server(ABC):
             )
         if self.is_running:
             raise RuntimeError(f"{self.name} is already running (pid {self.pid})")
+        self._note_left_behind()
         shutil.rmtree(self.temporary_folder, ignore_errors=True)
         # A Python worker whose TaskManager was killed may still be writing there, until it notices.
         self.temporary_folder.mkdir(parents=True, exist_ok=True)
@@ -172,6 +173,7 @@ class Server(ABC):
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(self.stop_timeout_seconds)
         self.kill()
+        self._note_left_behind()
         # An interrupted launch script leaves its helper processes. A TaskManager leaves Python workers that it has only
         # just started, also if it was killed before it was started again.
         for process in self._left_behind:
@@ -184,12 +186,16 @@ class Server(ABC):
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            self._left_behind += _processes_of_session(self._process.pid)
 
     def restart(self) -> None:
         """Kills the process if it is running, and starts it again with the same data and ports."""
         self.kill()
         self.start()
+
+    def _note_left_behind(self) -> None:
+        """To be called when the latest process has ended, in whatever way, and before the next one starts."""
+        if self._process is not None:
+            self._left_behind += _processes_of_session(self._process.pid)
 
     def _failure(self, what: str) -> LocalWorldError:
         lines = self.log_lines()[-_LOG_TAIL_LINES:]

@@ -1,12 +1,13 @@
 """A server process and what it starts end together, also when it was killed and started again."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from local.process import Launch, Server
+from local.process import Launch, Server, start_ended
 from tests.support.waiting import wait_until
 
 PARENT = """
@@ -35,15 +36,27 @@ class Parent(Server):
         return [int(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-@pytest.mark.parametrize("restarts", [0, 1])
-def test_nothing_is_left_behind(tmp_path: Path, restarts: int) -> None:
+def restart(server: Server) -> None:
+    server.restart()
+
+
+def crash(server: Server) -> None:
+    """It ends by itself, and is started again as Kubernetes would."""
+    process = psutil.Process(server.pid)
+    process.kill()
+    wait_until(lambda: not server.is_running, "it has ended", 30)
+    assert start_ended([server]) == [server]
+
+
+@pytest.mark.parametrize("ends", [[], [restart], [crash]])
+def test_nothing_is_left_behind(tmp_path: Path, ends: list[Callable[[Server], None]]) -> None:
     server = Parent(tmp_path / "server")
     server.start()
     try:
-        for _ in range(restarts):
-            server.restart()
+        for end in ends:
+            end(server)
         children = [psutil.Process(pid) for pid in server.children()]
-        assert len(children) == restarts + 1
+        assert len(children) == len(ends) + 1
     finally:
         server.stop()
     wait_until(lambda: not any(map(_is_running, children)), "the children have ended", 30)
