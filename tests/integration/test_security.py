@@ -132,6 +132,8 @@ class TestAWrongPassword:
 def test_a_preflight_names_the_permissions_that_are_missing(world: SecuredWorld) -> None:
     denied = {topics.ASSESS: AclOperation.READ, topics.TELEMETRY_RAW: AclOperation.WRITE}
     world.kafka.create_topics([f"denied.{name}" for name in topics.ALL])
+    for name in topics.ALL:
+        world.kafka.set_permission(ResourceType.TOPIC, f"denied.{name}", AclOperation.DESCRIBE_CONFIGS)
     for name, operation in denied.items():
         world.kafka.set_permission(ResourceType.TOPIC, f"denied.{name}", operation, AclPermissionType.DENY)
     environment = desk_environment(world, "http://127.0.0.1:9", environment="denied")

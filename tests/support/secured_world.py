@@ -97,7 +97,7 @@ super.users=User:ANONYMOUS
         upsertion = UserScramCredentialUpsertion(USER, scram, KAFKA_PASSWORD.encode())
         admin = self.admin()
         admin.alter_user_scram_credentials([upsertion])[USER].result()
-        for operation in (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE_CONFIGS):
+        for operation in (AclOperation.READ, AclOperation.WRITE):
             self.set_permission(ResourceType.TOPIC, "*", operation)
         self.set_permission(ResourceType.GROUP, "*", AclOperation.READ)
 
