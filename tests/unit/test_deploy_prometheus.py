@@ -3,7 +3,9 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -102,6 +104,12 @@ def test_every_panel_has_valid_promql() -> None:
             assert selectors(expression)
 
 
+def assert_promtool_passes(folder: Path, case: Mapping[str, Any]) -> None:
+    (folder / "test.yaml").write_text(yaml.safe_dump({"tests": [case]}))
+    tested = promtool(folder, "test", "rules", "test.yaml")
+    assert tested.returncode == 0, tested.stdout
+
+
 @pytest.mark.parametrize(
     ("title", "metric", "label"),
     [
@@ -132,9 +140,7 @@ def test_a_panel_shows_the_first_event_of_a_kind(title: str, metric: str, label:
             for time, value in (("2m", 1), ("8m", 0), ("12m", 1), ("18m", 0))
         ],
     }
-    (tmp_path / "test.yaml").write_text(yaml.safe_dump({"tests": [case]}))
-    tested = promtool(tmp_path, "test", "rules", "test.yaml")
-    assert tested.returncode == 0, tested.stdout
+    assert_promtool_passes(tmp_path, case)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +162,7 @@ def test_an_average_is_missing_where_nothing_was_counted(title: str, metric: str
             {"expr": expression, "eval_time": "6m", "exp_samples": []},
         ],
     }
-    (tmp_path / "test.yaml").write_text(yaml.safe_dump({"tests": [case]}))
-    tested = promtool(tmp_path, "test", "rules", "test.yaml")
-    assert tested.returncode == 0, tested.stdout
+    assert_promtool_passes(tmp_path, case)
 
 
 def test_an_invalid_expression_is_refused() -> None:
