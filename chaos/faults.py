@@ -1,5 +1,6 @@
 """The faults. Each one does its damage and then repairs what an operator or Kubernetes would repair."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -47,7 +48,7 @@ def _pause(cluster: Cluster, processes: Iterable[psutil.Process]) -> None:
     time.sleep(cluster.pause_seconds())
     for process in paused:
         # Flink may have killed a paused worker.
-        if process.is_running():
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.resume()
 
 
@@ -66,7 +67,7 @@ def _replace_paused_worker(cluster: Cluster) -> None:
             if worker != paused:
                 worker.kill()
     time.sleep(cluster.pause_seconds())
-    if paused.is_running():
+    with contextlib.suppress(psutil.NoSuchProcess):
         paused.resume()
 
 

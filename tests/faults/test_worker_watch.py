@@ -15,7 +15,7 @@ from local.flink import FlinkCluster
 from local.process import start_ended
 from local.world import World
 from tests.support.numbers import MODULE, build_numbers_archive
-from tests.support.waiting import wait_until
+from tests.support.waiting import has_ended, wait_until
 
 
 @pytest.fixture
@@ -40,11 +40,11 @@ def test_a_watched_worker_ends_with_its_task_manager_and_with_its_task(cluster: 
     assert {watched.pid, unwatched.pid} == {worker.pid for worker in task_manager.python_workers()}
     task_manager.kill()
     try:
-        wait_until(lambda: not watched.is_running(), "the watched worker ends with its TaskManager")
+        wait_until(lambda: has_ended(watched), "the watched worker ends with its TaskManager")
         task_manager.start()
         wait_until(lambda: len(list(tmp_path.glob("worker-*"))) == 4, "the job goes on: new workers work")
         # Beside its successor.
-        assert unwatched.is_running()
+        assert not has_ended(unwatched)
     finally:
         unwatched.kill()
 
@@ -52,10 +52,10 @@ def test_a_watched_worker_ends_with_its_task_manager_and_with_its_task(cluster: 
     watched, unwatched = worker_of(tmp_path, 0, watched), worker_of(tmp_path, 1, unwatched)
     client.start_to_cancel(job)
     try:
-        wait_until(lambda: not watched.is_running(), "the watched worker ends with its task")
+        wait_until(lambda: has_ended(watched), "the watched worker ends with its task")
         # Beam ends the script that it has started for the worker, and nothing below it.
         wait_until(lambda: unwatched.ppid() == 1 or not unwatched.parent(), "the unwatched worker is an orphan")
-        assert unwatched.is_running()
+        assert not has_ended(unwatched)
     finally:
         unwatched.kill()
     client.wait_until(job, "CANCELED")

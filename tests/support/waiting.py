@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+import psutil
+
 TIMEOUT_SECONDS = 180.0
 """Only a test that fails waits for so long. A busy machine takes a minute for what an idle one does in two seconds."""
 
@@ -13,3 +15,11 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_seconds: float 
     while not condition():
         assert time.monotonic() < deadline, f"not after {timeout_seconds:g} s: {what}"
         time.sleep(0.05)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it is gone, or a zombie: it is one until its parent, or the machine's first process, has noticed."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from local.process import Launch, Server, start_ended
-from tests.support.waiting import wait_until
+from tests.support.waiting import has_ended, wait_until
 
 PARENT = """
 import subprocess, sys, time
@@ -59,12 +59,4 @@ def test_nothing_is_left_behind(tmp_path: Path, ends: list[Callable[[Server], No
         assert len(children) == len(ends) + 1
     finally:
         server.stop()
-    wait_until(lambda: not any(map(_is_running, children)), "the children have ended", 30)
-
-
-def _is_running(process: psutil.Process) -> bool:
-    """A process that has ended is a zombie until the machine's first process has noticed."""
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    wait_until(lambda: all(map(has_ended, children)), "the children have ended", 30)

@@ -1,5 +1,6 @@
 """The watch of a Python worker, with processes that stand for TaskManager and script; the real ones: tests/faults."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import has_ended, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 WORKER = """
@@ -47,20 +48,20 @@ def family(tmp_path: Path) -> Iterator[list[psutil.Process]]:
         yield processes
     finally:
         for left in (*psutil.Process(process.pid).children(recursive=True), process):
-            left.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
         process.wait()
 
 
 @pytest.mark.parametrize("ancestor", [0, 1, 2], ids=["TaskManager", "script", "starter"])
 def test_the_worker_ends_with_each_of_its_ancestors(family: list[psutil.Process], ancestor: int) -> None:
-    worker = family[-1]
     family[ancestor].send_signal(signal.SIGKILL)
-    wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker has ended", 30)
+    wait_until(lambda: has_ended(family[-1]), "the worker has ended", 30)
 
 
 def test_a_worker_whose_ancestors_live_goes_on(family: list[psutil.Process]) -> None:
     with pytest.raises(AssertionError, match="the worker has ended"):
-        wait_until(lambda: not family[-1].is_running(), "the worker has ended", 1)
+        wait_until(lambda: has_ended(family[-1]), "the worker has ended", 1)
 
 
 def test_without_a_task_manager_nothing_is_watched(tmp_path: Path) -> None:
