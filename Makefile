@@ -36,7 +36,7 @@ desk: setup ## run the demo, and then serve the support desk on its data until C
 test: setup ## run all tests, which start and stop real servers
 	$(RUN) -m pytest --numprocesses 2 --no-loadscope-reorder tests/faults tests/integration tests/clusters tests/unit
 
-unit: setup ## run the tests that need no servers, in seconds
+unit: setup ## run the tests that need no servers, in two or three minutes
 	$(RUN) -m pytest tests/unit
 
 coverage: setup ## measure the branch coverage of the tests that run the code in their own process

@@ -1,6 +1,7 @@
 """A Kafka broker, alone or one of three. Its data on disk survives kill -9."""
 
 import base64
+import signal
 import subprocess
 import time
 import uuid
@@ -27,6 +28,9 @@ class Kafka(ClusterNode):
         """Broker `number`, counted from 1. Its data is in the state folder."""
         super().__init__(config, "Kafka", number, config.kafka.addresses)
         self._config = config.kafka
+        if self._config.brokers > 1:
+            # To stop cleanly, a broker needs most of the others, which stop too. What is acknowledged is in the log.
+            self.stop_signal = signal.SIGKILL
         # The same for all brokers, and another one for every state folder.
         self._cluster_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{config.state_folder.as_uri()} {config.kafka.brokers}")
         self._java = java

@@ -1,4 +1,4 @@
-"""Nodes of a cluster of three are killed and frozen under load: no list doubles, and no wave waits for its timeout."""
+"""A node of a cluster of three is killed or frozen under load: no list doubles, and no wave waits for its timeout."""
 
 import asyncio
 import os
@@ -40,17 +40,16 @@ async def test_each_node_can_be_asked(nodes: list[Cassandra]) -> None:
 
 
 @pytest.mark.timeout(600)
-async def test_lists_stay_as_they_are_while_nodes_are_killed(nodes: list[Cassandra]) -> None:
+async def test_lists_stay_as_they_are_while_a_node_is_killed(nodes: list[Cassandra]) -> None:
     async with list_writer(nodes[0].port, request_timeout_ms=TIMEOUT_MS) as writer:
         stop = asyncio.Event()
         load = asyncio.ensure_future(writer.run(stop))
-        for node in nodes[1:]:
-            await writer.wait_for_rows(500)
-            node.kill()
-            await writer.wait_for_rows(500)
-            node.launch()
-            while not node.is_ready():  # noqa: ASYNC110 - another process
-                await asyncio.sleep(0.2)
+        await writer.wait_for_rows(500)
+        nodes[1].kill()
+        await writer.wait_for_rows(500)
+        nodes[1].launch()
+        while not nodes[1].is_ready():  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.2)
         await writer.wait_for_rows(500)
         stop.set()
         await load

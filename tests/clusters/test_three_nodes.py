@@ -98,9 +98,9 @@ def _number_of_records(cluster: World, topic: str) -> int:
 def test_nothing_is_lost_and_nothing_is_counted_twice(cluster: World) -> None:
     """The short form of `make chaos`. Half of the learners have events in several partitions.
 
-    A worker that is killed alone, in the middle of a batch: tests/faults/test_activity_faults.py.
+    Workers and TaskManagers are killed in tests/faults, with one node of each.
     """
-    faults = ("kill -9 TaskManager", "kill -9 Cassandra", "kill -9 Kafka")
+    faults = ("kill -9 Cassandra", "kill -9 Kafka")
     with start_jobs(cluster, pauses=[0], sabotage=Sabotage(), report=print) as run:
         run.seed(1, faults, len(faults))
     assert run.tolls.keys() == set(faults)
