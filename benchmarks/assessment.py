@@ -17,7 +17,8 @@ from common.domain.attempts import AssessmentEvent, decode
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import to_datetime
 from jobs.assessment_aggregator import rules
-from jobs.assessment_aggregator.rules import Attempt, Settings
+from jobs.assessment_aggregator.many_attempts import LargeEnrolments, details_of_others
+from jobs.assessment_aggregator.rules import Attempt, AttemptRow, Settings
 from jobs.assessment_aggregator.store import Store
 from local import generator
 from local.generator import Course
@@ -52,6 +53,8 @@ class AssessmentLoad(Load):
         """
         self._users = users
         self._attempts_before = attempts_before
+        self._stored: dict[EnrolmentKey, list[Attempt]] = {}
+        """What the tables hold for the seed of the plain driver before it begins."""
         self._other_users = other_attempts // len(COURSES)
 
     def prepare(self, world: World) -> None:
@@ -64,7 +67,7 @@ class AssessmentLoad(Load):
             store = Store(cassandra, "sunbird_courses")
             await store.prepare()
             for seed in _MEASURED_SEEDS:
-                await _write_attempts(store, seed, range(self._users), self._attempts_before)
+                self._stored = await _write_attempts(store, seed, range(self._users), self._attempts_before)
             await _write_attempts(store, _OTHER_SEED, range(self._other_users), 1)
 
     def events(self, seed: int) -> Iterator[Event]:
@@ -83,10 +86,11 @@ class AssessmentLoad(Load):
             )
 
     async def record(self, driver: PlainDriver, seed: int, batch_size: int) -> AsyncIterator[None]:
-        """Records one read per enrolment, then the writes of the attempts, then of the aggregates, as in the job."""
+        """Records the reads per enrolment, then the writes of the attempts, then of the aggregates, as in the job."""
         store = Store(driver, "sunbird_courses")
         await store.prepare()
-        stored: dict[EnrolmentKey, list[Attempt]] = {}
+        stored = {enrolment: list(attempts) for enrolment, attempts in self._stored.items()}
+        large = LargeEnrolments()
         events = self.events(seed)
         while True:
             driver.record()
@@ -94,18 +98,28 @@ class AssessmentLoad(Load):
             for event in islice(events, batch_size):
                 decoded = decode(event.value, 0)
                 events_by_enrolment.setdefault(decoded.enrolment, []).append(decoded)
-            decisions = {
-                enrolment: rules.decide(stored.get(enrolment, ()), decoded_events, (), _SETTINGS, _FIRST_TIME_MS)
-                for enrolment, decoded_events in events_by_enrolment.items()
-            }
-            await store.attempts(events_by_enrolment)
+            contents: dict[EnrolmentKey, set[str]] = {}
+            decisions = {}
+            for enrolment, of_enrolment in events_by_enrolment.items():
+                attempts = stored.setdefault(enrolment, [])
+                unread = None
+                if enrolment in large:
+                    content_ids = contents[enrolment] = {event.content_id for event in of_enrolment}
+                    row = rules.decide(attempts, [_recompute(enrolment)], (), _SETTINGS, _FIRST_TIME_MS).aggregates
+                    assert row is not None
+                    unread = details_of_others(row.aggregates, row.agg_details, content_ids)
+                    attempts = [attempt for attempt in attempts if attempt.content_id in content_ids]
+                large.note(enrolment, attempts)
+                decisions[enrolment] = rules.decide(attempts, of_enrolment, (), _SETTINGS, _FIRST_TIME_MS, unread)
+            await store.attempts_at(contents)
+            await store.attempts([enrolment for enrolment in events_by_enrolment if enrolment not in contents])
             await store.write_attempts({enrolment: decision.attempts for enrolment, decision in decisions.items()})
             await store.write_aggregates(
                 {enrolment: decision.aggregates for enrolment, decision in decisions.items() if decision.aggregates},
                 to_datetime(_FIRST_TIME_MS),
             )
             for enrolment, decision in decisions.items():
-                stored.setdefault(enrolment, []).extend(decision.attempts)
+                stored[enrolment].extend(map(_without_questions, decision.attempts))
             yield
 
 
@@ -118,9 +132,20 @@ def _attempt(source: random.Random, course: Course, user_id: str, number: int) -
     return generator.attempt(course, user_id, source.choice(course.contents), number, scores, _FIRST_TIME_MS + number)
 
 
-async def _write_attempts(store: Store, seed: int, users: Iterable[int], attempts: int) -> None:
-    """Writes ``attempts`` attempts per course for each user, with times before those of the measured events."""
+def _recompute(enrolment: EnrolmentKey) -> AssessmentEvent:
+    return AssessmentEvent(enrolment, "", _FIRST_TIME_MS, None)
+
+
+def _without_questions(row: AttemptRow) -> Attempt:
+    return Attempt(*(getattr(row, name) for name in Attempt.__struct_fields__))
+
+
+async def _write_attempts(
+    store: Store, seed: int, users: Iterable[int], attempts: int
+) -> dict[EnrolmentKey, list[Attempt]]:
+    """Writes and returns ``attempts`` attempts per course for each user, earlier than those of the measured events."""
     source = random.Random(seed)
+    written: dict[EnrolmentKey, list[Attempt]] = {}
     enrolments = ((_user_id(seed, user), course) for user in users for course in COURSES if attempts)
     while chunk := list(islice(enrolments, _ENROLMENTS_AT_A_TIME)):
         rows = {}
@@ -131,3 +156,5 @@ async def _write_attempts(store: Store, seed: int, users: Iterable[int], attempt
             ]
             rows[events[0].enrolment] = rules.decide((), events, (), _SETTINGS, _FIRST_TIME_MS).attempts
         await store.write_attempts(rows)
+        written |= {enrolment: list(map(_without_questions, of_enrolment)) for enrolment, of_enrolment in rows.items()}
+    return written

@@ -1,7 +1,7 @@
 """The assessment aggregator: what it fetches for a batch of events, and how it writes what the rules decide."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
 from zoneinfo import ZoneInfo
@@ -21,7 +21,8 @@ from common.servers.redis import RedisClient
 from jobs.assessment_aggregator import answers, rules
 from jobs.assessment_aggregator.answers import CONTENT_METADATA
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
-from jobs.assessment_aggregator.rules import JOB, Decision, Effect, Settings
+from jobs.assessment_aggregator.many_attempts import LargeEnrolments, details_of_others
+from jobs.assessment_aggregator.rules import JOB, Attempt, AttemptKey, Decision, Effect, Settings
 from jobs.assessment_aggregator.store import Store
 
 TotalQuestions = float | Refused | None
@@ -62,6 +63,7 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
             poison_after_ms=config.http.poison_after_ms,
         )
         self._leaf_nodes = TimedCache[str, frozenset[str] | Refused]("leaf_nodes", config.relation_cache, metrics)
+        self._large = LargeEnrolments()
         self._totals = TimedCache[str, TotalQuestions]("total_questions", config.content_cache, metrics)
         await self._cassandra.open()
         self._store = Store(self._cassandra, config.cassandra.keyspace)
@@ -161,11 +163,38 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
             for enrolment, events in checked.items()
             if (accepted := [event for event in events if not isinstance(event, Refused)])
         }
-        attempts = await self._store.attempts(events_by_enrolment)
-        aggregate_keys = await self._store.aggregate_keys(
-            [enrolment for enrolment, events in events_by_enrolment.items() if rules.needs_aggregate_keys(events)]
+        recomputed = [
+            enrolment for enrolment, events in events_by_enrolment.items() if rules.needs_aggregate_keys(events)
+        ]
+        of_large = await self._read_large(
+            {
+                enrolment: {event.content_id for event in events}
+                for enrolment, events in events_by_enrolment.items()
+                if enrolment in self._large and enrolment not in recomputed
+            }
         )
-        return {
-            enrolment: rules.decide(stored, events, aggregate_keys.get(enrolment, ()), self._settings, now_ms)
-            for (enrolment, events), stored in zip(events_by_enrolment.items(), attempts, strict=True)
+        others = [enrolment for enrolment in events_by_enrolment if enrolment not in of_large]
+        attempts = dict(zip(others, await self._store.attempts(others), strict=True))
+        for enrolment, of_enrolment in attempts.items():
+            self._large.note(enrolment, of_enrolment)
+        aggregate_keys = await self._store.aggregate_keys(recomputed)
+        decisions = {}
+        for enrolment, events in events_by_enrolment.items():
+            stored, unread = of_large.get(enrolment) or (attempts[enrolment], None)
+            keys = aggregate_keys.get(enrolment, ())
+            decisions[enrolment] = rules.decide(stored, events, keys, self._settings, now_ms, unread)
+        return decisions
+
+    async def _read_large(
+        self, contents: Mapping[EnrolmentKey, Collection[str]]
+    ) -> dict[EnrolmentKey, tuple[Sequence[Attempt], Mapping[AttemptKey, str]]]:
+        """The attempts at these contents, and the details of all others, of the enrolments whose row has them."""
+        found = await self._store.attempts_at(contents)
+        of_large: dict[EnrolmentKey, tuple[Sequence[Attempt], Mapping[AttemptKey, str]]] = {
+            enrolment: (at_contents.attempts, unread)
+            for (enrolment, content_ids), at_contents in zip(contents.items(), found, strict=True)
+            if (unread := details_of_others(at_contents.aggregates, at_contents.agg_details, content_ids)) is not None
         }
+        self._counts["cache_hits", "cache", "agg_details"] += len(of_large)
+        self._counts["cache_misses", "cache", "agg_details"] += len(contents) - len(of_large)
+        return of_large

@@ -44,6 +44,15 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     total_max_score: float | None
 
 
+AttemptKey = tuple[str, str]
+"""Content and attempt, which sort attempts as Cassandra does: it compares UTF-8 bytes, which sort like code points."""
+
+
+def attempt_key(attempt: Attempt) -> AttemptKey:
+    """Unique within an enrolment."""
+    return attempt.content_id, attempt.attempt_id
+
+
 class AttemptRow(Attempt, frozen=True, gc=False):
     """An attempt to write."""
 
@@ -139,27 +148,35 @@ def decide(
     aggregate_keys: Iterable[str],
     settings: Settings,
     now_ms: int,
+    unread: Mapping[AttemptKey, str] | None = None,
 ) -> Decision:
     """Rules A6, A8 and A9 for the events of one enrolment, in the order they arrived.
 
     ``stored`` are all attempts of the enrolment. ``aggregate_keys`` are the keys of its ``aggregates`` (see
     :func:`needs_aggregate_keys`). ``now_ms`` is the time of the write. The result is the same as if the events had been
     decided one after another.
+
+    With ``unread``, ``stored`` are only the attempts at the contents of the events, and ``unread`` has an element of
+    ``agg_details`` for each of the others: see :func:`many_attempts.details_of_others`. No event may be a recompute
+    request then.
     """
     now = to_datetime(now_ms)
-    attempts = {(attempt.content_id, attempt.attempt_id): attempt for attempt in stored}
-    rows: dict[tuple[str, str], AttemptRow] = {}
+    attempts = {attempt_key(attempt): attempt for attempt in stored}
+    rows: dict[AttemptKey, AttemptRow] = {}
     effects = [_apply(event, attempts, rows, now) for event in events]
     if all(effect is Effect.STALE for effect in effects):
         return Decision((), None, [Result(effect, ()) for effect in effects])
-    # The clustering order: Cassandra compares UTF-8 bytes, which sort like Python's code points.
     scored = [attempts[key] for key in sorted(attempts) if attempts[key].total_score is not None]
-    latest_attempt_id = _latest_attempt_id(scored)
+    details = {attempt_key(attempt): _detail(attempt, settings.time_zone) for attempt in scored}
+    if unread:
+        details = dict(sorted({**unread, **details}.items()))
+    # Those that are unread are of more than one content.
+    latest_attempt_id = "" if unread else _latest_attempt_id(scored)
     return Decision(
         attempts=tuple(rows.values()),
         aggregates=AggregateChanges(
-            aggregates=_aggregates(scored),
-            agg_details=[_detail(attempt, settings.time_zone) for attempt in scored],
+            aggregates=aggregates_of(scored),
+            agg_details=list(details.values()),
             removed_keys=_removed_keys(aggregate_keys, scored) if Effect.RECOMPUTED in effects else (),
         ),
         results=[
@@ -171,8 +188,8 @@ def decide(
 
 def _apply(
     event: AssessmentEvent,
-    attempts: dict[tuple[str, str], Attempt],
-    rows: dict[tuple[str, str], AttemptRow],
+    attempts: dict[AttemptKey, Attempt],
+    rows: dict[AttemptKey, AttemptRow],
     now: datetime,
 ) -> Effect:
     """Rule A6: puts the event's attempt into ``attempts`` and ``rows``, unless the stored one is as late or later."""
@@ -215,8 +232,11 @@ def score_text(score: float) -> str:
     return "0.0" if text == "-0.0" else text
 
 
-def _aggregates(scored: Iterable[Attempt]) -> dict[str, float]:
-    """Rule A8: per content the best attempt (of equal ones the first) and the number of attempts."""
+def aggregates_of(scored: Iterable[Attempt]) -> dict[str, float]:
+    """Rule A8: per content the best attempt (of equal ones the first) and the number of attempts.
+
+    ``scored`` are in the order of their keys, without drafts.
+    """
     aggregates = {}
     for content_id, attempts in groupby(scored, attrgetter("content_id")):
         of_content = list(attempts)
@@ -233,7 +253,9 @@ def _score(attempt: Attempt) -> float:
     return attempt.total_score
 
 
-class _Detail(msgspec.Struct):
+class Detail(msgspec.Struct):
+    """An element of ``agg_details``."""
+
     attempt_id: str
     last_attempted_on: str | None
     score: float
@@ -248,7 +270,7 @@ _ENCODER = msgspec.json.Encoder()
 def _detail(attempt: Attempt, time_zone: tzinfo) -> str:
     """Rule A8: an element of ``agg_details``. An attempt that another writer stored without a time has none here."""
     moment = attempt.last_attempted_on
-    detail = _Detail(
+    detail = Detail(
         attempt.attempt_id,
         None if moment is None else time_text(moment.astimezone(time_zone)),
         _score(attempt),

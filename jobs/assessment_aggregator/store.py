@@ -2,13 +2,23 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from common.domain import questions
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from common.domain.enrolments import EnrolmentKey
 from common.servers.cassandra import Cassandra, Write
+from common.servers.concurrency import gather_all
 from jobs.assessment_aggregator.rules import AggregateChanges, Attempt, AttemptRow
+
+
+class AttemptsAtContents(NamedTuple):
+    """The attempts of an enrolment at some contents, without their questions, and its row of ``user_activity_agg``."""
+
+    attempts: Sequence[Attempt]
+    aggregates: Mapping[str, float]
+    agg_details: Sequence[str]
 
 
 class Store:
@@ -29,11 +39,16 @@ class Store:
         attempts = f"{self._keyspace}.assessment_aggregator"
         aggregates = f"{self._keyspace}.user_activity_agg"
         of_row = "activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?"
-        self._read_attempts = await prepare(
+        read_attempts = (
             f"SELECT content_id, attempt_id, last_attempted_on, created_on, total_score, total_max_score "
             f"FROM {attempts} WHERE user_id = ? AND course_id = ? AND batch_id = ?"
         )
+        self._read_attempts = await prepare(read_attempts)
+        self._read_attempts_at_content = await prepare(f"{read_attempts} AND content_id = ?")
         self._read_aggregates = await prepare(f"SELECT aggregates FROM {aggregates} WHERE {of_row}")
+        self._read_aggregates_and_details = await prepare(
+            f"SELECT aggregates, agg_details FROM {aggregates} WHERE {of_row}"
+        )
         self._add_aggregates = await prepare(
             f"UPDATE {aggregates} SET aggregates = aggregates + ?, agg_last_updated = agg_last_updated + ?, "
             f"agg_details = ? WHERE {of_row}"
@@ -72,6 +87,23 @@ class Store:
             total_score,
             total_max_score,
         )
+
+    async def attempts_at(self, contents: Mapping[EnrolmentKey, Collection[str]]) -> list[AttemptsAtContents]:
+        """The attempts of each enrolment at these of its contents, with its row of aggregates."""
+        keys = [(*enrolment, content_id) for enrolment, content_ids in contents.items() for content_id in content_ids]
+        attempt_rows, aggregate_rows = await gather_all(
+            [
+                self._cassandra.read(self._read_attempts_at_content, keys),
+                self._cassandra.read(self._read_aggregates_and_details, [_row_of(enrolment) for enrolment in contents]),
+            ]
+        )
+        remaining = iter(attempt_rows)
+        found = []
+        for content_ids, of_enrolment in zip(contents.values(), aggregate_rows, strict=True):
+            aggregates, agg_details = of_enrolment[0] if of_enrolment else (None, None)
+            attempts = [self._attempt(*row) for rows in islice(remaining, len(content_ids)) for row in rows]
+            found.append(AttemptsAtContents(attempts, aggregates or {}, agg_details or ()))
+        return found
 
     async def aggregate_keys(self, enrolments: Sequence[EnrolmentKey]) -> dict[EnrolmentKey, Collection[str]]:
         """The keys of each enrolment's ``aggregates``."""
