@@ -9,7 +9,7 @@ COMPILE := $(RUN) -m uv pip compile pyproject.toml --quiet --universal --python-
 
 # Where the code runs in the process of pytest. What runs in Flink's workers or in a process of its own is not measured.
 IN_PROCESS := tests/unit $(addprefix tests/integration/,activity_tables certificate_job http_client reports \
-	test_caches_redis.py test_cassandra.py test_replay.py test_schema.py test_services.py)
+	assessment_job/test_replay.py test_caches_redis.py test_cassandra.py test_schema.py test_services.py)
 
 # Without bytecode, every Python process compiles all that it imports, and the tests start hundreds of them.
 unexport PYTHONDONTWRITEBYTECODE

@@ -118,6 +118,7 @@ FAULTS: dict[str, Fault] = {
     "kill -9 Python worker": Fault(lambda cluster: _worker(cluster).kill()),
     "kill -9 Cassandra": Fault(node_faults.kill_cassandra),
     "kill -9 Kafka": Fault(node_faults.kill_kafka),
+    "kill -9 Cassandra and Kafka": Fault(node_faults.kill_cassandra_and_kafka, needs_three=True),
     "kill -9 Redis": Fault(lambda cluster: cluster.world.redis.restart()),
     "kill -9 two Cassandra nodes": Fault(node_faults.kill_two_cassandra, needs_three=True),
     "kill -9 two Kafka brokers": Fault(node_faults.kill_two_kafka, needs_three=True),

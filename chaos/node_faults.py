@@ -40,6 +40,19 @@ def kill_kafka(cluster: Cluster) -> None:
     _wait_for_kafka(cluster)
 
 
+def kill_cassandra_and_kafka(cluster: Cluster) -> None:
+    """A node and a broker at once, as if they had been on the same machine."""
+    servers = (_cassandra(cluster), _kafka(cluster))
+    for server in servers:
+        server.kill()
+    for server in servers:
+        server.launch()
+    for server in servers:
+        server.wait_until_ready()
+    _wait_for_cassandra(cluster)
+    _wait_for_kafka(cluster)
+
+
 def kill_two_cassandra(cluster: Cluster) -> None:
     """Nothing can be read or written until one is back: the jobs have to wait."""
     _kill_two(cluster, cluster.world.cassandra_nodes)

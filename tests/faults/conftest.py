@@ -10,7 +10,7 @@ from local.world import World
 from tests.support.flink_guest import FlinkGuest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mortal_world(running_flink_cluster: FlinkCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """All servers, with tables and topics. Who kills one starts it again. Flink is the session's."""
     config = load_config({}).isolated(tmp_path_factory.mktemp("faults"))

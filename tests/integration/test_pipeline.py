@@ -22,8 +22,8 @@ from local.config import REPOSITORY
 from local.flink import FLINK_CONF, FlinkCluster
 from local.world import World
 from tests.support.assessment import FAILED, REQUESTS, Assessment, Learner
+from tests.support.gated_job import FULL, MAX_BUFFERED_REQUESTS
 from tests.support.gated_job import INPUT as GATED_INPUT
-from tests.support.gated_job import MAX_BUFFERED_REQUESTS
 from tests.support.gated_job import OUTPUT as GATED_OUTPUT
 from tests.support.job_topics import JobTopics
 from tests.support.minicluster import MiniCluster
@@ -135,6 +135,7 @@ def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(
             # Flink shows new values every second; that it calls the task backpressured may take it many.
             return 0 < read < len(events) and time.monotonic() - since > 5
 
+        wait_until((tmp_path / FULL).exists, "a subtask is full")
         wait_until(source_is_held_back, "the source is slowed down")
         assert topics.inbox(GATED_OUTPUT).all() == []
         gate.touch()

@@ -1,5 +1,7 @@
 """A job for tests of the stage: `python -m tests.support.gated_job GATE`. Applies nothing until there is a file GATE.
 
+Makes a file next to it, named FULL, when as many events are in flight in a subtask as may be.
+
 Every event is answered by what the test wants to know about it: in which subtask and as which of its events it was
 applied, and how many events were in flight there when it came.
 """
@@ -24,6 +26,7 @@ from common.metrics import Metrics
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 
 INPUT, OUTPUT = "input", "output"
+FULL = "full"
 MAX_BUFFERED_REQUESTS = 50
 
 
@@ -48,6 +51,8 @@ class Gated(Job[Event, str]):
 
     def decode(self, value: bytes, timestamp_ms: int) -> Event:
         self._in_flight += 1
+        if self._in_flight == MAX_BUFFERED_REQUESTS:
+            (self._gate.parent / FULL).touch()
         event = msgspec.json.decode(value, type=Event)
         event.in_flight = self._in_flight
         return event

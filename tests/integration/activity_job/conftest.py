@@ -24,7 +24,7 @@ from tests.support.job_topics import JobTopics
 from tests.support.minicluster import MiniCluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running_job(
     world: World, cassandra_session: Session, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Job, MiniCluster]]:
