@@ -189,6 +189,8 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
         self, contents: Mapping[EnrolmentKey, Collection[str]]
     ) -> dict[EnrolmentKey, tuple[Sequence[Attempt], Mapping[AttemptKey, str]]]:
         """The attempts at these contents, and the details of all others, of the enrolments whose row has them."""
+        if not contents:
+            return {}
         found = await self._store.attempts_at(contents)
         of_large: dict[EnrolmentKey, tuple[Sequence[Attempt], Mapping[AttemptKey, str]]] = {
             enrolment: (at_contents.attempts, unread)

@@ -175,8 +175,8 @@ def test_a_killed_supervisor_takes_its_servers_along(background: dict[str, str],
         supervisor = psutil.Process(
             json.loads((config.state_folder / "supervisor.json").read_text())["supervisor"]["pid"]
         )
-        servers = supervisor.children()
-        assert len(servers) == 5
+        # Its log is opened shortly before.
+        wait_until(lambda: len(supervisor.children()) == 5, "its process is there, too")
         supervisor.kill()
         assert up.wait(COMMAND_TIMEOUT_SECONDS) == 1
     finally:
