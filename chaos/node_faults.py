@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,13 +42,7 @@ def kill_kafka(cluster: Cluster) -> None:
 
 def kill_cassandra_and_kafka(cluster: Cluster) -> None:
     """A node and a broker at once, as if they had been on the same machine."""
-    servers = (_cassandra(cluster), _kafka(cluster))
-    for server in servers:
-        server.kill()
-    for server in servers:
-        server.launch()
-    for server in servers:
-        server.wait_until_ready()
+    _kill_together([_cassandra(cluster), _kafka(cluster)])
     _wait_for_cassandra(cluster)
     _wait_for_kafka(cluster)
 
@@ -189,14 +183,17 @@ def _wait_for_kafka(cluster: Cluster) -> None:
 
 
 def _kill_two(cluster: Cluster, nodes: list[Cassandra] | list[Kafka]) -> None:
-    chosen: list[Server] = list(cluster.source.sample(list(nodes), 2))
-    for node in chosen:
-        node.kill()
-    time.sleep(cluster.pause_seconds())
-    for node in chosen:
-        node.launch()
-    for node in chosen:
-        node.wait_until_ready()
+    _kill_together(cluster.source.sample(list(nodes), 2), cluster.pause_seconds())
+
+
+def _kill_together(servers: Sequence[Server], down_seconds: float = 0) -> None:
+    for server in servers:
+        server.kill()
+    time.sleep(down_seconds)
+    for server in servers:
+        server.launch()
+    for server in servers:
+        server.wait_until_ready()
 
 
 def _restart_in_turn(nodes: list[Cassandra] | list[Kafka], wait: Callable[[], None]) -> None:

@@ -28,6 +28,9 @@ from jobs.assessment_aggregator.store import Store
 TotalQuestions = float | Refused | None
 """The number of questions of a content, why its attempts are refused, or None if it is not known."""
 
+ReadInPart = tuple[Sequence[Attempt], Mapping[AttemptKey, str]]
+"""The attempts of an enrolment at some contents, and the elements of ``agg_details`` for all others."""
+
 Checked = AssessmentEvent | Refused
 """An event that may be applied, or why it is refused."""
 
@@ -185,14 +188,12 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
             decisions[enrolment] = rules.decide(stored, events, keys, self._settings, now_ms, unread)
         return decisions
 
-    async def _read_large(
-        self, contents: Mapping[EnrolmentKey, Collection[str]]
-    ) -> dict[EnrolmentKey, tuple[Sequence[Attempt], Mapping[AttemptKey, str]]]:
+    async def _read_large(self, contents: Mapping[EnrolmentKey, Collection[str]]) -> dict[EnrolmentKey, ReadInPart]:
         """The attempts at these contents, and the details of all others, of the enrolments whose row has them."""
         if not contents:
             return {}
         found = await self._store.attempts_at(contents)
-        of_large: dict[EnrolmentKey, tuple[Sequence[Attempt], Mapping[AttemptKey, str]]] = {
+        of_large: dict[EnrolmentKey, ReadInPart] = {
             enrolment: (at_contents.attempts, unread)
             for (enrolment, content_ids), at_contents in zip(contents.items(), found, strict=True)
             if (unread := details_of_others(at_contents.aggregates, at_contents.agg_details, content_ids)) is not None

@@ -4,6 +4,7 @@ The questions of an attempt take 4 KB, which Cassandra has to pass over to read 
 ``docs/decisions/many-attempts.md``. Pure, but for what :class:`LargeEnrolments` remembers.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
@@ -11,11 +12,13 @@ import msgspec
 
 from common.domain.enrolments import EnrolmentKey
 from jobs.assessment_aggregator import rules
-from jobs.assessment_aggregator.rules import METRICS, Attempt, AttemptKey, Detail
+from jobs.assessment_aggregator.rules import Attempt, AttemptKey, Detail
 
 LARGE = 50
-"""The number of attempts from which on an enrolment is large. Below some 30, reading all of them costs less."""
+"""An enrolment is large if an event leaves at least so many attempts unread. Below some 30, reading all costs less."""
 
+_MIN_CONTENTS = 3
+"""That of the event, and two others: see :func:`details_of_others`."""
 _REMEMBERED = 50_000
 _DECODER = msgspec.json.Decoder(Detail)
 
@@ -32,8 +35,11 @@ class LargeEnrolments:
         return hash(enrolment) in self._hashes
 
     def note(self, enrolment: EnrolmentKey, attempts: Collection[Attempt]) -> None:
-        """Remembers the enrolment if these, all of its attempts, are many."""
+        """Remembers the enrolment if these, all of its attempts, are many also without those at any one content."""
         if len(attempts) < LARGE:
+            return
+        of_contents = Counter(attempt.content_id for attempt in attempts)
+        if len(of_contents) < _MIN_CONTENTS or len(attempts) - max(of_contents.values()) < LARGE:
             return
         if len(self._hashes) == _REMEMBERED:
             self._hashes.clear()
@@ -66,10 +72,5 @@ def details_of_others(
         return None
     if len({attempt.content_id for attempt in attempts}) < 2:
         return None
-    stored = {key: value for key, value in aggregates.items() if _is_of_others(key, content_ids)}
+    stored = {key: value for key, value in aggregates.items() if rules.is_of_other_content(key, content_ids)}
     return details if stored == rules.aggregates_of(attempts) else None
-
-
-def _is_of_others(key: str, content_ids: Collection[str]) -> bool:
-    metric, colon, content_id = key.partition(":")
-    return bool(colon) and metric in METRICS and content_id not in content_ids

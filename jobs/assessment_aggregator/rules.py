@@ -167,16 +167,17 @@ def decide(
     if all(effect is Effect.STALE for effect in effects):
         return Decision((), None, [Result(effect, ()) for effect in effects])
     scored = [attempts[key] for key in sorted(attempts) if attempts[key].total_score is not None]
-    details = {attempt_key(attempt): _detail(attempt, settings.time_zone) for attempt in scored}
+    details = [_detail(attempt, settings.time_zone) for attempt in scored]
     if unread:
-        details = dict(sorted({**unread, **details}.items()))
+        by_key = {**unread, **dict(zip(map(attempt_key, scored), details, strict=True))}
+        details = [by_key[key] for key in sorted(by_key)]
     # Those that are unread are of more than one content.
     latest_attempt_id = "" if unread else _latest_attempt_id(scored)
     return Decision(
         attempts=tuple(rows.values()),
         aggregates=AggregateChanges(
             aggregates=aggregates_of(scored),
-            agg_details=list(details.values()),
+            agg_details=details,
             removed_keys=_removed_keys(aggregate_keys, scored) if Effect.RECOMPUTED in effects else (),
         ),
         results=[
@@ -292,12 +293,13 @@ def time_text(moment: datetime) -> str:
 def _removed_keys(aggregate_keys: Iterable[str], scored: Iterable[Attempt]) -> list[str]:
     """Rule A8: the keys of contents that have no attempt left."""
     content_ids = {attempt.content_id for attempt in scored}
-    removed = []
-    for key in aggregate_keys:
-        metric, colon, content_id = key.partition(":")
-        if colon and metric in METRICS and content_id not in content_ids:
-            removed.append(key)
-    return removed
+    return [key for key in aggregate_keys if is_of_other_content(key, content_ids)]
+
+
+def is_of_other_content(key: str, content_ids: Collection[str]) -> bool:
+    """Whether a key of ``aggregates`` is one of this job's, and of a content that is not among ``content_ids``."""
+    metric, colon, content_id = key.partition(":")
+    return bool(colon) and metric in METRICS and content_id not in content_ids
 
 
 def _latest_attempt_id(scored: Sequence[Attempt]) -> str:

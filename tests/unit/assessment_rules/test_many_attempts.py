@@ -163,18 +163,29 @@ def test_two_other_contents_are_needed_to_know_that_no_attempt_is_named() -> Non
     assert details_of_others(*row_of(attempts), {"do_1"}) is None
 
 
+def spread(*numbers: int) -> list[Attempt]:
+    """So many attempts at each of the contents."""
+    return [stored(str(one), f"do_{content}") for content, number in enumerate(numbers) for one in range(number)]
+
+
 class TestLargeEnrolments:
     def test_those_with_many_attempts_are_remembered(self) -> None:
         large = LargeEnrolments()
-        large.note(ASHA, [stored(str(number)) for number in range(LARGE - 1)])
+        large.note(ASHA, spread(LARGE, LARGE - 2, 1))
         assert ASHA not in large
-        large.note(ASHA, [stored(str(number)) for number in range(LARGE)])
+        large.note(ASHA, spread(LARGE, LARGE - 1, 1))
         assert ASHA in large
+
+    @pytest.mark.parametrize("numbers", [(200,), (200, LARGE - 2, 1), (100, 100)])
+    def test_those_of_which_most_would_be_read_nevertheless_are_not(self, numbers: tuple[int, ...]) -> None:
+        large = LargeEnrolments()
+        large.note(ASHA, spread(*numbers))
+        assert ASHA not in large
 
     def test_they_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("jobs.assessment_aggregator.many_attempts._REMEMBERED", 2)
         large = LargeEnrolments()
-        attempts = [stored(str(number)) for number in range(LARGE)]
+        attempts = spread(LARGE, LARGE, LARGE)
         enrolments = [ASHA._replace(batch_id=str(number)) for number in range(3)]
         for enrolment in enrolments:
             large.note(enrolment, attempts)
