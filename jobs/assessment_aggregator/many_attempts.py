@@ -15,7 +15,7 @@ from jobs.assessment_aggregator import rules
 from jobs.assessment_aggregator.rules import Attempt, AttemptKey, Detail
 
 LARGE = 50
-"""An enrolment is large if an event leaves at least so many attempts unread. Below some 30, reading all costs less."""
+"""An enrolment is large if an event leaves at least so many attempts unread. An estimate from the costs of 200."""
 
 _MIN_CONTENTS = 3
 """That of the event, and two others: see :func:`details_of_others`."""
