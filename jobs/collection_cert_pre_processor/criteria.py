@@ -1,5 +1,6 @@
 """The criteria of a certificate template: their JSON text, and whether a score or a user meets them. Pure."""
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -118,16 +119,19 @@ def read_json(decoder: msgspec.json.Decoder[Value], text: str | msgspec.Raw, wha
 def canonical(value: Any) -> bytes:
     """A JSON value, decoded or not (``msgspec.Raw``), in a form that is equal for equal values.
 
-    Raises BadEvent ``wrong_type`` for a ``msgspec.Raw`` that cannot be decoded.
+    Raises BadEvent ``wrong_type`` for a ``msgspec.Raw`` that cannot be decoded, or has a number that no float can hold.
     """
     try:
         return msgspec.json.encode(_CANONICAL.decode(msgspec.json.encode(value)), order="deterministic")
-    except (RecursionError, msgspec.DecodeError) as error:
+    except (RecursionError, msgspec.DecodeError, OverflowError) as error:
         raise BadEvent("wrong_type", f"JSON value to be compared cannot be read: {error}") from error
 
 
 def _whole_if_possible(text: str) -> float:
     number = float(text)
+    if math.isinf(number):
+        # It would be encoded as null, and be equal to a field that is missing.
+        raise OverflowError(f"number out of range: {shown(text)}")
     return int(number) if number.is_integer() else number
 
 

@@ -217,7 +217,7 @@ def test_the_reason_names_the_criterion_and_what_is_wrong_with_it(document: dict
         criteria(**document)
 
 
-@pytest.mark.parametrize("answer", [b"[" * 5_000 + b"]" * 5_000, b"{", b'"\\ud83d"'])
+@pytest.mark.parametrize("answer", [b"[" * 5_000 + b"]" * 5_000, b"{", b'"\\ud83d"', b"1e999"])
 def test_an_answer_that_cannot_be_read_is_refused(answer: bytes) -> None:
     with pytest.raises(BadEvent, match=r"^JSON value to be compared cannot be read: ") as caught:
         canonical(msgspec.Raw(answer))
