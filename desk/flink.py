@@ -27,6 +27,7 @@ class JobState:
     restarts: int | None = None
     checkpoint_age_ms: int | None = None
     failed_checkpoints: int | None = None
+    """How many have failed since the last one completed, of those in Flink's history (10 by default)."""
     events_per_second: float | None = None
     lag: int | None = None
     batch_size: float | None = None
@@ -71,7 +72,7 @@ class FlinkClient:
             uptime_ms=job["duration"],
             restarts=int(float(restarts[0]["value"])) if restarts else None,
             checkpoint_age_ms=_age_ms(completed),
-            failed_checkpoints=checkpoints["counts"]["failed"],
+            failed_checkpoints=_failed_since(completed, checkpoints["history"]),
             events_per_second=sums.get("numRecordsInPerSecond"),
             lag=None if (lag := sums.get("pendingRecords")) is None else int(lag),
             batch_size=_mean(sums, "batch_size"),
@@ -111,6 +112,12 @@ def _is_wanted(name: str) -> bool:
 
 def _age_ms(completed: Mapping[str, Any] | None) -> int | None:
     return None if completed is None else time.time_ns() // 1_000_000 - int(completed["latest_ack_timestamp"])
+
+
+def _failed_since(completed: Mapping[str, Any] | None, history: Sequence[Mapping[str, Any]]) -> int:
+    """Flink's own count says nothing: at each start it also counts those that begin before all tasks are running."""
+    latest = 0 if completed is None else completed["id"]
+    return sum(checkpoint["status"] == "FAILED" and checkpoint["id"] > latest for checkpoint in history)
 
 
 def _mean(sums: Mapping[str, float], name: str) -> float | None:

@@ -20,7 +20,8 @@ class Flink:
     def __init__(self) -> None:
         self.status = 200
         now_ms = time.time_ns() // 1_000_000
-        self.checkpoint: dict[str, Any] | None = {"latest_ack_timestamp": now_ms - CHECKPOINT_AGE_MS}
+        self.checkpoint: dict[str, Any] | None = {"id": 4, "latest_ack_timestamp": now_ms - CHECKPOINT_AGE_MS}
+        self.history = [(6, "IN_PROGRESS"), (5, "FAILED"), (4, "COMPLETED"), (3, "FAILED"), (2, "FAILED")]
         self.jobs = [
             self.job("a", "assessment-aggregator", "RUNNING", 20),
             self.job("b", "activity-aggregate-updater", "RUNNING", 10),
@@ -50,7 +51,11 @@ class Flink:
         if path == "/jobs/overview":
             return {"jobs": self.jobs}
         if path.endswith("/checkpoints"):
-            return {"counts": {"completed": 3, "failed": 1}, "latest": {"completed": self.checkpoint}}
+            return {
+                "counts": {"completed": 2, "failed": 4},
+                "latest": {"completed": self.checkpoint},
+                "history": [{"id": number, "status": status} for number, status in self.history],
+            }
         if path.endswith("/subtasks/metrics"):
             of_vertex = self.metrics[path.split("/")[4]]
             if wanted := request.query.get("get"):
@@ -83,6 +88,15 @@ async def test_a_job_that_runs_is_told_with_its_figures(client: FlinkClient) -> 
     assert (job.batch_size, job.batch_latency_ms, job.failed_checkpoints) == (2.5, 25.0, 1)
     assert job.checkpoint_age_ms is not None
     assert CHECKPOINT_AGE_MS <= job.checkpoint_age_ms < CHECKPOINT_AGE_MS + 60_000
+
+
+async def test_checkpoints_that_failed_before_the_last_one_completed_do_not_count(
+    client: FlinkClient, flink: Flink
+) -> None:
+    flink.history.remove((5, "FAILED"))
+    assert (await client.jobs())[0].failed_checkpoints == 0
+    without_checkpoint(flink)
+    assert (await client.jobs())[0].failed_checkpoints == 2
 
 
 async def test_of_several_submissions_the_latest_counts_and_a_missing_job_is_told(client: FlinkClient) -> None:
