@@ -32,6 +32,9 @@ _FIRST_SCAN_SECONDS = 3.0
 
 _PICTURE_SECONDS = 50.0
 
+_COOKIE_SENT = "cookie"
+"""The parameter of the login that marks a browser which has just been given its cookie."""
+
 _REMEDY_NAMES = {
     Remedy.RECOMPUTE: "Recompute the best scores",
     Remedy.SYNC: "Sync the progress",
@@ -71,8 +74,14 @@ class Pages:
             )
         if person.session_id is not None:
             return desk.page(request, "login.html", error="")
+        if _COOKIE_SENT in request.query_params:
+            raise HTTPException(
+                400,
+                "The browser has not kept the desk's cookie. Allow cookies for this page. If the address begins with "
+                "http://, tell an operator: the desk needs HTTPS, or server.secure_cookies: false.",
+            )
         # The form needs a session to be bound to: the browser gets one without a role.
-        response = RedirectResponse("/login", 303)
+        response = RedirectResponse(f"/login?{_COOKIE_SENT}=1", 303)
         desk.access.begin_session(response, Role.NOBODY)
         return response
 

@@ -67,6 +67,15 @@ class TestTheLogin:
             assert answer.status_code == 401
             assert client.get("/learner").status_code == 303
 
+    def test_tells_a_browser_that_keeps_no_cookie_what_is_wrong(self) -> None:
+        """As over HTTP: it would be sent from the login to the login without end."""
+        client = browser()
+        client.base_url = "http://desk.test"
+        answer = client.get("/login", follow_redirects=True)
+        assert answer.status_code == 400
+        assert "The browser has not kept the desk&#39;s cookie." in answer.text
+        assert "server.secure_cookies" in answer.text
+
     def test_sent_by_another_page_is_refused(self, client: TestClient) -> None:
         client.get("/login")
         assert client.post("/login", data={"token": VIEWER, "csrf": "x"}).status_code == 403
