@@ -128,6 +128,10 @@ ENGLISH: Mapping[str, str] = {
         "No certificate although everything is fulfilled. Something is wrong: no request for it was found. Request it "
         "again."
     ),
+    "verdict.fulfilled.one": (
+        "No certificate “{name}” although everything for it is fulfilled. Something is wrong: no request for it was "
+        "found. Request it again."
+    ),
     "verdict.fulfilled.unread": (
         "It cannot be said whether the certificate was requested. Everything is fulfilled, but the desk could not look "
         "for the request: {reason}."

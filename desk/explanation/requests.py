@@ -6,6 +6,7 @@ import shlex
 from desk.explanation.steps import Evidence, Next, Step, Verdict
 from desk.explanation.wording import Wording
 from desk.records import CertificateMessage, FailedMessage, LearnerRecord, Search, Unknown
+from jobs import JOBS
 
 
 def requests(record: LearnerRecord, wording: Wording) -> Step:
@@ -22,7 +23,7 @@ def requests(record: LearnerRecord, wording: Wording) -> Step:
         sentences = [say("requests.failed", number=number, since=since, kind=_kind(latest, wording), on=on)]
     if (asked := asked_of_generator(record)) is not None:
         sentences.append(say("requests.asked", on=wording.time(asked.time_ms)))
-    elif (checked := _latest(record, with_template=False)) is not None:
+    elif (checked := _last_check(record.certificate_messages)) is not None:
         sentences.append(say("requests.checked", on=wording.time(checked.time_ms)))
     evidence = [
         Evidence(
@@ -44,7 +45,7 @@ def requests(record: LearnerRecord, wording: Wording) -> Step:
         Verdict.NO if failed.messages else Verdict.YES,
         " ".join(sentences),
         tuple(evidence),
-        Next(_replay(failed.messages[-1])) if failed.messages else None,
+        _replay(failed.messages[-1]) if failed.messages else None,
         is_broken=bool(failed.messages),
     )
 
@@ -61,20 +62,27 @@ def _what(message: CertificateMessage, wording: Wording) -> str:
     return wording.sentences.say("certificate.asked", name=message.template_name)
 
 
-def _replay(failed: FailedMessage) -> str:
-    """The command that sends the events that failed for the same reason again, once the cause is mended."""
+def _replay(failed: FailedMessage) -> Next | None:
+    """The command that sends the events that failed for the same reason again, once the cause is mended.
+
+    None for a message of somebody else, which does not name one of our jobs.
+    """
     job = re.sub(r"(?<!^)(?=[A-Z])", "_", failed.job).lower()
-    return shlex.join(("python", "-m", "jobs.replay", "--job", job, "--reason", failed.reason))
-
-
-def asked_of_generator(record: LearnerRecord) -> CertificateMessage | None:
-    """The latest request for the certificate on the generator's topic; None if none was found."""
-    return _latest(record, with_template=True)
-
-
-def _latest(record: LearnerRecord, *, with_template: bool) -> CertificateMessage | None:
-    found = record.certificate_messages
-    if isinstance(found, Unknown):
+    if job not in JOBS:
         return None
-    wanted = [message for message in found.messages if (message.template_name is not None) == with_template]
+    return Next(shlex.join(("python", "-m", "jobs.replay", "--job", job, "--reason", failed.reason)))
+
+
+def asked_of_generator(record: LearnerRecord, template_name: str | None = None) -> CertificateMessage | None:
+    """The latest request on the generator's topic for this certificate, or for any; None if none was found."""
+    found = record.certificate_messages
+    wanted = [] if isinstance(found, Unknown) else [one for one in found.messages if one.template_name is not None]
+    if template_name is not None:
+        wanted = [message for message in wanted if message.template_name == template_name]
     return wanted[-1] if wanted else None
+
+
+def _last_check(found: Search[CertificateMessage] | Unknown) -> CertificateMessage | None:
+    """The latest request to check whether a certificate is earned."""
+    checks = [] if isinstance(found, Unknown) else [one for one in found.messages if one.template_name is None]
+    return checks[-1] if checks else None

@@ -32,28 +32,31 @@ def verdict(
         first.setdefault(made.outcome, made)
     broken = [step for step in steps if step.is_broken]
     summed = _Sum(wording, broken, _what_is_wrong(record, broken, wording))
-    asked = asked_of_generator(record)
-    if Outcome.ISSUED in first:
-        on = issued_on(issued_certificate(record, first[Outcome.ISSUED].template), wording)
-        return summed.step(Verdict.YES, say("verdict.issued", on=on), say("tell.issued"))
-    if Outcome.EARNED in first:
-        if asked is not None:
-            by = _by_score(record, first[Outcome.EARNED], settings, wording)
-            sentence = say("verdict.requested", by=by, on=wording.time(asked.time_ms))
-            return summed.step(Verdict.YES, sentence, say("tell.requested"))
-        if isinstance(record.certificate_messages, Unknown):
-            sentence = say("verdict.fulfilled.unread", reason=record.certificate_messages.reason)
-            return summed.step(Verdict.UNKNOWN, sentence, say("tell.unknown"))
-        remedy = Next(command(Remedy.CERTIFICATE, record.key), Remedy.CERTIFICATE)
+    earned = [made.template.name for made in decisions if made.outcome == Outcome.EARNED]
+    requests = {name: asked_of_generator(record, name) for name in earned}
+    lost = [name for name, request in requests.items() if request is None]
+    if lost and not isinstance(record.certificate_messages, Unknown):
+        # Also if another certificate of the batch is there.
+        is_only = len(decisions) == 1
         return Step(
             "verdict",
             say("verdict?"),
             Verdict.NO,
-            say("verdict.fulfilled"),
-            next=remedy,
+            say("verdict.fulfilled") if is_only else say("verdict.fulfilled.one", name=lost[0]),
+            next=Next(command(Remedy.CERTIFICATE, record.key), Remedy.CERTIFICATE),
             is_broken=True,
             tell=say("tell.fulfilled"),
         )
+    if Outcome.ISSUED in first:
+        on = issued_on(issued_certificate(record, first[Outcome.ISSUED].template), wording)
+        return summed.step(Verdict.YES, say("verdict.issued", on=on), say("tell.issued"))
+    if lost and isinstance(record.certificate_messages, Unknown):
+        sentence = say("verdict.fulfilled.unread", reason=record.certificate_messages.reason)
+        return summed.step(Verdict.UNKNOWN, sentence, say("tell.unknown"))
+    if asked := next(filter(None, requests.values()), None):
+        by = _by_score(record, first[Outcome.EARNED], settings, wording)
+        sentence = say("verdict.requested", by=by, on=wording.time(asked.time_ms))
+        return summed.step(Verdict.YES, sentence, say("tell.requested"))
     if Outcome.UNKNOWN in first:
         sentence = say("verdict.unknown", reason=first[Outcome.UNKNOWN].reason)
         return summed.step(Verdict.UNKNOWN, sentence, say("tell.unknown"))

@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric import padding as rsa_padding
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -96,3 +96,8 @@ class TestFiles:
     def test_what_is_no_public_key(self, pem: bytes) -> None:
         with pytest.raises(ReportError, match="public key of the organisation cannot be read"):
             read_public_key(pem)
+
+    def test_a_public_key_of_another_kind(self) -> None:
+        public = ec.generate_private_key(ec.SECP256R1()).public_key()
+        with pytest.raises(ReportError, match="public key of the organisation is no RSA key"):
+            read_public_key(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))

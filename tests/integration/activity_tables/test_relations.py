@@ -8,7 +8,7 @@ from cassandra.cluster import Session
 
 from common.domain.faults import WorldFault
 from common.domain.messages import Message
-from common.domain.relations import ancestors_key, leaf_nodes_key
+from common.domain.relations import ancestors_key, leaf_nodes_key, optional_nodes_key
 from local.config import load_config
 from local.http_services import SEARCH, HttpServices, Switch
 from local.servers import Redis
@@ -39,9 +39,10 @@ class TestRelations:
         assert learner.completed_count(learner.unit_1) == 2.0
 
     async def test_a_set_that_is_none_takes_only_its_own_events_along(self, servers: Servers, learner: Learner) -> None:
-        broken_course, broken_unit, broken_content = (Learner(servers) for _ in range(3))
+        broken_course, broken_optional, broken_unit, broken_content = (Learner(servers) for _ in range(4))
         broken = [
             leaf_nodes_key(broken_course.course_id, broken_course.course_id),
+            optional_nodes_key(broken_optional.course_id, broken_optional.course_id),
             leaf_nodes_key(broken_unit.course_id, broken_unit.unit_1),
             ancestors_key(broken_content.course_id, "A"),
         ]
@@ -52,7 +53,10 @@ class TestRelations:
 
         async with Running(servers.config()) as process:
             *failed, applied = await process.apply(
-                *(each.completed("A") for each in (broken_course, broken_unit, broken_content, learner))
+                *(
+                    each.completed("A")
+                    for each in (broken_course, broken_optional, broken_unit, broken_content, learner)
+                )
             )
             for key, outcome in zip(broken, failed, strict=True):
                 refused = refusal(outcome)

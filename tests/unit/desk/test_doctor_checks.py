@@ -1,5 +1,6 @@
 """The doctor finds each kind of planted fault, and nothing else."""
 
+import json
 import random
 from dataclasses import replace
 
@@ -10,13 +11,16 @@ from hypothesis import strategies as st
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import Refused, Skip
 from desk.config import DeskConfig
+from desk.doctor.certificate_checks import may_need_user
 from desk.doctor.charts import doctor_settings
 from desk.doctor.checks import examine
 from desk.doctor.findings import Check, Finding
 from desk.explanation.settings import JobSettings, job_settings
+from desk.records import Batch
 from desk.remedies import Remedy
 from jobs.activity_aggregate_updater.rules import Settings as ProgressSettings
 from jobs.assessment_aggregator import rules
+from jobs.collection_cert_pre_processor.templates import parse
 from tests.support import patients
 from tests.support.patients import CERTIFIED, FAULTS, PLAIN, Fault, Patient, course_of, healthy, sick
 
@@ -105,6 +109,18 @@ def test_a_recompute_names_a_content_of_the_course() -> None:
     assert all(finding.content_id in patients.CONTENTS for finding in found(patient))
 
 
+@pytest.mark.parametrize("is_archived", [False, True], ids=["attempted", "archived"])
+def test_a_recompute_in_a_course_without_leaf_nodes_names_an_attempted_content_or_the_course(is_archived: bool) -> None:
+    """Rule A2 accepts every content of such a course."""
+    patient = sick(random.Random(3), patients.score_differs, COURSE, "asha")
+    attempted = {quiz for quiz, _ in patient.attempts}
+    chart = (replace(patient, attempts={}) if is_archived else patient).chart()
+    course = replace(chart.record.course, leaf_nodes=None)
+    findings = examine(replace(chart, record=replace(chart.record, course=course)), [Check.SCORES], SETTINGS)
+    assert findings
+    assert {finding.content_id for finding in findings} <= ({COURSE.course_id} if is_archived else attempted)
+
+
 def test_a_course_without_leaf_nodes_is_reported_for_who_has_contents_in_it() -> None:
     reason = Refused("course_without_leaf_nodes", "the relation cache has no leaf nodes of course c-course")
     patient = sick(random.Random(4), patients.completed_count_differs, COURSE, "asha")
@@ -119,6 +135,26 @@ def test_a_certificate_that_was_requested_is_not_missing() -> None:
     patient = sick(random.Random(5), patients.certificate_missing, COURSE, "asha")
     chart = replace(patient.chart(), requested=frozenset({patients.CERTIFICATE}))
     assert examine(chart, list(Check), SETTINGS) == []
+
+
+def test_without_a_criterion_of_the_enrolment_no_certificate_is_missing() -> None:
+    """Nobody but the events says when a request is due."""
+    chart = sick(random.Random(5), patients.certificate_missing, COURSE, "asha").chart()
+    criteria = json.dumps({"assessment": {"score": {">=": patients.PASS_PERCENT}}})
+    templates = parse(CERTIFIED, {"t-1": {**patients.TEMPLATES["t-1"], "criteria": criteria}})
+    batch = Batch(COURSE.course_id, CERTIFIED, templates)
+    assert examine(replace(chart, record=replace(chart.record, batch=batch)), [Check.CERTIFICATES], SETTINGS) == []
+
+
+@few
+@given(seed=seeds)
+def test_the_account_is_asked_for_only_where_a_certificate_is_missing_by_the_rows(seed: int) -> None:
+    source = random.Random(seed)
+    missing = sick(source, patients.certificate_missing, COURSE, "asha").chart()
+    assert may_need_user(missing, SETTINGS)
+    assert not may_need_user(replace(missing, requested=frozenset({patients.CERTIFICATE})), SETTINGS)
+    well = healthy(source, EnrolmentKey("asha", COURSE.course_id, CERTIFIED), COURSE)
+    assert not may_need_user(well.chart(), SETTINGS)
 
 
 def test_a_blocked_user_misses_no_certificate() -> None:
@@ -153,3 +189,19 @@ def test_without_a_criterion_of_the_score_no_type_of_a_content_is_needed() -> No
     chart = patient.chart()
     assert chart.record.content_types == {}
     assert examine(chart, [Check.CERTIFICATES, Check.CUT], SETTINGS) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "cut"), [(patients.newly_passes, 8), (patients.no_longer_passes, 7)], ids=["both", "none"]
+)
+def test_a_cut_score_on_the_same_side_of_the_limit_is_not_reported(fault: Fault, cut: int) -> None:
+    patient = sick(random.Random(7), fault, COURSE, "asha")
+    quiz = next(iter(patient.attempts))[0]
+    patient.agg[COURSE.course_id] = {f"score:{quiz}": cut, f"max_score:{quiz}": 10}
+    assert examine(patient.chart(), [Check.CUT], SETTINGS) == []
+
+
+def test_a_score_that_cannot_be_computed_is_not_compared_with_the_cut_one() -> None:
+    chart = sick(random.Random(7), patients.newly_passes, COURSE, "asha").chart()
+    types = dict.fromkeys(patients.CONTENTS, Refused("content_api", "content read API answered 403"))
+    assert examine(replace(chart, record=replace(chart.record, content_types=types)), [Check.CUT], SETTINGS) == []

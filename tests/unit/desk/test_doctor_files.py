@@ -71,6 +71,10 @@ class TestFindings:
         with pytest.raises(FindingsError, match="cannot be read"):
             list(read(tmp_path / "nothing.jsonl"))
 
+    def test_a_file_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(FindingsError, match=r"nothing/findings\.jsonl cannot be written: No such file"):
+            FindingsFile(tmp_path / "nothing" / "findings.jsonl", HEADER)
+
 
 class TestJournal:
     def test_what_was_confirmed_is_sent(self, tmp_path: Path) -> None:
@@ -108,6 +112,10 @@ class TestJournal:
         path.write_bytes(b"a text\n")
         with pytest.raises(JournalError, match="line 1"):
             Journal(path)
+
+    def test_a_file_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(JournalError, match="nothing/journal cannot be written: No such file"):
+            Journal(tmp_path / "nothing" / "journal")
 
 
 class TestPlan:

@@ -59,6 +59,35 @@ class TestTheVerdict:
         step = explained(learner(issued_certificates=held)).verdict
         assert (step.verdict, step.sentence) == (Verdict.YES, "Certificate: issued on 14 May 2024.")
 
+    def test_of_a_request_names_no_score_if_the_template_asks_for_none(self) -> None:
+        record = learner(batch=batch(template(COMPLETED)), certificate_messages=Search([GENERATOR]))
+        assert verdict(record) == "Certificate: earned, and requested from the generator on 14 May 2024, 09:12:40."
+
+    @pytest.mark.parametrize("issued", [[], [{"name": "Merit", "identifier": "c-1"}]])
+    def test_is_no_if_one_certificate_of_several_was_not_requested(self, issued: list[dict[str, str]]) -> None:
+        record = learner(
+            batch=batch(template(COMPLETED, "Merit"), template(AT_LEAST_75, "Distinction")),
+            certificate_messages=Search([replace(GENERATOR, template_name="Merit")]),
+            issued_certificates=issued,
+        )
+        step = explained(record).verdict
+        assert (step.verdict, step.is_broken) == (Verdict.NO, True)
+        assert step.sentence.startswith("No certificate “Distinction” although everything for it is fulfilled.")
+        assert step.next is not None
+        assert step.next.remedy is Remedy.CERTIFICATE
+
+    def test_is_yes_if_all_of_several_were_requested(self) -> None:
+        requests = [replace(GENERATOR, template_name=name) for name in ("Distinction", "Merit")]
+        record = learner(
+            batch=batch(template(COMPLETED, "Merit"), template(AT_LEAST_75, "Distinction")),
+            certificate_messages=Search(requests),
+        )
+        assert explained(record).verdict.verdict is Verdict.YES
+
+    def test_shows_a_date_of_a_certificate_as_it_is_stored_if_it_cannot_be_read(self) -> None:
+        held = [{"name": "Completion", "identifier": "c-1", "lastIssuedOn": "in May"}]
+        assert verdict(learner(issued_certificates=held)) == "Certificate: issued on in May."
+
     def test_asks_for_a_new_request_if_everything_is_fulfilled(self) -> None:
         step = explained(learner()).verdict
         assert step.sentence == ENGLISH["verdict.fulfilled"]
@@ -239,6 +268,29 @@ class TestProgress:
         assert explanation.step("leaf_nodes").sentence == reason
         assert explanation.step("progress").verdict is Verdict.UNKNOWN
 
+    @pytest.mark.parametrize(
+        ("status", "verdict", "sentence", "is_broken"),
+        [
+            (
+                Unknown("no answer"),
+                Verdict.UNKNOWN,
+                "The contents of the course could not be read: no answer.",
+                False,
+            ),
+            (
+                Refused("search_api", "search API answered 403"),
+                Verdict.NO,
+                "The course cannot be used: search API answered 403.",
+                True,
+            ),
+        ],
+    )
+    def test_of_a_course_without_leaf_nodes_says_why_its_status_is_not_known(
+        self, status: Unknown | Refused, verdict: Verdict, sentence: str, is_broken: bool
+    ) -> None:
+        step = explained(learner(course=Course(KEY.course_id, "Botany", None, status))).step("leaf_nodes")
+        assert (step.verdict, step.sentence, step.is_broken) == (verdict, sentence, is_broken)
+
 
 class TestScores:
     def test_only_the_old_column_is_named(self) -> None:
@@ -312,6 +364,10 @@ class TestScores:
     ) -> None:
         assert percent_text(percent, limits) == text
 
+    def test_a_percentage_that_nine_decimals_would_round_to_the_limit_has_all_its_digits(self) -> None:
+        assert percent_text(74.9999999999, [75]) == "74.9999999999"
+        assert percent_text(75.0000000001, [75]) == "75.0000000001"
+
 
 class TestOtherSteps:
     def test_templates_are_told_in_words(self) -> None:
@@ -336,6 +392,21 @@ class TestOtherSteps:
     def test_a_search_that_ended_at_its_bound_says_since_when(self) -> None:
         step = explained(learner(failed=Search([], NOW_MS))).step("requests")
         assert step.sentence == "No event of the learner has failed since 14 May 2024, 09:12:40."
+
+    def test_a_failed_message_of_somebody_else_has_no_command(self) -> None:
+        step = explained(learner(failed=Search([replace(FAILED, job="", reason="")]))).step("requests")
+        assert (step.verdict, step.is_broken, step.next) == (Verdict.NO, True, None)
+
+    def test_the_latest_check_is_told_if_the_generator_was_not_asked(self) -> None:
+        checks = [CertificateMessage("dev.issue.certificate.request", NOW_MS + ms) for ms in (0, 1000)]
+        step = explained(learner(7.4, certificate_messages=Search(checks))).step("requests")
+        assert step.sentence == (
+            "No event of the learner has failed. A check for a certificate was last requested on 14 May 2024, 09:12:41."
+        )
+        assert [(item.what, item.value, item.source) for item in step.evidence] == [
+            (f"14 May 2024, 09:12:{second}", "check for a certificate requested", "dev.issue.certificate.request")
+            for second in (40, 41)
+        ]
 
     def test_an_event_that_failed_is_told_without_its_technical_reason(self) -> None:
         step = explained(learner(failed=Search([FAILED]))).step("requests")

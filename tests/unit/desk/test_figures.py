@@ -7,7 +7,7 @@ import pytest
 
 from common.domain.aggregates import COMPLETED_COUNT
 from common.domain.events import Refused
-from desk.figures import BINS, MAX_WITHOUT, Figures, bin_of
+from desk.figures import BINS, MAX_WITHOUT, Figures, bin_of, units_of
 from desk.records import AggregatesRow, EnrolmentRow
 from desk.server import charts
 from tests.support.desk_records import (
@@ -106,6 +106,14 @@ class TestFigures:
     )
     def test_the_bin_of_a_score(self, percent: float, number: int) -> None:
         assert bin_of(percent) == number
+
+    def test_a_content_belongs_to_every_unit_above_it_and_the_course_is_no_unit(self) -> None:
+        above = {
+            VIDEO: frozenset({"do_part", "do_unit", "do_course"}),
+            QUIZ: frozenset({"do_unit", "do_course"}),
+            "do_intro": frozenset({"do_course"}),
+        }
+        assert units_of(above, "do_course") == {"do_part": {VIDEO}, "do_unit": {VIDEO, QUIZ}}
 
 
 class TestCharts:
