@@ -7,9 +7,9 @@ REQUIREMENTS := requirements/dev.txt
 # For all Pythons that pyproject.toml allows.
 COMPILE := $(RUN) -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-# Where the code runs in the process of pytest. What runs in Flink's workers or in a process of its own is not measured.
-IN_PROCESS := tests/unit $(addprefix tests/integration/,activity_tables certificate_job http_client reports \
-	assessment_job/test_replay.py test_caches_redis.py test_cassandra.py test_schema.py test_services.py)
+# Where the code runs on a Flink cluster. Its workers are killed, so nothing is known of them.
+ON_FLINK := $(addprefix tests/integration/test_,cluster_logs.py flink_cluster.py job_graph.py pipeline.py requirements.py \
+	security.py)
 
 # Without bytecode, every Python process compiles all that it imports, and the tests start hundreds of them.
 unexport PYTHONDONTWRITEBYTECODE
@@ -39,8 +39,10 @@ test: setup ## run all tests, which start and stop real servers
 unit: setup ## run the tests that need no servers, in two or three minutes
 	$(RUN) -m pytest tests/unit
 
-coverage: setup ## measure the branch coverage of the tests that run the code in their own process
-	$(RUN) -m coverage run -m pytest $(IN_PROCESS)
+coverage: setup ## measure the branch coverage of the tests that need no Flink cluster
+	$(RUN) -m coverage erase
+	$(RUN) -m coverage run -m pytest --numprocesses 2 tests/unit tests/integration $(addprefix --ignore=,$(ON_FLINK))
+	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report
 
 check: setup ## check format, lint, types, import rules and Dockerfiles
