@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -88,6 +90,23 @@ async def test_asks_nobody_for_nothing() -> None:
     setup = Setup()
     assert await setup.get() == {}
     assert setup.load.asked == []
+
+
+async def test_the_size_of_an_answer_is_found_without_a_look_at_all_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are a thousand and more, which took a millisecond per answer and held up the worker's event loop."""
+    looks = 0
+
+    class Module(ModuleType):
+        @property
+        def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+            nonlocal looks
+            looks += 1
+            return {}
+
+    monkeypatch.setitem(sys.modules, "watched", Module("watched"))
+    setup = Setup()
+    await setup.get("a")
+    assert (len(setup.cache), looks) == (1, 0)
 
 
 async def test_an_answer_is_as_old_as_the_start_of_its_load() -> None:
