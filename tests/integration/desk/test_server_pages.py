@@ -4,6 +4,7 @@ import html
 import json
 import re
 from collections.abc import Iterator
+from xml.etree import ElementTree
 
 import pytest
 from starlette.testclient import TestClient
@@ -16,6 +17,8 @@ from tests.conftest import Topics
 from tests.support.certificate_job import AT_LEAST_75, COMPLETED, Course, template
 from tests.support.desk_server import REPAIRER, csrf, log_in, serving
 from tests.support.waiting import wait_until
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def tiles(page: str) -> dict[str, str]:
@@ -67,6 +70,14 @@ class TestTheCoursePage:
         assert f"{course.asha}-1</a>" in page
         assert "The line is at 75 percent." in page
         assert f"{unit}: 100 %" in page
+
+        picture = client.get("/course/picture.svg", params=where)
+        assert picture.headers["content-type"] == "image/svg+xml"
+        assert picture.headers["content-disposition"] == 'attachment; filename="course.svg"'
+        texts = [element.text or "" for element in ElementTree.fromstring(picture.text).iter(f"{SVG}text")]
+        for text in ("From the enrolment to the certificate", "Best scores", "Completed contents by unit"):
+            assert text in texts
+        assert any(unit in text for text in texts)
 
     def test_finds_the_batches_of_a_course(self, client: TestClient, course: Course) -> None:
         course.templates(template())
