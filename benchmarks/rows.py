@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 from itertools import islice
 
 from common.config.model import CassandraConfig
-from common.domain.aggregates import ATTEMPTS_COUNT, COMPLETED_COUNT, MAX_SCORE, SCORE, metric_key
+from common.domain.aggregates import COMPLETED_COUNT
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, Write
+from local.expected import content_aggregates
 from local.world import World
 
 _PARTITIONS_AT_A_TIME = 2_000
@@ -36,9 +37,7 @@ def aggregates(completed: int, scores: Mapping[str, float]) -> dict[str, float]:
     """
     entries = {COMPLETED_COUNT: float(completed)}
     for content_id, score in scores.items():
-        entries[metric_key(SCORE, content_id)] = score
-        entries[metric_key(MAX_SCORE, content_id)] = 10.0
-        entries[metric_key(ATTEMPTS_COUNT, content_id)] = 1.0
+        entries |= content_aggregates(content_id, [(score, 10.0)])
     return entries
 
 

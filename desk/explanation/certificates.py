@@ -1,6 +1,7 @@
 """The steps about templates and the decision of the certificate pre-processor, template by template. Pure."""
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -11,11 +12,21 @@ from desk.explanation.steps import Evidence, Step, Verdict
 from desk.explanation.wording import Wording, percent_text, shown
 from desk.records import LearnerRecord, Unknown
 from jobs.collection_cert_pre_processor import rules
-from jobs.collection_cert_pre_processor.criteria import COMPLETED, Criteria
+from jobs.collection_cert_pre_processor.criteria import COMPLETED, OPERATORS, Criteria
 from jobs.collection_cert_pre_processor.events import CertificateRequest
 from jobs.collection_cert_pre_processor.templates import Template, Templates
 
 _TEMPLATES = "course_batch.cert_templates"
+
+_SIGN_OF: dict[Callable[..., Any], str] = {
+    operator.eq: "=",
+    operator.ne: "!=",
+    operator.gt: ">",
+    operator.lt: "<",
+    operator.ge: ">=",
+    operator.le: "<=",
+}
+_SIGNS = {name: _SIGN_OF[compare] for name, compare in OPERATORS.items()}
 
 
 class Outcome(StrEnum):
@@ -153,12 +164,12 @@ def _comparisons(
     scores = percents(record, settings) if criteria.score else {}
     if criteria.score and isinstance(scores, dict):
         best = best_of(scores).percent
-        for operator, limit in criteria.score:
-            alone = replace(criteria, score=((operator, limit),))
+        for name, limit in criteria.score:
+            alone = replace(criteria, score=((name, limit),))
             left, right, holds = percent_text(best, [limit]), f"{limit:g}", alone.met_by_score(best)
-            words = say("words.score", best=left, limit=_limit_in_words(sign(operator), right, wording))
+            words = say("words.score", best=left, limit=_limit_in_words(sign(name), right, wording))
             source = "best score, user_activity_agg"
-            found.append(Comparison(Kind.SCORE, left, sign(operator), right, holds, source, words))
+            found.append(Comparison(Kind.SCORE, left, sign(name), right, holds, source, words))
     if criteria.user and isinstance(record.user, Mapping):
         for field, demanded in criteria.user:
             alone = replace(criteria, user=((field, demanded),))
@@ -170,16 +181,16 @@ def _comparisons(
     return found
 
 
-def _limit_in_words(operator: str, limit: str, wording: Wording) -> str:
+def _limit_in_words(sign_of_limit: str, limit: str, wording: Wording) -> str:
     """``75 are asked for``."""
-    key = f"limit.{operator}"
+    key = f"limit.{sign_of_limit}"
     one = f"{key}.one"
     return wording.sentences.say(one if limit == "1" and wording.sentences.has(one) else key, limit=limit)
 
 
-def sign(operator: str) -> str:
-    """An operator of a template as people read it."""
-    return {"EQ": "=", "eq": "=", "ne": "!="}.get(operator, operator)
+def sign(name: str) -> str:
+    """An operator of a template as people read it. Several names of one comparison have one sign."""
+    return _SIGNS[name]
 
 
 def templates(record: LearnerRecord, wording: Wording) -> Step:
@@ -232,7 +243,7 @@ def criteria_in_words(criteria: Criteria, wording: Wording) -> str:
         words.append(
             say("criteria.completed") if is_default else say("criteria.status", status=criteria.enrolment_status)
         )
-    words += [say(f"criteria.score.{sign(operator)}", limit=limit) for operator, limit in criteria.score]
+    words += [say(f"criteria.score.{sign(name)}", limit=limit) for name, limit in criteria.score]
     words += [say("criteria.user", field=field, value=demanded.decode()) for field, demanded in criteria.user]
     return say("criteria.and").join(words)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from common.domain.aggregates import ATTEMPTS_COUNT, COMPLETED_COUNT, MAX_SCORE, SCORE, metric_key
+from common.domain.aggregates import COMPLETED_COUNT
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import to_time_ms
 from desk.explanation import explain
@@ -19,6 +19,7 @@ from jobs.activity_aggregate_updater.relations import LeafNodes
 from jobs.activity_aggregate_updater.rules import Content
 from jobs.assessment_aggregator.rules import Attempt
 from jobs.collection_cert_pre_processor.templates import parse
+from local.expected import content_aggregates
 
 KEY = EnrolmentKey("asha", "do_course", "batch")
 VIDEO, QUIZ = "do_video", "do_quiz"
@@ -54,12 +55,7 @@ def completed(content_id: str) -> ContentRow:
 
 def aggregates(score: float, completed_count: float = 2, **columns: Any) -> AggregatesRow:
     """The row that follows from one attempt at the quiz."""
-    entries = {
-        metric_key(SCORE, QUIZ): score,
-        metric_key(MAX_SCORE, QUIZ): 10.0,
-        metric_key(ATTEMPTS_COUNT, QUIZ): 1.0,
-        COMPLETED_COUNT: completed_count,
-    }
+    entries = {**content_aggregates(QUIZ, [(score, 10.0)]), COMPLETED_COUNT: completed_count}
     return replace(AggregatesRow(aggregates=entries), **columns)
 
 

@@ -20,6 +20,7 @@ from desk.records import (
 from jobs.activity_aggregate_updater.relations import LeafNodes
 from jobs.activity_aggregate_updater.rules import Content
 from jobs.assessment_aggregator.rules import Attempt
+from jobs.collection_cert_pre_processor.criteria import OPERATORS
 from jobs.collection_cert_pre_processor.templates import parse
 from tests.support.desk_records import KEY, NOW_MS
 
@@ -33,7 +34,7 @@ _maxima = st.sampled_from([None, 0.0, 10.0, 10.0])
 _times = st.integers(0, 5).map(lambda minutes: to_datetime(NOW_MS - minutes * 60_000))
 _statuses = st.sampled_from([None, 0, 1, 2])
 _limits = st.sampled_from([0, 50, 74, 74.96, 75, 80, 100])
-_operators = st.sampled_from([">=", ">=", ">", "<=", "<", "=", "!=", "EQ", "ne"])
+_operators = st.sampled_from([">=", *OPERATORS])
 _certificates = st.sampled_from(NAMES).map(lambda name: {"name": name.upper(), "identifier": "c-1"})
 
 _enrollment = st.sampled_from([None, {}, {"status": 2}, {"status": 1}])
