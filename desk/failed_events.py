@@ -12,13 +12,6 @@ from desk.config import DeskKafkaConfig
 from desk.records import FailedMessage, Search
 from desk.topic_search import decoded, failed_message, search
 
-INPUT_TOPICS = {
-    topics.ASSESS_FAILED: topics.ASSESS,
-    topics.ACTIVITY_AGG_FAILED: topics.BATCH_JOB_REQUEST,
-    topics.ISSUE_CERTIFICATE_FAILED: topics.ISSUE_CERTIFICATE_REQUEST,
-}
-"""Where the events of a failed topic are sent again."""
-
 MAX_SHOWN = 200
 """Events on one page; the latest ones."""
 
@@ -49,7 +42,7 @@ class Group:
 
 def failed_events(kafka: DeskKafkaConfig) -> Search[FailedEvent]:
     """What the failed topics hold, oldest first, as far as they are searched. In a thread. Raises WorldFault."""
-    names = [kafka.topic(topic) for topic in INPUT_TOPICS]
+    names = [kafka.topic(topic) for topic in topics.INPUT_OF]
     found = search(kafka, names, lambda _: True)
     return Search([_event(message) for message in found.messages], found.since_ms)
 
@@ -81,7 +74,7 @@ def to_replay(kafka: DeskKafkaConfig, places: Sequence[str]) -> list[messages.Me
     Events that are no longer on the topic, or cannot be restored, are left out.
     """
     wanted = set(places)
-    inputs = {kafka.topic(failed): kafka.topic(topic) for failed, topic in INPUT_TOPICS.items()}
+    inputs = {kafka.topic(failed): kafka.topic(topic) for failed, topic in topics.INPUT_OF.items()}
     found = search(kafka, list(inputs), lambda message: _place(message) in wanted)
     again = []
     for message in found.messages:

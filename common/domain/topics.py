@@ -31,6 +31,13 @@ ALL = (
     GENERATE_CERTIFICATE_REQUEST,
 )
 
+INPUT_OF = {
+    ASSESS_FAILED: ASSESS,
+    ACTIVITY_AGG_FAILED: BATCH_JOB_REQUEST,
+    ISSUE_CERTIFICATE_FAILED: ISSUE_CERTIFICATE_REQUEST,
+}
+"""The input topic of the job that writes a failed topic: its events are sent there again. A job may read others."""
+
 
 def key(topic: str) -> str:
     """The configuration key that gives a topic another name: ``telemetry_assess`` for ``telemetry.assess``."""

@@ -33,13 +33,7 @@ class Result:
 
 # Kafka ----------------------------------------------------------------------------------------------------------------
 
-INPUTS = (topics.ASSESS, topics.BATCH_JOB_REQUEST, topics.ENROLMENT_SYNC_REQUEST, topics.ISSUE_CERTIFICATE_REQUEST)
-FAILED_OF = {
-    topics.ASSESS_FAILED: topics.ASSESS,
-    topics.ACTIVITY_AGG_FAILED: topics.BATCH_JOB_REQUEST,
-    topics.ISSUE_CERTIFICATE_FAILED: topics.ISSUE_CERTIFICATE_REQUEST,
-}
-"""The input topic whose events each failed topic must be able to take."""
+INPUTS = (*topics.INPUT_OF.values(), topics.ENROLMENT_SYNC_REQUEST)
 ISSUES_CERTIFICATES = "collection_cert_pre_processor"
 """The job that must not read old events again."""
 
@@ -78,7 +72,7 @@ def kafka(found: Mapping[str, Topic], name_of: Mapping[str, str]) -> Iterator[Re
             yield Result(Level.WARN, "Kafka", what)
         else:
             yield Result(Level.OK, "Kafka", f"topic {full_name}, {topic.partitions} partitions")
-    for name, source in FAILED_OF.items():
+    for name, source in topics.INPUT_OF.items():
         failed, read = found.get(name_of[name]), found.get(name_of[source])
         # Base64 makes a value a third longer, and the reason is added. docs/operating.md says the same.
         if failed and read and failed.max_message_bytes < (needed_bytes := read.max_message_bytes * 4 // 3 + 65_536):

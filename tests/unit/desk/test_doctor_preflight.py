@@ -26,7 +26,7 @@ def problems(results: list[Result]) -> list[str]:
 class TestKafka:
     def of_cluster(self, **changes: Topic) -> dict[str, Topic]:
         found = {name: Topic(4, MEGABYTE) for name in NAMES.values()}
-        for name in preflight.FAILED_OF:
+        for name in topics.INPUT_OF:
             found[NAMES[name]] = Topic(4, 2 * MEGABYTE)
         return found | changes
 

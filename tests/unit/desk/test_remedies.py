@@ -8,7 +8,7 @@ from common.config.loader import load
 from common.domain import attempts, topics
 from common.domain.attempts import AssessmentEvent
 from desk.config import DeskConfig
-from desk.failed_events import INPUT_TOPICS, FailedEvent, groups, kind_of
+from desk.failed_events import FailedEvent, groups, kind_of
 from desk.records import FailedMessage
 from desk.remedies import Remedy, command, event
 from jobs import JOBS, config_class
@@ -65,7 +65,7 @@ def test_a_command_keeps_ids_with_blanks_together() -> None:
 @pytest.mark.parametrize("name", JOBS)
 def test_failed_events_go_back_to_the_topic_of_their_job(name: str) -> None:
     config = config_class(name)
-    assert INPUT_TOPICS[config.failed_topic] == config.input_topic
+    assert topics.INPUT_OF[config.failed_topic] == config.input_topic
     assert config.failed_topic in topics.ALL
 
 
