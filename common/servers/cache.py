@@ -26,8 +26,8 @@ Value = TypeVar("Value")
 _ENTRY_BYTES = 400
 """What an entry takes besides its key and its value."""
 
-# By default each call goes through all modules that are loaded, to leave out their globals: 1 ms or more. No key and no
-# value refers to them.
+# By default each call goes through all modules that are loaded, to leave out their globals: 2 ms for the key and the
+# value of an entry with the 2,000 modules of a Flink worker. No key and no value refers to globals.
 _SIZES = ObjSizeSettings(exclude_modules_globals=False)
 
 

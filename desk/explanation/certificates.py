@@ -27,6 +27,7 @@ _SIGN_OF: dict[Callable[..., Any], str] = {
     operator.le: "<=",
 }
 _SIGNS = {name: _SIGN_OF[compare] for name, compare in OPERATORS.items()}
+"""The sign of each operator that a template may name."""
 
 
 class Outcome(StrEnum):
