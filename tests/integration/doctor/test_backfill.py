@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections.abc import Sequence
 
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
@@ -11,6 +12,7 @@ from common.servers.cassandra import Cassandra, Row, Write
 from desk.doctor.backfill import CLOCK_MARGIN_US, AggregatesRow, Backfill, now_us
 from desk.doctor.charts import doctor_settings
 from tests.integration.doctor.conftest import Ward
+from tests.support.desk_world import run_desk
 from tests.support.patient_rows import admit
 from tests.support.patients import CERTIFIED, Patient, healthy
 
@@ -162,3 +164,18 @@ async def between(ward: Ward, clock_us: object) -> float:
     ((found),) = await table.aggregates([patient])
     await table.cassandra.close()
     return found["score:archived"]
+
+
+async def test_the_command_says_what_it_has_filled(ward: Ward) -> None:
+    patients = learners_of_the_old_job(ward, 3)
+    await admit(ward.config.cassandra, patients)
+    ended = run_desk(ward.environment, "backfill")
+    assert ended.returncode == 0, ended.stderr
+    numbers = re.fullmatch(r"(\d+) rows read, (\d+) rows filled with (\d+) keys\n", ended.stdout)
+    assert numbers is not None
+    assert int(numbers[2]) >= len(patients)
+    table = await opened(ward)
+    try:
+        assert all(found["score:archived"] == 4.0 for found in await table.aggregates(patients))
+    finally:
+        await table.cassandra.close()

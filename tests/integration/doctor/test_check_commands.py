@@ -1,4 +1,4 @@
-"""The doctor's commands, as an operator types them."""
+"""Check and repair as commands, as an operator types them."""
 
 import random
 import re
@@ -9,7 +9,6 @@ import pytest
 from common.domain import topics
 from desk.doctor.findings import read
 from tests.integration.doctor.conftest import Ward
-from tests.integration.doctor.test_backfill import learners_of_the_old_job, opened
 from tests.support.desk_world import run_desk
 from tests.support.patient_rows import admit
 from tests.support.patients import Patient, score_differs, sick
@@ -59,18 +58,3 @@ def test_a_repair_sends_nothing_unless_told_to(ward: Ward, patients: list[Patien
     assert (nobody_asked.returncode, nobody_asked.stderr) == (1, "nothing was sent: say --yes\n")
     assert run_desk(ward.environment, "repair", file, "--only", "times", "--yes").stdout == "nothing to send\n"
     assert ward.jobs.values(topics.ASSESS) == []
-
-
-async def test_a_backfill_says_what_it_has_filled(ward: Ward) -> None:
-    patients = learners_of_the_old_job(ward, 3)
-    await admit(ward.config.cassandra, patients)
-    ended = run_desk(ward.environment, "backfill")
-    assert ended.returncode == 0, ended.stderr
-    numbers = re.fullmatch(r"(\d+) rows read, (\d+) rows filled with (\d+) keys\n", ended.stdout)
-    assert numbers is not None
-    assert int(numbers[2]) >= len(patients)
-    table = await opened(ward)
-    try:
-        assert all(found["score:archived"] == 4.0 for found in await table.aggregates(patients))
-    finally:
-        await table.cassandra.close()
