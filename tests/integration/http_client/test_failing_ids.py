@@ -105,7 +105,7 @@ async def test_what_is_no_5xx_is_the_worlds_fault_however_long() -> None:
 
 async def test_a_client_without_a_limit_never_refuses(services: HttpServices) -> None:
     services.failing.add("poison")
-    async with client(services.base_url + USER_READ, request_timeout_ms=400, call_timeout_ms=500) as learner:
+    async with client(services.base_url + USER_READ, request_timeout_ms=1_400, call_timeout_ms=1_500) as learner:
         await learner.get("u-1")
         with pytest.raises(WorldFault, match="answered with status 500"):
             await learner.get("poison")

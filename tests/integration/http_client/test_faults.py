@@ -73,11 +73,11 @@ class TestWorldFaults:
     async def test_a_slow_service_is_a_fault_when_the_time_is_over(self, services: HttpServices) -> None:
         services.switch(USER, Switch(delay_ms=60_000))
 
-        async with client(services.base_url + USER_READ, request_timeout_ms=50, call_timeout_ms=300) as learner:
+        async with client(services.base_url + USER_READ, request_timeout_ms=50, call_timeout_ms=1_500) as learner:
             started = time.monotonic()
             with pytest.raises(WorldFault, match="did not answer in 50 ms"):
                 await learner.get("u-1")
-            assert 0.3 <= time.monotonic() - started < 50
+            assert 1.5 <= time.monotonic() - started < 50
 
     async def test_an_answer_that_comes_drop_by_drop_is_too_late(self) -> None:
         async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -95,7 +95,7 @@ class TestWorldFaults:
 
         async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-            async with client(url, request_timeout_ms=100, call_timeout_ms=150) as api:
+            async with client(url, request_timeout_ms=100, call_timeout_ms=1_500) as api:
                 with pytest.raises(WorldFault, match="did not answer in 100 ms"):
                     await api.get("id")
 
