@@ -1,4 +1,4 @@
-"""The three jobs on a cluster whose servers fail: submits them, restores them, and waits for their recovery."""
+"""The jobs on a cluster whose servers fail: submits them, restores them, and waits for their recovery."""
 
 import random
 import time

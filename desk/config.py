@@ -1,18 +1,18 @@
 """The configuration of the desk. ``config.yaml`` says what each key means."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
 from common.config.model import CassandraConfig, HttpConfig, JobRedisConfig, KafkaConfig, TopicsConfig
-from common.config.section import Section
+from common.config.section import Section, section_of_texts
 from common.config.values import BaseUrl, Positive, Texts, TimeZone, Word
 from desk.explanation.settings import JobSettings, job_settings
 from desk.explanation.wording import Wording
 from desk.sentences import LANGUAGES
 from desk.server.config import ServerConfig
-from jobs import config_class
+from jobs import JOBS, config_class
 
 
 def _known_language(language: str) -> str:
@@ -21,12 +21,13 @@ def _known_language(language: str) -> str:
     return language
 
 
-class GroupIdsConfig(Section):
-    """``kafka.group_id`` of each job. None: ``<env>-<the job's own group>``."""
-
-    assessment_aggregator: Word | None = None
-    activity_aggregate_updater: Word | None = None
-    collection_cert_pre_processor: Word | None = None
+if TYPE_CHECKING:
+    # A type checker knows no class that is made at run time.
+    GroupIdsConfig = Section
+else:
+    GroupIdsConfig = section_of_texts(
+        "GroupIdsConfig", "``kafka.group_id`` of each job. None: ``<env>-<the job's own group>``.", JOBS, Word
+    )
 
 
 class DeskKafkaConfig(KafkaConfig):

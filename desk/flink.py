@@ -47,7 +47,7 @@ class FlinkClient:
         await self._session.close()
 
     async def jobs(self) -> list[JobState]:
-        """The three jobs, also those that do not run. Raises WorldFault if Flink does not answer."""
+        """All jobs of the suite, also those that do not run. Raises WorldFault if Flink does not answer."""
         overview = await self._get("/jobs/overview")
         latest: dict[str, Any] = {}
         for job in sorted(overview["jobs"], key=lambda job: job["start-time"]):

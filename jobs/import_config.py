@@ -21,7 +21,7 @@ from pyparsing import ParseBaseException
 
 from common.config.loader import ConfigError, load
 from common.domain import topics
-from jobs import JOBS, config_class
+from jobs import config_class
 
 Values = dict[str, Any]
 
@@ -47,7 +47,7 @@ _SAME = {
 }
 """Keys whose value is taken over as it is."""
 
-_TOPICS = {
+SCALA_TOPICS = {
     "assessment_aggregator": {
         "kafka.input.topic": topics.ASSESS,
         "kafka.failed.topic": topics.ASSESS_FAILED,
@@ -65,7 +65,7 @@ _TOPICS = {
         "kafka.output.topic": topics.GENERATE_CERTIFICATE_REQUEST,
     },
 }
-"""The topics of each job, by the key that names them in the Scala job."""
+"""The topics of each job that replaces a Scala job, by the key that names them there."""
 
 _FIXED: Values = {
     "lms-cassandra.table": "assessment_aggregator",
@@ -169,7 +169,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def import_config(job: str, values: Values) -> Imported:
-    """The configuration of ``job`` (a name in ``jobs.JOBS``) from the keys of :func:`read_hocon`."""
+    """The configuration of ``job`` (a name in :data:`SCALA_TOPICS`) from the keys of :func:`read_hocon`."""
     imported = Imported()
     rest = dict(values)
     _import_kafka(job, rest, imported)
@@ -189,7 +189,7 @@ def import_config(job: str, values: Values) -> Imported:
 
 def _import_kafka(job: str, rest: Values, imported: Imported) -> None:
     """Names of topics and the group. Only those are written that the environment does not give."""
-    found = {topic: rest.pop(key) for key, topic in _TOPICS[job].items() if key in rest}
+    found = {topic: rest.pop(key) for key, topic in SCALA_TOPICS[job].items() if key in rest}
     env = rest.pop("job.env", None)
     input_topic = config_class(job).input_topic
     if found.get(input_topic, "").endswith(f".{input_topic}"):
@@ -243,11 +243,13 @@ def main(arguments: Sequence[str]) -> int:
     """Exit code 0 if the printed configuration is complete and valid, 1 if not, 2 if the file cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m jobs.import_config", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", type=Path, metavar="FILE.conf")
-    parser.add_argument("--job", choices=JOBS, help="the name of the file says which, unless it was renamed")
+    parser.add_argument("--job", choices=SCALA_TOPICS, help="the name of the file says which, unless it was renamed")
     options = parser.parse_args(arguments)
     job = options.job or options.file.stem.replace("-", "_")
-    if job not in JOBS:
-        parser.error(f"{options.file.name} is not named after a job: say which one with --job {{{','.join(JOBS)}}}")
+    if job not in SCALA_TOPICS:
+        parser.error(
+            f"{options.file.name} is not named after a job: say which one with --job {{{','.join(SCALA_TOPICS)}}}"
+        )
     try:
         imported = import_config(job, read_hocon(options.file))
     except ImportFailed as error:

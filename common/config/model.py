@@ -4,11 +4,11 @@ A key carries its unit in its name: ``_ms``, ``_seconds``, ``_in_bytes``. What d
 URLs, names of containers) is required; everything else has a default, which the shipped ``config.yaml`` shows.
 """
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
-from common.config.section import PREFIX, Section, conflict
+from common.config.section import PREFIX, Section, conflict, section_of_texts
 from common.config.tls import CassandraTlsConfig, KafkaTlsConfig, RedisTlsConfig
 from common.config.values import (
     Port,
@@ -31,16 +31,13 @@ class AttemptTopicsConfig(Section):
     telemetry_assess_failed: Topic | None = None
 
 
-class TopicsConfig(AttemptTopicsConfig):
-    """Full names of all topics of the jobs."""
-
-    coursebatch_job_request: Topic | None = None
-    batch_enrolment_sync_request: Topic | None = None
-    activity_agg_failed: Topic | None = None
-    telemetry_raw: Topic | None = None
-    issue_certificate_request: Topic | None = None
-    issue_certificate_failed: Topic | None = None
-    generate_certificate_request: Topic | None = None
+if TYPE_CHECKING:
+    # A type checker knows no class that is made at run time.
+    TopicsConfig = AttemptTopicsConfig
+else:
+    TopicsConfig = section_of_texts(
+        "TopicsConfig", "Full names of all topics of the jobs.", map(topics.key, topics.ALL), Topic
+    )
 
 
 class KafkaConfig(Section):

@@ -1,6 +1,9 @@
 """What every section of a configuration has in common."""
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, create_model
 from pydantic_core import PydanticCustomError
 
 PREFIX = "AGGREGATES__"
@@ -19,3 +22,9 @@ class Section(BaseModel):
     """A part of a configuration. It is frozen, refuses unknown keys and does not convert between types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+def section_of_texts(name: str, docstring: str, keys: Iterable[str], text: Any) -> type[Section]:
+    """A section with the ``keys`` of a list that is kept elsewhere; each is of type ``text`` and null by default."""
+    fields: dict[str, Any] = dict.fromkeys(keys, (text | None, None))
+    return create_model(name, __base__=Section, __doc__=docstring, **fields)

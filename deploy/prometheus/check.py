@@ -1,6 +1,6 @@
 """``python -m deploy.prometheus.check [--alarms] [--picture FILE]``: do rules and dashboard find data?
 
-Starts Kafka, Cassandra, Redis, Flink and a Prometheus, runs the three jobs under the demo's load, with two short faults
+Starts Kafka, Cassandra, Redis, Flink and a Prometheus, runs the jobs under the demo's load, with two short faults
 in it, and then runs every expression over that time. Exit code 1 if one has no series. It takes some minutes, and is
 meant for the evening before a release, not for `make test`.
 

@@ -1,4 +1,4 @@
-"""``python -m deploy.prometheus.dashboard`` writes dashboard.json, a dashboard for operators (Grafana 10 or newer)."""
+"""dashboard.json, a dashboard for operators (Grafana 10 or newer)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,6 @@ from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.common import LegendDisplayMode, LegendPlacement, TooltipDisplayMode
-
-from deploy.prometheus.expressions import DASHBOARD
 
 _SOURCE = models.DataSourceRef(type_val="prometheus", uid="$datasource")
 _JOB = 'job_name=~"$job"'
@@ -187,7 +185,3 @@ def build() -> str:
         for graph in graphs:
             dashboard.with_panel(_panel(graph))
     return JSONEncoder(sort_keys=True, indent=2).encode(dashboard.build()) + "\n"
-
-
-if __name__ == "__main__":
-    DASHBOARD.write_text(build())

@@ -9,6 +9,7 @@ from enum import StrEnum
 from operator import itemgetter
 
 from common.domain import topics
+from jobs import JOBS
 
 
 class Level(StrEnum):
@@ -224,8 +225,8 @@ def flink(configuration: Mapping[str, str], version: str, slots: int, wanted_ver
         yield Result(Level.FAIL, "Flink", f"version {version}: the jobs are built for {wanted}")
     else:
         yield Result(Level.OK, "Flink", f"version {version}")
-    if slots < 3:
-        yield Result(Level.WARN, "Flink", f"{slots} free slots: the three jobs need at least one each")
+    if slots < len(JOBS):
+        yield Result(Level.WARN, "Flink", f"{slots} free slots: {len(JOBS)} jobs need at least one each")
     else:
         yield Result(Level.OK, "Flink", f"{slots} free slots")
     folder = configuration.get("execution.checkpointing.dir") or configuration.get("state.checkpoints.dir")

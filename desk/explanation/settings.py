@@ -11,7 +11,7 @@ from jobs.collection_cert_pre_processor.settings import Settings as CertificateS
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """The settings of the three jobs. Where they decide something they must be those that the jobs run with."""
+    """The settings of the jobs. Where they decide something they must be those that the jobs run with."""
 
     assessment: AssessmentSettings
     progress: ProgressSettings

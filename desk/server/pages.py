@@ -283,7 +283,7 @@ class Pages:
         return RedirectResponse(f"/failed?sent={len(again)}", 303)
 
     async def jobs(self, request: Request) -> Response:
-        """The three jobs."""
+        """The jobs, and whether they run."""
         desk = self._desk
         if desk.flink is None:
             error = "flink_url is not set in the configuration of the desk."

@@ -11,6 +11,7 @@ from common.config import loader
 from common.config.loader import ConfigError, load
 from common.config.model import JobConfig
 from common.config.section import Section
+from desk.config import DeskConfig
 from jobs import config_class
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from reports.config import RequestsReportsConfig
@@ -18,7 +19,7 @@ from services.config import ServicesConfig
 from tests.support.required_keys import REQUIRED
 
 JOBS = [config_class(name) for name in jobs.JOBS]
-PROGRAMS: list[type[Section]] = [*JOBS, ServicesConfig, RequestsReportsConfig]
+PROGRAMS: list[type[Section]] = [*JOBS, ServicesConfig, RequestsReportsConfig, DeskConfig]
 REPOSITORY = Path(__file__).parents[2]
 SECRET = "hunter2!"
 

@@ -120,7 +120,7 @@ async def publish(world: World, config: CassandraConfig, course: RelationCache, 
 
 
 class JobsOnTopics:
-    """The three jobs without Flink: they apply what their topics hold, and commit their groups' offsets."""
+    """The jobs without Flink: they apply what their topics hold, and commit their groups' offsets."""
 
     def __init__(self, world: World, services: HttpServices, env: str) -> None:
         self._env = env

@@ -1,4 +1,4 @@
-"""The rules of all three jobs on tables in memory: what a load comes to when nothing fails, event by event."""
+"""The rules of the jobs on tables in memory: what a load comes to when nothing fails, event by event."""
 
 from collections import defaultdict
 from datetime import UTC

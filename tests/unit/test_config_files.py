@@ -88,7 +88,9 @@ class TestShippedFiles:
             for key, value in values.items():
                 field = model.model_fields.get(key)
                 section = loader.section_of(field) if field else None
-                found += keys_of(value, section, (*above, key)) if section else [(*above, key)]
+                # `{}`: a list elsewhere has the keys, and each is null.
+                below = (value or dict.fromkeys(section.model_fields)) if section else {}
+                found += keys_of(below, section, (*above, key)) if section else [(*above, key)]
             return found
 
         allowed = {

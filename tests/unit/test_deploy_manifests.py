@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from common.config.loader import load
-from deploy import manifests, operator
+from deploy import manifests
+from deploy.__main__ import WRITTEN
 from deploy.manifests import Manifest, documents, problems, render_chart
-from deploy.operator.__main__ import BASE, build
 from desk.config import DeskConfig
 from jobs import JOBS, config_class
 from local.config import REPOSITORY
@@ -123,14 +123,14 @@ def test_values_override_flinks_configuration() -> None:
 def test_a_job_can_be_left_out() -> None:
     found = render_chart({"jobs": {"collection-cert-pre-processor": {"enabled": False}}})
     names = [manifest["metadata"]["name"] for manifest in found if manifest["kind"] == "FlinkDeployment"]
-    assert sorted(names) == ["activity-aggregate-updater", "assessment-aggregator"]
+    assert sorted([*names, "collection-cert-pre-processor"]) == sorted(name.replace("_", "-") for name in JOBS)
 
 
 def test_every_container_runs_without_rights(chart: dict[tuple[str, str], Manifest]) -> None:
     pods = [manifest["spec"]["podTemplate"] for (kind, _), manifest in chart.items() if kind == "FlinkDeployment"]
     pods += [chart["Deployment", f"learner-aggregates-{name}"]["spec"]["template"] for name in ("services", "desk")]
     pods += [chart["CronJob", "learner-aggregates-reports"]["spec"]["jobTemplate"]["spec"]["template"]]
-    assert len(pods) == 6
+    assert len(pods) == len(JOBS) + 3
     for pod in pods:
         assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
         for container in pod["spec"]["containers"]:
@@ -288,10 +288,10 @@ def test_helm_finds_no_mistake_in_the_chart() -> None:
     assert {message["error"] for message in result["messages"]} <= {"icon is recommended"}
 
 
-def test_the_base_for_kustomize_is_what_the_chart_gives() -> None:
-    """After a change of the chart: python -m deploy.operator."""
-    assert operator.__doc__
-    assert BASE.read_text() == build()
+@pytest.mark.parametrize("file", WRITTEN, ids=lambda file: file.name)
+def test_a_written_file_is_what_the_code_writes(file: Path) -> None:
+    """After a change: python -m deploy."""
+    assert file.read_text() == WRITTEN[file]()
 
 
 @pytest.mark.parametrize("folder", ["operator", "prometheus"])

@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from jobs import JOBS
 from jobs.go_back import COPIED, deduplication_key, integers_to_copy, main
 
 ATTEMPTS = COPIED["assessment_aggregator"]
@@ -38,7 +37,7 @@ def test_the_key_of_a_completion_is_that_of_the_scala_job() -> None:
 
 
 def test_a_job_that_writes_no_rows_has_nothing_to_take_back() -> None:
-    assert set(JOBS) - set(COPIED) == {"collection_cert_pre_processor"}
+    assert "collection_cert_pre_processor" not in COPIED
 
 
 @pytest.mark.parametrize(

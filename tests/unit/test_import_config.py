@@ -9,11 +9,11 @@ import yaml
 
 from common.config.loader import load
 from common.domain import topics
-from jobs import JOBS, config_class, import_config
-from jobs.import_config import ImportFailed, main, read_hocon
+from jobs import config_class, import_config
+from jobs.import_config import SCALA_TOPICS, ImportFailed, main, read_hocon
 
 SCALA = Path(__file__).parent.parent / "support" / "scala_configuration"
-"""The keys of the three jobs as Sunbird ships them, with the values of a made-up installation."""
+"""The keys of the Scala jobs as Sunbird ships them, with the values of a made-up installation."""
 
 
 def file_of(job: str) -> Path:
@@ -67,7 +67,7 @@ def test_the_certificate_pre_processors_configuration(tmp_path: Path, capsys: py
     assert config.content_cloud_storage_container == "content"
 
 
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", SCALA_TOPICS)
 def test_every_key_is_taken_over_or_listed_with_a_reason(job: str) -> None:
     values = read_hocon(file_of(job))
     result = import_config.import_config(job, values)

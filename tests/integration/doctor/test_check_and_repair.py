@@ -213,7 +213,9 @@ async def test_events_that_were_being_sent_when_it_was_killed_are_completed(
 async def test_the_lag_is_that_of_the_configured_group(ward: Ward, tmp_path: Path) -> None:
     await ward.jobs.apply()  # the job's own group has read everything there is
     kafka = ward.config.kafka
-    other = kafka.model_copy(update={"group_ids": GroupIdsConfig(assessment_aggregator=f"{ward.prefix}-other")})
+    other = kafka.model_copy(
+        update={"group_ids": GroupIdsConfig.model_validate({"assessment_aggregator": f"{ward.prefix}-other"})}
+    )
     key = EnrolmentKey(ward.prefix, ward.course.course_id, f"{ward.prefix}{PLAIN}")
     send(kafka, [remedies.event(Remedy.RECOMPUTE, key, "Q1", T0, kafka)])
     journal = Journal(tmp_path / "journal")

@@ -9,7 +9,7 @@ from common.config.loader import ConfigError, load
 from desk.cli import main
 from desk.config import DeskConfig
 from desk.doctor.job_files import desk_values, job_of
-from jobs import JOBS, import_config
+from jobs import import_config
 
 SCALA = Path(__file__).parent.parent.parent / "support" / "scala_configuration"
 
@@ -22,9 +22,9 @@ def write(folder: Path, job: str, **values: object) -> Path:
 
 @pytest.fixture
 def imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> list[Path]:
-    """What `python -m jobs.import_config` prints for the three Scala jobs."""
+    """What `python -m jobs.import_config` prints for the Scala jobs."""
     files = []
-    for job in JOBS:
+    for job in import_config.SCALA_TOPICS:
         name = job.replace("_", "-")
         assert import_config.main([str(SCALA / f"{name}.conf")]) == 0
         files.append(tmp_path / f"{name}.yaml")

@@ -1,4 +1,4 @@
-"""``python -m deploy.operator`` writes base.yaml: the jobs of the Helm chart with its default values, for Kustomize."""
+"""base.yaml: the jobs of the Helm chart with its default values, for Kustomize."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import yaml
 from deploy.manifests import render_chart
 
 BASE = Path(__file__).parent / "base.yaml"
-_HEADER = "# Written by `python -m deploy.operator` from the Helm chart: change that, or patch kustomization.yaml.\n"
+_HEADER = "# Written by `python -m deploy` from the Helm chart: change that, or patch kustomization.yaml.\n"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -34,7 +34,3 @@ def build() -> str:
         for subject in manifest.get("subjects", ()):
             subject.pop("namespace", None)
     return _HEADER + yaml.dump_all(manifests, Dumper=_Dumper, sort_keys=False, width=10_000)
-
-
-if __name__ == "__main__":
-    BASE.write_text(build())

@@ -1,0 +1,18 @@
+"""``python -m deploy`` writes the files here that follow from others: lists of jobs, manifests, the dashboard."""
+
+from deploy import job_lists
+from deploy.operator import base
+from deploy.prometheus import dashboard, expressions
+
+WRITTEN = {
+    job_lists.VALUES: job_lists.build_values,
+    # Rendered with the values, so after them.
+    base.BASE: base.build,
+    expressions.RULES: job_lists.build_rules,
+    expressions.DASHBOARD: dashboard.build,
+}
+"""What each file must be."""
+
+if __name__ == "__main__":
+    for file, build in WRITTEN.items():
+        file.write_text(build())
