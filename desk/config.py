@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     GroupIdsConfig = Section
 else:
     GroupIdsConfig = section_of_texts(
-        "GroupIdsConfig", "``kafka.group_id`` of each job. None: ``<env>-<the job's own group>``.", JOBS, Word
+        __name__, "GroupIdsConfig", "``kafka.group_id`` of each job. None: ``<env>-<the job's own group>``.", JOBS, Word
     )
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     TopicsConfig = AttemptTopicsConfig
 else:
     TopicsConfig = section_of_texts(
-        "TopicsConfig", "Full names of all topics of the jobs.", map(topics.key, topics.ALL), Topic
+        __name__, "TopicsConfig", "Full names of all topics of the jobs.", map(topics.key, topics.ALL), Topic
     )
 
 

@@ -24,7 +24,10 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
 
-def section_of_texts(name: str, docstring: str, keys: Iterable[str], text: Any) -> type[Section]:
-    """A section with the ``keys`` of a list that is kept elsewhere; each is of type ``text`` and null by default."""
+def section_of_texts(module: str, name: str, docstring: str, keys: Iterable[str], text: Any) -> type[Section]:
+    """A section with the ``keys`` of a list that is kept elsewhere; each is of type ``text`` and null by default.
+
+    It must become the attribute ``name`` of ``module``, where pickle looks for it.
+    """
     fields: dict[str, Any] = dict.fromkeys(keys, (text | None, None))
-    return create_model(name, __base__=Section, __doc__=docstring, **fields)
+    return create_model(name, __base__=Section, __module__=module, __doc__=docstring, **fields)
