@@ -89,7 +89,7 @@ class Cluster:
             environment={
                 **self.world.job_environment(JOBS[name]),
                 "AGGREGATES__KAFKA__ENV": self.environment,
-                **job_settings(self.services.base_url).get(name, {}),
+                **job_settings(self.services.base_url)[name],
             },
         )
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import msgspec
 
 from chaos.history import Key
-from chaos.load import FAILED_TOPIC, Load
+from chaos.load import Load
 from chaos.oracle import AUDITS, CERTIFICATES, REQUESTS, Failed, Observed, Sent
 from common.domain import topics
 from common.domain.messages import repaired
 
-FAILED = (*FAILED_TOPIC.values(), topics.ISSUE_CERTIFICATE_FAILED)
+FAILED = tuple(topics.INPUT_OF)
 OUTPUTS = (AUDITS, REQUESTS, CERTIFICATES, *FAILED)
 """The topics, without the environment."""
 

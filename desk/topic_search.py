@@ -14,8 +14,6 @@ from common.servers.kafka import client_properties, watermarks
 from desk.config import DeskKafkaConfig
 from desk.records import CertificateMessage, FailedMessage, Search
 
-FAILED_TOPICS = (topics.ASSESS_FAILED, topics.ACTIVITY_AGG_FAILED, topics.ISSUE_CERTIFICATE_FAILED)
-
 _POLL_SECONDS = 0.5
 _METADATA_SECONDS = 5.0
 _BATCH = 1_000
@@ -63,7 +61,7 @@ def learner_messages(kafka: DeskKafkaConfig, key: EnrolmentKey) -> LearnerMessag
 
     Of the failed topics those events count that are of this batch, or do not say of which. Raises WorldFault.
     """
-    failed_topics = {kafka.topic(topic) for topic in FAILED_TOPICS}
+    failed_topics = {kafka.topic(topic) for topic in topics.INPUT_OF}
     requests, generator = (
         kafka.topic(topics.ISSUE_CERTIFICATE_REQUEST),
         kafka.topic(topics.GENERATE_CERTIFICATE_REQUEST),

@@ -16,7 +16,7 @@ from local.world import World
 
 REQUESTS, AUDITS = topics.ISSUE_CERTIFICATE_REQUEST, topics.TELEMETRY_RAW
 CERTIFICATES = topics.GENERATE_CERTIFICATE_REQUEST
-FAILED = (topics.ASSESS_FAILED, topics.ACTIVITY_AGG_FAILED, topics.ISSUE_CERTIFICATE_FAILED)
+FAILED = tuple(topics.INPUT_OF)
 
 TIMEOUT_SECONDS = 90.0
 """How long to wait for the next message. A slow machine may take longer in all, as long as messages arrive."""

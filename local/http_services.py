@@ -31,6 +31,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
+from jobs import JOBS
+
 HOST = "127.0.0.1"
 USER, CONTENT, SEARCH, GROUP = ROUTES = ("user", "content", "search", "group")
 
@@ -310,10 +312,10 @@ def _envelope(
 
 
 def job_settings(base_url: str) -> dict[str, dict[str, str]]:
-    """The variables of each job that no default fits, by its name in `jobs.JOBS`: where these services are, and the
-    addresses in certificates.
+    """The variables of each job in `jobs.JOBS` that no default fits: where these services are, and the addresses in
+    certificates.
     """
-    return {
+    settings = {
         "assessment_aggregator": {"AGGREGATES__CONTENT_READ_API": f"{base_url}/content/v3/read/"},
         "activity_aggregate_updater": {"AGGREGATES__SEARCH_API": f"{base_url}/v3/search"},
         "collection_cert_pre_processor": {
@@ -324,6 +326,7 @@ def job_settings(base_url: str) -> dict[str, dict[str, str]]:
             "AGGREGATES__CERT_DOMAIN_URL": "https://certificates.example.org",
         },
     }
+    return {name: settings.get(name, {}) for name in JOBS}
 
 
 def main(arguments: list[str]) -> None:

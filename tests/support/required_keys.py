@@ -23,7 +23,7 @@ _REPORTS = {
 }
 
 REQUIRED: dict[type[Section], dict[str, str]] = {
-    **{config_class(name): _SERVERS | job_settings("http://sunbird:9000").get(name, {}) for name in JOBS},
+    **{config_class(name): _SERVERS | job_settings("http://sunbird:9000")[name] for name in JOBS},
     ServicesConfig: {
         **_SERVERS,
         "AGGREGATES__TOKENS__PUBLIC_KEYS_FOLDER": "/token-keys",
