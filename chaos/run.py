@@ -28,7 +28,7 @@ from local.http_services import HttpServices
 from local.world import World
 
 ENVIRONMENT = "chaos"
-INPUTS = {name: (config.input_topic, *config.more_input_topics) for name in JOBS for config in [config_class(name)]}
+INPUTS = {name: config_class(name).inputs() for name in JOBS}
 EVENTS_PER_SECOND = 60
 QUIET_EVERY_SECONDS, QUIET_SECONDS = 10, 3
 QUIET_EVENTS_PER_SECOND = 1.5

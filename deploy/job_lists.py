@@ -1,7 +1,7 @@
 """The two lists of jobs that neither Helm nor Prometheus can read from :data:`jobs.JOBS`."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from textwrap import indent
 
@@ -18,12 +18,12 @@ _JOBS_OF_RULES = re.compile(r"(?<=- record: learner_aggregates:job\n          ex
 
 def build_values() -> str:
     """``values.yaml`` with the ``deployment.yaml`` of each job. What stands around the jobs is left as it is."""
-    return _replaced(VALUES, _JOBS_OF_VALUES, lambda: "".join(map(_values_of, JOBS)))
+    return _replaced(VALUES, _JOBS_OF_VALUES, "".join(map(_values_of, JOBS)))
 
 
 def build_rules() -> str:
     """``rules.yaml`` with the names of all jobs."""
-    return _replaced(RULES, _JOBS_OF_RULES, lambda: indent(f"{job_series(map(flink_name, JOBS))}\n", " " * 12))
+    return _replaced(RULES, _JOBS_OF_RULES, indent(f"{job_series(map(flink_name, JOBS))}\n", " " * 12))
 
 
 def flink_name(name: str) -> str:
@@ -42,8 +42,8 @@ def _values_of(name: str) -> str:
     return f"  {flink_name(name)}:\n" + indent(f"enabled: true\nmodule: {JOBS[name]}\n{''.join(lines)}", " " * 4)
 
 
-def _replaced(file: Path, place: re.Pattern[str], new: Callable[[], str]) -> str:
-    text, count = place.subn(lambda _: new(), file.read_text())
+def _replaced(file: Path, place: re.Pattern[str], new: str) -> str:
+    text, count = place.subn(lambda _: new, file.read_text())
     if count != 1:
         raise ValueError(f"{file}: the list of jobs was found {count} times")
     return text

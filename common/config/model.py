@@ -298,10 +298,15 @@ class JobConfig(Section):
                 raise conflict(f"{key} must be less than retry.patience_ms", key, "retry.patience_ms")
         return self
 
+    @classmethod
+    def inputs(cls) -> tuple[str, ...]:
+        """All topics that the job reads, without the environment."""
+        return (cls.input_topic, *cls.more_input_topics)
+
     @property
     def input_topics(self) -> list[str]:
         """The names in the cluster of all topics that the job reads: ``dev.telemetry.assess``."""
-        return [self.kafka.topic(topic) for topic in (self.input_topic, *self.more_input_topics)]
+        return [self.kafka.topic(topic) for topic in self.inputs()]
 
     @property
     def group_id(self) -> str:

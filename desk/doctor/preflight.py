@@ -9,7 +9,7 @@ from enum import StrEnum
 from operator import itemgetter
 
 from common.domain import topics
-from jobs import JOBS
+from jobs import JOBS, config_class
 
 
 class Level(StrEnum):
@@ -34,7 +34,7 @@ class Result:
 
 # Kafka ----------------------------------------------------------------------------------------------------------------
 
-INPUTS = (*topics.INPUT_OF.values(), topics.ENROLMENT_SYNC_REQUEST)
+INPUTS = {topic for name in JOBS for topic in config_class(name).inputs()}
 ISSUES_CERTIFICATES = "collection_cert_pre_processor"
 """The job that must not read old events again."""
 

@@ -117,9 +117,8 @@ def _kafka_results(config: DeskConfig) -> list[Result]:
         members = {group.id: len(group.members) for group in admin.list_groups(timeout=_TIMEOUT_SECONDS)}
         groups = {}
         for name in JOBS:
-            job = config_class(name)
             group = kafka.group_id(name)
-            inputs = [kafka.topic(topic) for topic in (job.input_topic, *job.more_input_topics)]
+            inputs = [kafka.topic(topic) for topic in config_class(name).inputs()]
             lag = _lag(config, group, {topic: len(known[topic].partitions) for topic in inputs if topic in known})
             groups[name] = Group(group, members.get(group, 0), lag)
     except KafkaException as error:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
+from jobs import JOBS
 from local.prerequisites import find_java
 from tests.support.certificates import make_certificate
 from tests.support.job_graph import serialized_jobs
-
-MODULES = ["jobs.assessment_aggregator", "jobs.activity_aggregate_updater", "jobs.collection_cert_pre_processor"]
 
 
 def test_no_job_carries_the_key_of_kafkas_client_certificate(tmp_path: Path) -> None:
@@ -23,7 +22,7 @@ def test_no_job_carries_the_key_of_kafkas_client_certificate(tmp_path: Path) -> 
         "AGGREGATES__CASSANDRA__CONTACT_POINTS": "[127.0.0.1]",
         "AGGREGATES__REDIS__HOST": "127.0.0.1",
     }
-    for module, graph in serialized_jobs(find_java(), MODULES, environment, tmp_path).items():
+    for module, graph in serialized_jobs(find_java(), list(JOBS.values()), environment, tmp_path).items():
         for line in key.splitlines():
             assert line not in graph, module
         # Where it would be: the properties of source and sink are in the graph as they are.
