@@ -1,6 +1,7 @@
 """``python -m benchmarks``: starts real servers and a real cluster, and prints the figures and ratios of this run."""
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from benchmarks.cores import choose_cores, running_on
 from benchmarks.job import measure_job
 from benchmarks.load import Load
 from local.config import environment_name, load_config
+from local.flink import shipped_sizes
 from local.world import ALL, World
 
 LOADS: dict[str, Callable[[], Load]] = {
@@ -50,7 +52,15 @@ DEFAULT_NAMES = ("assessment", "activity", "certificate", "certificate-50ms", *R
 def main() -> None:
     """Runs the chosen benchmarks one after the other. Each one starts its own servers."""
     options = parse_arguments(sys.argv[1:])
-    config = load_config({**os.environ, environment_name("cassandra.commitlog_sync"): options.commitlog_sync})
+    sizes = shipped_sizes()
+    sizes["flink.task_managers"] = math.ceil(options.parallelism / sizes["flink.slots_per_task_manager"])
+    config = load_config(
+        {
+            **{environment_name(key): str(size) for key, size in sizes.items()},
+            **os.environ,
+            environment_name("cassandra.commitlog_sync"): options.commitlog_sync,
+        }
+    )
     cores = choose_cores(options.cores)
     for name in options.names:
         reader = READERS.get(name)

@@ -219,6 +219,16 @@ def flink_home() -> Path:
     return Path(specification.origin).parent
 
 
+def shipped_sizes() -> dict[str, int]:
+    """Slots and memory of a TaskManager of `flink-conf/config.yaml`, by the keys that change them here."""
+    options = _shipped_options()
+    return {
+        "flink.slots_per_task_manager": options["taskmanager.numberOfTaskSlots"],
+        "flink.task_manager_memory_mib": int(options["taskmanager.memory.process.size"].removesuffix("m")),
+        "flink.task_manager_managed_memory_mib": int(options["taskmanager.memory.managed.size"].removesuffix("m")),
+    }
+
+
 def flink_environment(config: Config, java: Java, folder: Path) -> dict[str, str]:
     """The variables that Flink's scripts need. Run them in `folder`: it also receives their logs and pid files."""
     return {
@@ -242,8 +252,8 @@ def render_configuration(config: Config) -> None:
     conf.mkdir(parents=True, exist_ok=True)
     for log_config in FLINK_CONF.glob("log4j-*.properties"):
         shutil.copy(log_config, conf)
-    options: dict[str, Any] = dict(_flatten(yaml.safe_load((FLINK_CONF / "config.yaml").read_text())))
     flink = config.flink
+    options = _shipped_options()
     options |= {
         "jobmanager.rpc.address": "127.0.0.1",
         "jobmanager.bind-host": "127.0.0.1",
@@ -284,6 +294,10 @@ def _as_text(line: str) -> list[str]:
     entry = json.loads(line)
     text = f"{entry['@timestamp']} {entry['log.level']} {entry['log.logger']} - {entry['message']}"
     return [*text.splitlines(), *entry.get("error.stack_trace", "").splitlines()]
+
+
+def _shipped_options() -> dict[str, Any]:
+    return dict(_flatten(yaml.safe_load((FLINK_CONF / "config.yaml").read_text())))
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
