@@ -119,7 +119,7 @@ def _sabotage(world: World, options: argparse.Namespace) -> int:
     for number, name in enumerate(names):
         sabotage = SABOTAGES[name]
         _print(f"sabotage {name}")
-        with start_jobs(world, options.pause_seconds, sabotage, _print) as run:
+        with start_jobs(world, sabotage.pauses or options.pause_seconds, sabotage, _print) as run:
             # Another seed for each, because they share the tables.
             run.seed(options.seeds[0] + number, sabotage.faults, len(sabotage.faults))
         if not run.problems:

@@ -77,7 +77,7 @@ class Cluster:
         """Submits one job with `flink run`, with its code changed by `edits`. Raises LocalWorldError."""
         self.jobs[name] = self._submit(name, savepoint, parallelism, edits)
 
-    def _submit(self, name: str, savepoint: str | None = None, parallelism: int = 1, edits: Sequence[Edit] = ()) -> str:
+    def _submit(self, name: str, savepoint: str | None, parallelism: int, edits: Sequence[Edit]) -> str:
         archive = build_archive(self.world.config.state_folder)
         return self.world.flink.submit(
             JOBS[name],
@@ -98,7 +98,9 @@ class Cluster:
 
         Raises LocalWorldError if one of them cannot be submitted. None of the others is left running then.
         """
-        submissions = {name: partial(self._submit, name, (savepoints or {}).get(name)) for name in JOBS}
+        submissions = {
+            name: partial(self._submit, name, (savepoints or {}).get(name), PARALLELISM, ()) for name in JOBS
+        }
         self.jobs |= submit_all(submissions, self.world.flink.client.cancel_all)
 
     def cancel_all(self) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import psutil
 
 from chaos import node_faults
-from chaos.cluster import Cluster, Edit
+from chaos.cluster import PARALLELISM, Cluster, Edit
 from jobs import JOBS
 from local.flink import TaskManager
 from local.http_services import CONTENT, SEARCH, USER, Switch
@@ -93,7 +93,7 @@ def _misbehave(cluster: Cluster, switch: Switch) -> None:
 
 def _rescale(cluster: Cluster) -> None:
     name = cluster.source.choice(list(JOBS))
-    for parallelism in (1, 2):
+    for parallelism in (1, PARALLELISM):
         cluster.submit(name, cluster.stop_with_savepoint(name), parallelism)
         cluster.wait_until_recovered(checkpoints=1)
 

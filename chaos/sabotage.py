@@ -7,11 +7,14 @@ from chaos.cluster import Edit
 
 
 class Sabotage(NamedTuple):
-    """Edits that break the code, the faults that reveal it, and Flink configuration that reveals it sooner."""
+    """Edits that break the code, the faults that reveal it, and what reveals it sooner."""
 
     edits: Sequence[Edit] = ()
     faults: Sequence[str] = ("kill -9 Python worker",)
     options: Mapping[str, str] = {}
+    """Flink configuration."""
+    pauses: Sequence[float] = ()
+    """How long a fault that lasts may last (s); those of the command line if empty."""
 
 
 ASSESSMENT_STORE = "jobs/assessment_aggregator/store.py"
@@ -20,13 +23,16 @@ MESSAGES = "common/domain/messages.py"
 _FRESH = "    def require_fresh(self, read_at: float) -> None:\n"
 _IGNORE_AGE = Edit("common/flink/job.py", _FRESH, f"{_FRESH}        return\n\n{_FRESH.replace('fresh', 'nothing')}")
 _IGNORE_END_OF_TASK = Edit("common/flink/stage.py", "        worker_watch.end_with_task()\n", "")
-# Between the read of the rows and the write of what was decided: so that a pause is more likely to begin there.
+# For up to 2 s between the read of the rows and the write of what was decided: so that a pause, or a later decision in
+# another place, is more likely to come in between.
 _DECIDE_SLOWLY = Edit(
     "jobs/assessment_aggregator/job.py",
     "        decisions = await self._decide(checked, now_ms)\n",
-    '        decisions = await self._decide(checked, now_ms)\n        await __import__("asyncio").sleep(0.5)\n',
+    "        decisions = await self._decide(checked, now_ms)\n"
+    '        await __import__("asyncio").sleep(__import__("random").uniform(0, 2))\n',
 )
-_ZOMBIE_FAULTS = ("SIGSTOP TaskManager and workers", "SIGSTOP Python worker, kill -9 others")
+# The worker that is paused alone may be that of another job. Those of a TaskManager are several.
+_ZOMBIE_FAULTS = ("SIGSTOP Python worker, kill -9 others", *("SIGSTOP TaskManager and workers",) * 3)
 
 SABOTAGES = {
     # Each column and each kind of message, written wrongly.
@@ -66,10 +72,13 @@ SABOTAGES = {
                 "stream._j_data_stream.rebalance()",
             ),
             Edit("common/flink/stage.py", "    key_type = Types.ROW([Types.STRING()]).get_java_type_info()\n", ""),
-        ]
+            _DECIDE_SLOWLY,
+        ],
+        ("kill -9 Python worker",) * 3,
     ),
     # A worker that was frozen writes what it had decided, although its successor has gone on.
-    "zombies": Sabotage([_IGNORE_AGE, _IGNORE_END_OF_TASK, _DECIDE_SLOWLY], _ZOMBIE_FAULTS),
+    # The pause is long enough for the successor to be started and to apply what the learners did meanwhile.
+    "zombies": Sabotage([_IGNORE_AGE, _IGNORE_END_OF_TASK, _DECIDE_SLOWLY], _ZOMBIE_FAULTS, pauses=(120,)),
     # One batch in five writes its attempts, but not its aggregates.
     "skip-write": Sabotage(
         [
@@ -122,7 +131,9 @@ SABOTAGES = {
                 "gateway().jvm.java.util.Objects.requireNonNull(operator)",
             ),
         ],
-        ["kill -9 Redis", "kill -9 Python worker", "SIGSTOP Redis"],
+        # Time in which other servers answer and checkpoints are fast, so that one completes before the next event.
+        ("HTTP services down",) * 2,
         {"execution.checkpointing.interval": "200 ms"},
+        pauses=(60,),
     ),
 }

@@ -9,6 +9,7 @@ from cassandra.cluster import Session
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import ConfigResource
 
+from chaos.cluster import PARALLELISM
 from chaos.observe import open_tables
 from chaos.run import start_jobs
 from chaos.sabotage import Sabotage
@@ -57,6 +58,8 @@ def test_nothing_is_lost_and_nothing_is_counted_twice(cluster: World) -> None:
     """
     faults = ("kill -9 Cassandra and Kafka",)
     with start_jobs(cluster, pauses=[0], sabotage=Sabotage(), report=print) as run:
+        for job in run.cluster.jobs.values():
+            assert {vertex.parallelism for vertex in cluster.flink.client.vertices(job)} == {PARALLELISM}
         run.seed(1, faults, len(faults))
     assert run.tolls.keys() == set(faults)
     assert run.problems == []
