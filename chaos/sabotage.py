@@ -131,9 +131,7 @@ SABOTAGES = {
                 "gateway().jvm.java.util.Objects.requireNonNull(operator)",
             ),
         ],
-        # Time in which other servers answer and checkpoints are fast, so that one completes before the next event.
-        ("HTTP services down",) * 2,
+        ["kill -9 Redis", "kill -9 Python worker", "SIGSTOP Redis"],
         {"execution.checkpointing.interval": "200 ms"},
-        pauses=(60,),
     ),
 }
