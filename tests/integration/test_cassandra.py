@@ -1,9 +1,11 @@
 """Statements on a real Cassandra: values, order, batches, pages, bounds, and which failure is whose fault."""
 
 import asyncio
+import gc
 import re
 import socket
 import struct
+import weakref
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -24,6 +26,10 @@ TABLE = "sunbird_courses.user_content_consumption"
 INSERT = f"INSERT INTO {TABLE} (userid, courseid, batchid, contentid, status) VALUES (?, ?, ?, ?, ?)"
 SELECT = f"SELECT contentid, status FROM {TABLE} WHERE userid = ? AND courseid = ?"
 VOID = struct.pack(">i", 1)
+
+
+class Text(str):
+    """A text that a test can watch."""
 
 
 @pytest.fixture
@@ -61,6 +67,25 @@ class TestStatements:
                 [("do_3", 6)],
             ]
             assert metrics.counts["rows_written"] == 3
+
+    async def test_no_value_of_an_answered_request_waits_for_the_garbage_collector(
+        self, config: CassandraConfig, unique: str
+    ) -> None:
+        """A worker collects rarely: events of a megabyte would fill its memory until then."""
+        async with opened(config) as (cassandra, _):
+            insert = await cassandra.prepare(INSERT)
+            users = [Text(f"{unique}-{n}") for n in range(10)]
+            kept = [weakref.ref(user) for user in users]
+            gc.collect()
+            gc.disable()
+            try:
+                await cassandra.write([[Write(insert, (user, "c", "b", "do_1", 1))] for user in users])
+                # The answer that ends the call is still being handled when the call returns.
+                await asyncio.sleep(0)
+                users.clear()
+                assert [user() for user in kept] == [None] * len(kept)
+            finally:
+                gc.enable()
 
     async def test_rows_come_in_pages(self, config: CassandraConfig, unique: str) -> None:
         async with opened(config) as (cassandra, metrics):

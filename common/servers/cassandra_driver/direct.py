@@ -11,7 +11,7 @@ may differ in another version, so :func:`check_version` accepts only the one tha
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,8 @@ per connection, and a stream id is not free before its answer has come."""
 
 MAX_NODES, MAX_COPIES_IN_FLIGHT = 3, 2
 """For one request. More would only add load to a cluster that is already too slow."""
+
+_NO_NODES: Iterator[Host] = iter(())
 
 _LOOK_SECONDS = 0.05
 """The interval at which the deadlines are checked, so a timeout may come this much late."""
@@ -282,6 +284,9 @@ class Requests:
     def _end(self, request: Request) -> None:
         request.is_done = True
         request.body = b""  # another copy may stay in flight for long
+        # The plan refers to its request. Together they would keep the values of the whole call until the garbage
+        # collector comes, which is rare in a worker.
+        request.nodes = _NO_NODES
         self._in_flight.discard(request)
         self._free += 1
         call = request.call
