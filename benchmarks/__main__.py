@@ -15,7 +15,7 @@ from benchmarks.activity import ActivityLoad
 from benchmarks.assessment import AssessmentLoad
 from benchmarks.certificate import CertificateLoad
 from benchmarks.cores import choose_cores, running_on
-from benchmarks.job import measure_job
+from benchmarks.job import BATCH_SIZE, IN_FLIGHT, measure_job
 from benchmarks.load import Load
 from local.config import environment_name, load_config
 from local.flink import shipped_sizes
@@ -25,12 +25,16 @@ LOADS: dict[str, Callable[[], Load]] = {
     "assessment": AssessmentLoad,
     "activity": ActivityLoad,
     "certificate": CertificateLoad,
-    "certificate-50ms": partial(CertificateLoad, delay_ms=50),
+    # As many connections as the plain driver has requests in flight. With the default, no more than 2,000 requests/s
+    # would be possible.
+    "certificate-50ms": partial(CertificateLoad, delay_ms=50, connections=BATCH_SIZE * IN_FLIGHT),
     # Only 500 enrolments, so that filling the table with many attempts per enrolment stays fast.
     "assessment-1-attempt": partial(AssessmentLoad, users=100, attempts_before=1),
     "assessment-20-attempts": partial(AssessmentLoad, users=100, attempts_before=20),
     "assessment-200-attempts": partial(AssessmentLoad, users=100, attempts_before=200),
     "assessment-large-table": partial(AssessmentLoad, other_attempts=300_000),
+    # To be run with two slots and a few hundred events: whether a TaskManager of the shipped size has enough memory.
+    "assessment-large-events": partial(AssessmentLoad, users=100, added_bytes=900_000),
     # A million enrolments: most events are the first of their enrolment, and no row grows large.
     "assessment-many-learners": partial(AssessmentLoad, users=200_000),
     # More than a million events. The default of 2,000 users has only some 61,000.
@@ -92,8 +96,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--latency-seconds",
         type=float,
-        default=30,
-        help="how long to measure the latency at half the measured rate; 0 skips it (default %(default)s)",
+        default=105,
+        help="how long to measure the latency at half the measured rate; 0 skips it (default %(default)s: a thousand "
+        "probes)",
     )
     parser.add_argument(
         "--no-plain-driver", action="store_true", help="measure only the job, without the ratio to the plain driver"

@@ -6,13 +6,15 @@ There are 2,000 learners and 5 courses of 4 units with 5 contents each.
 import asyncio
 import random
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 
-from benchmarks.load import Event, Load, PlainDriver
+from benchmarks.load import Entry, Event, Load, PlainDriver
 from benchmarks.rows import open_cassandra, write_rows
 from common.domain import topics
+from common.domain.aggregates import COMPLETED_COUNT
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import to_datetime
 from common.metrics import Metrics
@@ -38,10 +40,6 @@ SEEDS = (1, 2, 3, 4)
 """The seeds of all measurements. Their learners are enrolled in advance."""
 
 _FIRST_TIME_MS = 1_715_657_560_000
-_QUERY = (
-    "SELECT completedcount FROM sunbird_courses.user_content_consumption "
-    "WHERE userid = ? AND courseid = ? AND batchid = ? AND contentid = ?"
-)
 
 
 @dataclass(slots=True)
@@ -98,10 +96,13 @@ class ActivityLoad(Load):
 
     def events(self, seed: int) -> Iterator[Event]:
         """Completions with increasing times."""
+        completed: Counter[EnrolmentKey] = Counter()
         for event in self._completions(seed):
             user_id, course_id, _ = event.enrolment
+            completed[event.enrolment] += len(event.content_ids)
             completion = generator.completion(COURSES[course_id], user_id, event.content_ids, event.time_ms)
-            yield Event(generator.encode(completion), _QUERY, (*event.enrolment, event.content_ids[-1]))
+            entry = Entry(event.enrolment, COMPLETED_COUNT, completed[event.enrolment])
+            yield Event(generator.encode(completion), entry)
 
     async def record(self, driver: PlainDriver, seed: int, batch_size: int) -> AsyncIterator[None]:
         """Records the reads of all enrolments and the writes of all decisions, in the same stages as in the job."""

@@ -5,20 +5,22 @@ There are 2,000 users and 5 courses with 20 contents each.
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC
 from itertools import islice
 from typing import Any
 
-from benchmarks.load import Event, Load, PlainDriver
+from benchmarks.load import Entry, Event, Load, PlainDriver
 from benchmarks.rows import open_cassandra
 from common.domain import topics
+from common.domain.aggregates import ATTEMPTS_COUNT, metric_key
 from common.domain.attempts import AssessmentEvent, decode
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import to_datetime
 from jobs.assessment_aggregator import rules
-from jobs.assessment_aggregator.many_attempts import LargeEnrolments, details_of_others
-from jobs.assessment_aggregator.rules import Attempt, AttemptRow, Settings
+from jobs.assessment_aggregator.many_attempts import LargeEnrolments, unread_attempts
+from jobs.assessment_aggregator.rules import Attempt, AttemptKey, AttemptRow, Settings, attempt_key
 from jobs.assessment_aggregator.store import Store
 from local import generator
 from local.generator import Course
@@ -32,10 +34,6 @@ _MEASURED_SEEDS = (1, 3)
 _OTHER_SEED = 9
 _ENROLMENTS_AT_A_TIME = 100
 _SETTINGS = Settings(certificate_topic="", time_zone=UTC)
-_QUERY = (
-    "SELECT attempt_id FROM sunbird_courses.assessment_aggregator "
-    "WHERE user_id = ? AND course_id = ? AND batch_id = ? AND content_id = ? AND attempt_id = ?"
-)
 
 
 class AssessmentLoad(Load):
@@ -46,9 +44,12 @@ class AssessmentLoad(Load):
     output_topic = topics.ISSUE_CERTIFICATE_REQUEST
     messages_per_event = 1
 
-    def __init__(self, users: int = 2_000, attempts_before: int = 0, other_attempts: int = 0) -> None:
+    def __init__(
+        self, users: int = 2_000, attempts_before: int = 0, other_attempts: int = 0, added_bytes: int = 0
+    ) -> None:
         """Each enrolment starts with ``attempts_before`` attempts. Other users have ``other_attempts`` in all.
 
+        Each event is ``added_bytes`` larger than usual, by a long description that compresses to almost nothing.
         ``users`` is the number of users per seed. The learners whose latency is measured start without attempts.
         """
         self._users = users
@@ -56,6 +57,7 @@ class AssessmentLoad(Load):
         self._stored: dict[EnrolmentKey, list[Attempt]] = {}
         """What the tables hold for the seed of the plain driver before it begins."""
         self._other_users = other_attempts // len(COURSES)
+        self._added_bytes = added_bytes
 
     def prepare(self, world: World) -> None:
         """Fills the relation cache and the table of attempts."""
@@ -74,16 +76,18 @@ class AssessmentLoad(Load):
         """Attempts with increasing times. They never end."""
         source = random.Random(seed)
         number = 0
+        attempts: Counter[tuple[EnrolmentKey, str]] = Counter()
         while True:
             number += 1
             course = source.choice(COURSES)
             user_id = _user_id(seed, source.randrange(self._users))
             attempt = _attempt(source, course, user_id, number)
-            yield Event(
-                generator.encode(attempt),
-                _QUERY,
-                (user_id, course.course_id, course.batch_id, attempt["contentId"], attempt["attemptId"]),
-            )
+            if self._added_bytes:
+                attempt["events"][0]["edata"]["item"]["desc"] = source.randbytes(50).hex() * (self._added_bytes // 100)
+            enrolment, content_id = EnrolmentKey(user_id, course.course_id, course.batch_id), attempt["contentId"]
+            attempts[enrolment, content_id] += 1
+            entry = Entry(enrolment, metric_key(ATTEMPTS_COUNT, content_id), attempts[enrolment, content_id])
+            yield Event(generator.encode(attempt), entry)
 
     async def record(self, driver: PlainDriver, seed: int, batch_size: int) -> AsyncIterator[None]:
         """Records the reads per enrolment, then the writes of the attempts, then of the aggregates, as in the job."""
@@ -98,21 +102,22 @@ class AssessmentLoad(Load):
             for event in islice(events, batch_size):
                 decoded = decode(event.value, 0)
                 events_by_enrolment.setdefault(decoded.enrolment, []).append(decoded)
-            contents: dict[EnrolmentKey, set[str]] = {}
+            in_part: dict[EnrolmentKey, set[AttemptKey]] = {}
             decisions = {}
             for enrolment, of_enrolment in events_by_enrolment.items():
                 attempts = stored.setdefault(enrolment, [])
                 unread = None
                 if enrolment in large:
-                    content_ids = contents[enrolment] = {event.content_id for event in of_enrolment}
+                    keys = in_part[enrolment] = rules.submitted_keys(of_enrolment)
                     row = rules.decide(attempts, [_recompute(enrolment)], (), _SETTINGS, _FIRST_TIME_MS).aggregates
                     assert row is not None
-                    unread = details_of_others(row.aggregates, row.agg_details, content_ids)
-                    attempts = [attempt for attempt in attempts if attempt.content_id in content_ids]
-                large.note(enrolment, attempts)
+                    unread = unread_attempts(row.aggregates, row.agg_details, keys)
+                    attempts = [attempt for attempt in attempts if attempt_key(attempt) in keys]
+                else:
+                    large.note(enrolment, attempts)
                 decisions[enrolment] = rules.decide(attempts, of_enrolment, (), _SETTINGS, _FIRST_TIME_MS, unread)
-            await store.attempts_at(contents)
-            await store.attempts([enrolment for enrolment in events_by_enrolment if enrolment not in contents])
+            await store.in_part(in_part)
+            await store.attempts([enrolment for enrolment in events_by_enrolment if enrolment not in in_part])
             await store.write_attempts({enrolment: decision.attempts for enrolment, decision in decisions.items()})
             await store.write_aggregates(
                 {enrolment: decision.aggregates for enrolment, decision in decisions.items() if decision.aggregates},

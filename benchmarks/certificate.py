@@ -42,15 +42,22 @@ class CertificateLoad(Load):
     output_topic = topics.GENERATE_CERTIFICATE_REQUEST
     messages_per_event = 1
 
-    def __init__(self, delay_ms: int = 5) -> None:
-        """``delay_ms`` is the response time of the user read API."""
+    def __init__(self, delay_ms: int = 5, connections: int | None = None) -> None:
+        """``delay_ms`` is the response time of the user read API.
+
+        ``connections`` is the job's ``http.max_connections``; None for the default.
+        """
         self._delay_ms = delay_ms
+        self._connections = connections
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The addresses of the HTTP services. Only valid after :meth:`prepare`."""
+        """The addresses of the HTTP services, and the job's connections. Only valid after :meth:`prepare`."""
         url = self._services.base_url
-        return {"AGGREGATES__LEARNER_BASE_URL": url, "AGGREGATES__CONTENT_BASE_URL": url}
+        environment = {"AGGREGATES__LEARNER_BASE_URL": url, "AGGREGATES__CONTENT_BASE_URL": url}
+        if self._connections is not None:
+            environment["AGGREGATES__HTTP__MAX_CONNECTIONS"] = str(self._connections)
+        return environment
 
     @property
     def processes(self) -> Mapping[str, Callable[[], Sequence[psutil.Process]]]:

@@ -51,7 +51,7 @@ def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace
     # The JVM compiles hot code. Without a warm-up, Cassandra would be slower for the job, which comes first, than for
     # the plain driver.
     with running_on(cores.of_job):
-        asyncio.run(_run_plain_driver(world, load, seed=4, events=WARM_UP_EVENTS))
+        asyncio.run(_run_plain_driver(world, load, seed=4, events=min(WARM_UP_EVENTS, options.events)))
     produced = _produce(world, topic, (event.value for event in islice(load.events(seed=1), options.events)))
     if produced < options.events:
         sys.exit(f"--events is {options.events}, but this load has only {produced} events")
@@ -86,11 +86,11 @@ def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace
 
     if options.latency_seconds:
         rate = steady.rate / 2
-        writes_rows = bool(next(load.events(seed=2)).query)
+        writes_rows = next(load.events(seed=2)).entry is not None
         measure_latencies = latencies_to_rows if writes_rows else latencies_to_messages
         latencies = asyncio.run(measure_latencies(world, load, topic, rate, options.latency_seconds))
         print(
-            f"  latency from the event's Kafka timestamp to its {'row' if writes_rows else 'message'}, "
+            f"  latency from the event's Kafka timestamp to its {'entry in aggregates' if writes_rows else 'message'}, "
             f"at {rate:.0f} events/s ({len(latencies)} probes)"
         )
         print(

@@ -7,13 +7,14 @@ from itertools import islice
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from benchmarks.load import Event, Load
+from benchmarks.load import Entry, Event, Load
 from benchmarks.rows import cassandra_config
+from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra
 from local.world import ENVIRONMENT, World
 
-PROBE_SECONDS = 0.25
+PROBE_SECONDS = 0.1
 """The time between two probes: events whose rows are polled."""
 POLL_SECONDS = 0.02
 TIMEOUT_SECONDS = 120.0
@@ -25,19 +26,31 @@ LINGER_MS = 5
 async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, seconds: float) -> list[float]:
     """Produces ``rate`` events/s for ``seconds`` and returns latencies in seconds.
 
-    A latency is the time from the Kafka timestamp of an event until a query returns its row. Only one event every
-    PROBE_SECONDS is queried, and none in the first five seconds. Raises TimeoutError if a row does not come,
+    A latency is the time from the Kafka timestamp of an event until a query finds it in ``aggregates``. Only one event
+    every PROBE_SECONDS is queried, and none in the first five seconds. Raises TimeoutError if an entry does not come,
     KafkaException if the broker refuses an event.
     """
     cassandra = Cassandra(cassandra_config(world), Metrics())
     await cassandra.open()
+    statement = await cassandra.prepare(
+        "SELECT aggregates[?] FROM sunbird_courses.user_activity_agg "
+        "WHERE activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?"
+    )
     producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": LINGER_MS})
     # Generated in advance, so that generating events does not take CPU from the job.
     events = list(islice(load.events(seed=2), round(rate * (seconds + 5))))
     latencies: list[float] = []
     probes: list[asyncio.Task[None]] = []
 
+    async def is_applied(entry: Entry) -> bool:
+        user_id, course_id, batch_id = entry.enrolment
+        (rows,) = await cassandra.read(
+            statement, [(entry.key, ACTIVITY_TYPE, course_id, user_id, context_id(batch_id))]
+        )
+        return any((value or 0) >= entry.at_least for (value,) in rows)
+
     async def probe(event: Event) -> None:
+        assert event.entry is not None
         acknowledged = asyncio.get_running_loop().create_future()
 
         def on_delivery(error: KafkaError | None, message: Message) -> None:
@@ -48,8 +61,7 @@ async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, s
 
         producer.produce(topic, event.value, on_delivery=on_delivery)
         written_at = await acknowledged
-        statement = await cassandra.prepare(event.query)
-        while not (await cassandra.read(statement, [event.parameters]))[0]:  # noqa: ASYNC110 - another process writes it
+        while not await is_applied(event.entry):  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(POLL_SECONDS)
         latencies.append(time.time() - written_at)
 
@@ -68,7 +80,7 @@ async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, s
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while missing := sum(not task.done() for task in probes):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{missing} of {len(probes)} events have no row after {TIMEOUT_SECONDS:g} s")
+            raise TimeoutError(f"{missing} of {len(probes)} events are not in aggregates after {TIMEOUT_SECONDS:g} s")
         producer.poll(0)
         await asyncio.sleep(POLL_SECONDS)
     await asyncio.gather(*probes)

@@ -5,26 +5,34 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 
 from benchmarks.measure import Processes
+from common.domain.enrolments import EnrolmentKey
 from common.servers.cassandra import Cassandra, Row, Statement, Write
 from local.world import World
 
 
+class Entry(NamedTuple):
+    """An entry of an enrolment's ``aggregates``, and what it reaches or exceeds once an event has been applied."""
+
+    enrolment: EnrolmentKey
+    key: str
+    at_least: float
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event, and a query that returns a row once the event has been applied.
+    """An event, and the entry that shows that it has been applied.
 
-    A job that writes no rows has no query. Its events have been applied once a message with the same ``ets`` is in the
+    A job that writes no rows has no entry. Its events have been applied once a message with the same ``ets`` is in the
     output topic.
     """
 
     value: bytes
-    query: str = ""
-    parameters: Sequence[str] = ()
+    entry: Entry | None = None
 
 
 class PlainDriver(Cassandra):
@@ -55,7 +63,9 @@ class PlainDriver(Cassandra):
             for wave in waves:
                 await wave()
 
-        async with aiohttp.ClientSession(raise_for_status=True) as self._http:
+        # As many connections as there are requests. The default would be the limit when answers take long.
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector, raise_for_status=True) as self._http:
             await asyncio.gather(*(run_waves() for _ in range(in_flight)))
 
     async def read(self, statement: Statement, parameters: Sequence[Sequence[Any]]) -> list[list[Row]]:

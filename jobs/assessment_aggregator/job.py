@@ -21,15 +21,12 @@ from common.servers.redis import RedisClient
 from jobs.assessment_aggregator import answers, rules
 from jobs.assessment_aggregator.answers import CONTENT_METADATA
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
-from jobs.assessment_aggregator.many_attempts import LargeEnrolments, details_of_others
-from jobs.assessment_aggregator.rules import JOB, Attempt, AttemptKey, Decision, Effect, Settings
+from jobs.assessment_aggregator.many_attempts import LargeEnrolments, unread_attempts
+from jobs.assessment_aggregator.rules import JOB, Attempt, AttemptKey, Decision, Effect, Settings, Unread
 from jobs.assessment_aggregator.store import Store
 
 TotalQuestions = float | Refused | None
 """The number of questions of a content, why its attempts are refused, or None if it is not known."""
-
-ReadInPart = tuple[Sequence[Attempt], Mapping[AttemptKey, str]]
-"""The attempts of an enrolment at some contents, and the elements of ``agg_details`` for all others."""
 
 Checked = AssessmentEvent | Refused
 """An event that may be applied, or why it is refused."""
@@ -171,7 +168,7 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
         ]
         of_large = await self._read_large(
             {
-                enrolment: {event.content_id for event in events}
+                enrolment: rules.submitted_keys(events)
                 for enrolment, events in events_by_enrolment.items()
                 if enrolment in self._large and enrolment not in recomputed
             }
@@ -188,16 +185,18 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
             decisions[enrolment] = rules.decide(stored, events, keys, self._settings, now_ms, unread)
         return decisions
 
-    async def _read_large(self, contents: Mapping[EnrolmentKey, Collection[str]]) -> dict[EnrolmentKey, ReadInPart]:
-        """The attempts at these contents, and the details of all others, of the enrolments whose row has them."""
-        if not contents:
+    async def _read_large(
+        self, keys: Mapping[EnrolmentKey, Collection[AttemptKey]]
+    ) -> dict[EnrolmentKey, tuple[Sequence[Attempt], Unread]]:
+        """These attempts, and what is known of all others, of the enrolments whose row tells it."""
+        if not keys:
             return {}
-        found = await self._store.attempts_at(contents)
-        of_large: dict[EnrolmentKey, ReadInPart] = {
-            enrolment: (at_contents.attempts, unread)
-            for (enrolment, content_ids), at_contents in zip(contents.items(), found, strict=True)
-            if (unread := details_of_others(at_contents.aggregates, at_contents.agg_details, content_ids)) is not None
+        found = await self._store.in_part(keys)
+        of_large: dict[EnrolmentKey, tuple[Sequence[Attempt], Unread]] = {
+            enrolment: (part.attempts, unread)
+            for (enrolment, attempt_keys), part in zip(keys.items(), found, strict=True)
+            if (unread := unread_attempts(part.aggregates, part.agg_details, attempt_keys)) is not None
         }
         self._counts["cache_hits", "cache", "agg_details"] += len(of_large)
-        self._counts["cache_misses", "cache", "agg_details"] += len(contents) - len(of_large)
+        self._counts["cache_misses", "cache", "agg_details"] += len(keys) - len(of_large)
         return of_large

@@ -4,7 +4,6 @@ The questions of an attempt take 4 KB, which Cassandra has to pass over to read 
 ``docs/decisions/many-attempts.md``. Pure, but for what :class:`LargeEnrolments` remembers.
 """
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
@@ -12,13 +11,11 @@ import msgspec
 
 from common.domain.enrolments import EnrolmentKey
 from jobs.assessment_aggregator import rules
-from jobs.assessment_aggregator.rules import Attempt, AttemptKey, Detail
+from jobs.assessment_aggregator.rules import Attempt, AttemptKey, Detail, Unread, attempt_key
 
 LARGE = 50
-"""An enrolment is large if an event leaves at least so many attempts unread. An estimate from the costs of 200."""
+"""An enrolment with so many attempts is large. An estimate from the costs of 200."""
 
-_MIN_CONTENTS = 3
-"""That of the event, and two others: see :func:`details_of_others`."""
 _REMEMBERED = 50_000
 _DECODER = msgspec.json.Decoder(Detail)
 
@@ -35,42 +32,39 @@ class LargeEnrolments:
         return hash(enrolment) in self._hashes
 
     def note(self, enrolment: EnrolmentKey, attempts: Collection[Attempt]) -> None:
-        """Remembers the enrolment if these, all of its attempts, are many also without those at any one content."""
-        if len(attempts) < LARGE:
-            return
-        of_contents = Counter(attempt.content_id for attempt in attempts)
-        if len(of_contents) < _MIN_CONTENTS or len(attempts) - max(of_contents.values()) < LARGE:
+        """Remembers the enrolment if these, all of its attempts, are many, and at more than one content."""
+        if len(attempts) < LARGE or _is_one_content(attempts):
             return
         if len(self._hashes) == _REMEMBERED:
             self._hashes.clear()
         self._hashes.add(hash(enrolment))
 
 
-def details_of_others(
-    aggregates: Mapping[str, float], agg_details: Sequence[str], content_ids: Collection[str]
-) -> dict[AttemptKey, str] | None:
-    """The elements of ``agg_details`` for the attempts at all contents but ``content_ids``.
+def unread_attempts(
+    aggregates: Mapping[str, float], agg_details: Sequence[str], read: Collection[AttemptKey]
+) -> Unread | None:
+    """What ``agg_details`` says of all attempts but those that are ``read``.
 
     ``aggregates`` and ``agg_details`` are those of one row. None if the row is not as this job writes it, and all
-    attempts have to be read: the two columns contradict each other, an element is not one of this job's, or there are
-    fewer than two other contents (rule A9 asks for the latest attempt if there is only one content).
+    attempts have to be read: the two columns contradict each other, an element is not one of this job's, or there is
+    only one content (rule A9 asks for its latest attempt, and the texts of the times have no ms).
     """
-    details: dict[AttemptKey, str] = {}
-    attempts: list[Attempt] = []
     try:
-        for text in agg_details:
-            detail = _DECODER.decode(text)
-            if detail.content_id not in content_ids:
-                details[detail.content_id, detail.attempt_id] = text
-                attempts.append(
-                    Attempt(detail.content_id, detail.attempt_id, None, None, detail.score, detail.max_score)
-                )
+        details = [_DECODER.decode(text) for text in agg_details]
     except msgspec.DecodeError:
         return None
+    keys = [attempt_key(detail) for detail in details]
     # Also finds an attempt that is there twice.
-    if not all(earlier < later for earlier, later in pairwise(map(rules.attempt_key, attempts))):
+    if _is_one_content(details) or not all(earlier < later for earlier, later in pairwise(keys)):
         return None
-    if len({attempt.content_id for attempt in attempts}) < 2:
+    stored = {key: value for key, value in aggregates.items() if rules.is_of_other_content(key, ())}
+    if stored != rules.aggregates_of(details):
         return None
-    stored = {key: value for key, value in aggregates.items() if rules.is_of_other_content(key, content_ids)}
-    return details if stored == rules.aggregates_of(attempts) else None
+    unread = dict(zip(keys, zip(details, agg_details, strict=True), strict=True))
+    for key in read:
+        unread.pop(key, None)
+    return unread
+
+
+def _is_one_content(attempts: Collection[Attempt | Detail]) -> bool:
+    return len({attempt.content_id for attempt in attempts}) < 2

@@ -44,13 +44,33 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     total_max_score: float | None
 
 
+class Detail(msgspec.Struct, frozen=True, gc=False):
+    """An element of ``agg_details``: what is told of an attempt that is not a draft."""
+
+    attempt_id: str
+    last_attempted_on: str | None
+    total_score: float = msgspec.field(name="score")
+    content_id: str
+    total_max_score: float = msgspec.field(name="max_score")
+    type: str = "attempt_metrics"
+
+
 AttemptKey = tuple[str, str]
 """Content and attempt, which sort attempts as Cassandra does: it compares UTF-8 bytes, which sort like code points."""
 
 
-def attempt_key(attempt: Attempt) -> AttemptKey:
+Unread = Mapping[AttemptKey, tuple[Detail, str]]
+"""The elements of ``agg_details``, decoded and as they are, of the attempts of an enrolment that were not read."""
+
+
+def attempt_key(attempt: Attempt | Detail) -> AttemptKey:
     """Unique within an enrolment."""
     return attempt.content_id, attempt.attempt_id
+
+
+def submitted_keys(events: Iterable[AssessmentEvent]) -> set[AttemptKey]:
+    """The attempts that the events submit."""
+    return {(event.content_id, event.attempt.attempt_id) for event in events if event.attempt is not None}
 
 
 class AttemptRow(Attempt, frozen=True, gc=False):
@@ -148,7 +168,7 @@ def decide(
     aggregate_keys: Iterable[str],
     settings: Settings,
     now_ms: int,
-    unread: Mapping[AttemptKey, str] | None = None,
+    unread: Unread | None = None,
 ) -> Decision:
     """Rules A6, A8 and A9 for the events of one enrolment, in the order they arrived.
 
@@ -156,9 +176,8 @@ def decide(
     :func:`needs_aggregate_keys`). ``now_ms`` is the time of the write. The result is the same as if the events had been
     decided one after another.
 
-    With ``unread``, ``stored`` are only the attempts at the contents of the events, and ``unread`` has an element of
-    ``agg_details`` for each of the others: see :func:`many_attempts.details_of_others`. No event may be a recompute
-    request then.
+    With ``unread``, ``stored`` are only the attempts that the events submit, and all others are in ``unread``:
+    see :func:`many_attempts.unread_attempts`. No event may be a recompute request then.
     """
     now = to_datetime(now_ms)
     attempts = {attempt_key(attempt): attempt for attempt in stored}
@@ -167,17 +186,20 @@ def decide(
     if all(effect is Effect.STALE for effect in effects):
         return Decision((), None, [Result(effect, ()) for effect in effects])
     scored = [attempts[key] for key in sorted(attempts) if attempts[key].total_score is not None]
-    details = [_detail(attempt, settings.time_zone) for attempt in scored]
-    if unread:
-        by_key = {**unread, **dict(zip(map(attempt_key, scored), details, strict=True))}
-        details = [by_key[key] for key in sorted(by_key)]
-    # Those that are unread are of more than one content.
+    details = {attempt_key(attempt): _detail(attempt, settings.time_zone) for attempt in scored}
+    at_contents: list[Attempt | Detail] = [*scored]
+    # With unread attempts, there are attempts at more than one content.
     latest_attempt_id = "" if unread else _latest_attempt_id(scored)
+    if unread:
+        content_ids = {event.content_id for event in events}
+        at_contents += [detail for detail, _ in unread.values() if detail.content_id in content_ids]
+        at_contents.sort(key=attempt_key)
+        details |= {key: text for key, (_, text) in unread.items()}
     return Decision(
         attempts=tuple(rows.values()),
         aggregates=AggregateChanges(
-            aggregates=aggregates_of(scored),
-            agg_details=details,
+            aggregates=aggregates_of(at_contents),
+            agg_details=[details[key] for key in sorted(details)],
             removed_keys=_removed_keys(aggregate_keys, scored) if Effect.RECOMPUTED in effects else (),
         ),
         results=[
@@ -233,7 +255,7 @@ def score_text(score: float) -> str:
     return "0.0" if text == "-0.0" else text
 
 
-def aggregates_of(scored: Iterable[Attempt]) -> dict[str, float]:
+def aggregates_of(scored: Iterable[Attempt | Detail]) -> dict[str, float]:
     """Rule A8: per content the best attempt (of equal ones the first) and the number of attempts.
 
     ``scored`` are in the order of their keys, without drafts.
@@ -248,21 +270,10 @@ def aggregates_of(scored: Iterable[Attempt]) -> dict[str, float]:
     return aggregates
 
 
-def _score(attempt: Attempt) -> float:
+def _score(attempt: Attempt | Detail) -> float:
     """The score of an attempt that is not a draft."""
     assert attempt.total_score is not None
     return attempt.total_score
-
-
-class Detail(msgspec.Struct):
-    """An element of ``agg_details``."""
-
-    attempt_id: str
-    last_attempted_on: str | None
-    score: float
-    content_id: str
-    max_score: float
-    type: str = "attempt_metrics"
 
 
 _ENCODER = msgspec.json.Encoder()

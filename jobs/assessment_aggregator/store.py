@@ -10,11 +10,11 @@ from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from common.domain.enrolments import EnrolmentKey
 from common.servers.cassandra import Cassandra, Write
 from common.servers.concurrency import gather_all
-from jobs.assessment_aggregator.rules import AggregateChanges, Attempt, AttemptRow
+from jobs.assessment_aggregator.rules import AggregateChanges, Attempt, AttemptKey, AttemptRow
 
 
-class AttemptsAtContents(NamedTuple):
-    """The attempts of an enrolment at some contents, without their questions, and its row of ``user_activity_agg``."""
+class ReadInPart(NamedTuple):
+    """Some attempts of an enrolment, without their questions, and its row of ``user_activity_agg``."""
 
     attempts: Sequence[Attempt]
     aggregates: Mapping[str, float]
@@ -44,7 +44,7 @@ class Store:
             f"FROM {attempts} WHERE user_id = ? AND course_id = ? AND batch_id = ?"
         )
         self._read_attempts = await prepare(read_attempts)
-        self._read_attempts_at_content = await prepare(f"{read_attempts} AND content_id = ?")
+        self._read_attempt = await prepare(f"{read_attempts} AND content_id = ? AND attempt_id = ?")
         self._read_aggregates = await prepare(f"SELECT aggregates FROM {aggregates} WHERE {of_row}")
         self._read_aggregates_and_details = await prepare(
             f"SELECT aggregates, agg_details FROM {aggregates} WHERE {of_row}"
@@ -88,21 +88,23 @@ class Store:
             total_max_score,
         )
 
-    async def attempts_at(self, contents: Mapping[EnrolmentKey, Collection[str]]) -> list[AttemptsAtContents]:
-        """The attempts of each enrolment at these of its contents, with its row of aggregates."""
-        keys = [(*enrolment, content_id) for enrolment, content_ids in contents.items() for content_id in content_ids]
+    async def in_part(self, keys: Mapping[EnrolmentKey, Collection[AttemptKey]]) -> list[ReadInPart]:
+        """These attempts of each enrolment, as far as they are there, with its row of aggregates."""
         attempt_rows, aggregate_rows = await gather_all(
             [
-                self._cassandra.read(self._read_attempts_at_content, keys),
-                self._cassandra.read(self._read_aggregates_and_details, [_row_of(enrolment) for enrolment in contents]),
+                self._cassandra.read(
+                    self._read_attempt,
+                    [(*enrolment, *key) for enrolment, attempt_keys in keys.items() for key in attempt_keys],
+                ),
+                self._cassandra.read(self._read_aggregates_and_details, [_row_of(enrolment) for enrolment in keys]),
             ]
         )
         remaining = iter(attempt_rows)
         found = []
-        for content_ids, of_enrolment in zip(contents.values(), aggregate_rows, strict=True):
+        for attempt_keys, of_enrolment in zip(keys.values(), aggregate_rows, strict=True):
             aggregates, agg_details = of_enrolment[0] if of_enrolment else (None, None)
-            attempts = [self._attempt(*row) for rows in islice(remaining, len(content_ids)) for row in rows]
-            found.append(AttemptsAtContents(attempts, aggregates or {}, agg_details or ()))
+            attempts = [self._attempt(*row) for rows in islice(remaining, len(attempt_keys)) for row in rows]
+            found.append(ReadInPart(attempts, aggregates or {}, agg_details or ()))
         return found
 
     async def aggregate_keys(self, enrolments: Sequence[EnrolmentKey]) -> dict[EnrolmentKey, Collection[str]]:

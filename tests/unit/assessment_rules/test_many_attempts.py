@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.domain.attempts import AssessmentEvent
-from jobs.assessment_aggregator.many_attempts import LARGE, LargeEnrolments, details_of_others
-from jobs.assessment_aggregator.rules import Attempt, AttemptKey, Decision, attempt_key, decide
+from jobs.assessment_aggregator.many_attempts import LARGE, LargeEnrolments, unread_attempts
+from jobs.assessment_aggregator.rules import Attempt, Decision, Unread, attempt_key, decide, submitted_keys
 from local.expected import content_aggregates
 from tests.support.assessment_rules import NOW_MS, SETTINGS, recompute, stored, submitted
 from tests.support.strategies import ASHA, assessment_events, stored_attempts
@@ -34,12 +34,12 @@ def row_of(attempts: list[Attempt]) -> Row:
 
 
 def decide_unread(attempts: list[Attempt], events: list[AssessmentEvent], row: Row) -> Decision | None:
-    """Only the attempts at the contents of the events are read. None if that is not possible."""
-    content_ids = {event.content_id for event in events}
-    unread = details_of_others(*row, content_ids)
+    """Only the attempts that the events submit are read. None if that is not possible."""
+    keys = submitted_keys(events)
+    unread = unread_attempts(*row, keys)
     if unread is None:
         return None
-    read = [attempt for attempt in attempts if attempt.content_id in content_ids]
+    read = [attempt for attempt in attempts if attempt_key(attempt) in keys]
     return decide(read, events, (), SETTINGS, NOW_MS, unread)
 
 
@@ -53,7 +53,7 @@ def row_after(row: Row, decision: Decision) -> Row:
     return {**row[0], **decision.aggregates.aggregates}, list(decision.aggregates.agg_details)
 
 
-def test_only_the_contents_of_the_events_are_needed() -> None:
+def test_only_the_attempts_that_the_events_submit_are_needed() -> None:
     row = row_of(ATTEMPTS)
     decision = decide_unread(ATTEMPTS, [submitted("c", "do_1", score=9.0)], row)
 
@@ -143,25 +143,35 @@ def with_a_content_without_attempts(row: Row) -> Row:
 )
 def test_a_row_that_this_job_has_not_written_is_not_relied_on(change: Callable[[Row], Row]) -> None:
     row = row_of(ATTEMPTS)
-    assert details_of_others(*row, {"do_1"}) is not None
-    assert details_of_others(*change(row), {"do_1"}) is None
+    assert unread_attempts(*row, ()) is not None
+    assert unread_attempts(*change(row), ()) is None
 
 
-def test_the_row_is_not_asked_about_the_contents_that_are_read() -> None:
+def test_what_is_read_is_not_among_what_is_unread() -> None:
     aggregates, details = row_of(ATTEMPTS)
-    aggregates["score:do_1"] = 99.0
-    keys: list[AttemptKey] = [("do_2", "a"), ("do_2", "b"), ("do_3", "a")]
-    assert list(details_of_others(aggregates, details[1:], {"do_1"}) or ()) == keys
+    unread = unread_attempts(aggregates, details, {("do_1", "b"), ("do_1", "new")})
+    assert told(unread) == [
+        ("do_1", "a", 1.0, 10.0, details[0]),
+        ("do_2", "a", 3.0, 10.0, details[2]),
+        ("do_2", "b", 3.0, 7.0, details[3]),
+        ("do_3", "a", 0.0, 10.0, details[4]),
+    ]
+
+
+def told(unread: Unread | None) -> list[tuple[str, str, float, float, str]]:
+    return [(*key, detail.total_score, detail.total_max_score, text) for key, (detail, text) in (unread or {}).items()]
 
 
 def test_keys_of_other_jobs_do_not_matter() -> None:
     aggregates, details = row_of(ATTEMPTS)
-    assert details_of_others({**aggregates, "completedCount": 3.0, "percent:do_2": 1.0}, details, {"do_1"}) is not None
+    assert unread_attempts({**aggregates, "completedCount": 3.0, "percent:do_2": 1.0}, details, ()) is not None
 
 
-def test_two_other_contents_are_needed_to_know_that_no_attempt_is_named() -> None:
-    attempts = [attempt for attempt in ATTEMPTS if attempt.content_id != "do_3"]
-    assert details_of_others(*row_of(attempts), {"do_1"}) is None
+def test_two_contents_are_needed_to_know_that_no_attempt_is_named() -> None:
+    at_one = [attempt for attempt in ATTEMPTS if attempt.content_id == "do_2"]
+    assert unread_attempts(*row_of(at_one), ()) is None
+    at_two = [attempt for attempt in ATTEMPTS if attempt.content_id != "do_3"]
+    assert unread_attempts(*row_of(at_two), ()) is not None
 
 
 def spread(*numbers: int) -> list[Attempt]:
@@ -172,15 +182,14 @@ def spread(*numbers: int) -> list[Attempt]:
 class TestLargeEnrolments:
     def test_those_with_many_attempts_are_remembered(self) -> None:
         large = LargeEnrolments()
-        large.note(ASHA, spread(LARGE, LARGE - 2, 1))
+        large.note(ASHA, spread(LARGE - 2, 1))
         assert ASHA not in large
-        large.note(ASHA, spread(LARGE, LARGE - 1, 1))
+        large.note(ASHA, spread(LARGE - 1, 1))
         assert ASHA in large
 
-    @pytest.mark.parametrize("numbers", [(200,), (200, LARGE - 2, 1), (100, 100)])
-    def test_those_of_which_most_would_be_read_nevertheless_are_not(self, numbers: tuple[int, ...]) -> None:
+    def test_those_at_one_content_are_not(self) -> None:
         large = LargeEnrolments()
-        large.note(ASHA, spread(*numbers))
+        large.note(ASHA, spread(200))
         assert ASHA not in large
 
     def test_they_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
