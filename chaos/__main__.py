@@ -103,6 +103,8 @@ def _run_seeds(world: World, options: argparse.Namespace) -> int:
         stack.callback(_show, run.tolls)
         for seed in options.seeds:
             run.seed(seed, options.faults or faults_for(options.nodes), options.faults_per_seed)
+    faults = sum(len(toll.recovery_seconds) for toll in run.tolls.values())
+    _print(f"{run.events} events, {faults} faults, {run.values} values, {run.messages_out} messages")
     if run.cluster.restarts:
         _print(f"TaskManagers that ended by themselves and were restarted: {run.cluster.restarts}")
     if run.problems:

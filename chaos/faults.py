@@ -1,6 +1,7 @@
 """The faults. Each one does its damage and then repairs what an operator or Kubernetes would repair."""
 
 import contextlib
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -148,3 +149,12 @@ FAULTS: dict[str, Fault] = {
 def faults_for(nodes: int) -> Sequence[str]:
     """The names of the faults that make sense with so many nodes and brokers."""
     return [name for name, fault in FAULTS.items() if nodes > 1 or not fault.needs_three]
+
+
+def choose(names: Sequence[str], seed: int, number: int) -> list[str]:
+    """Chooses `number` of the names for a seed.
+
+    They are in one shuffled order, of which the next seed gets the next ones: with enough seeds, a run has all of them.
+    """
+    shuffled = random.Random(0).sample(names, len(names))
+    return [shuffled[index % len(shuffled)] for index in range(seed * number, (seed + 1) * number)]

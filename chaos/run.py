@@ -13,7 +13,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from chaos.cluster import POLL_SECONDS, RECOVERY_TIMEOUT_SECONDS, Cluster
-from chaos.faults import FAULTS
+from chaos.faults import FAULTS, choose
 from chaos.history import COURSE_NAME, USER
 from chaos.load import PASS_PERCENT, Load
 from chaos.node_faults import Impossible
@@ -57,18 +57,18 @@ class Run:
     problems: list[Problem] = field(default_factory=list)
     events: int = 0
     """How many were sent."""
+    values: int = 0
+    messages_out: int = 0
+    """How many values of rows and how many messages of the jobs were compared."""
 
     def seed(self, seed: int, faults: Sequence[str], number: int) -> None:
-        """Runs one load and injects ``number`` of the faults. Raises LocalWorldError.
-
-        No fault is repeated before all of them have been used.
-        """
+        """Runs one load and injects ``number`` of the faults (see :func:`choose`). Raises LocalWorldError."""
         self.cluster.source = random.Random(seed)
         load = Load(seed)
         began_ms = time.time_ns() // 1_000_000
         _prepare(self.cluster, load)
         with Producing(self.cluster.world, load) as producing:
-            for name in _choose(self.cluster.source, faults, number):
+            for name in choose(faults, seed, number):
                 self._inject(seed, name, load)
         _wait_until_done(self.cluster)
         self.messages.read()
@@ -78,11 +78,14 @@ class Run:
             read_rows(session, load, observed)
         problems = compare(load, observed)
         self.problems += problems
+        messages_out = len(observed.audits) + len(observed.requests)
         self.events += producing.events
+        self.values += len(observed.values)
+        self.messages_out += messages_out
         certificates = len({sent.user_id for sent in observed.certificates})
         self.report(
-            f"seed {seed}: {producing.events} events, {len(observed.values)} values, "
-            f"{len(observed.audits) + len(observed.requests)} messages, {certificates} learners with a certificate: "
+            f"seed {seed}: {producing.events} events, {len(observed.values)} values, {messages_out} messages, "
+            f"{certificates} learners with a certificate: "
             + (f"[red]{len(problems)} wrong" if problems else "[green]all correct")
         )
         for problem in problems[:SHOWN_PROBLEMS]:
@@ -128,14 +131,6 @@ def start_jobs(
             yield Run(cluster, messages, report)
         finally:
             cluster.cancel_all()
-
-
-def _choose(source: random.Random, names: Sequence[str], number: int) -> list[str]:
-    """Chooses `number` names at random. No name is repeated before all of them have been used."""
-    chosen: list[str] = []
-    while len(chosen) < number:
-        chosen += source.sample(list(names), min(len(names), number - len(chosen)))
-    return chosen
 
 
 class Producing:

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from chaos.faults import FAULTS, faults_for
+from chaos.faults import FAULTS, choose, faults_for
 from chaos.node_faults import Impossible, packets_dropped
 from local.config import LOOPBACK
 
@@ -15,6 +15,18 @@ def test_three_nodes_have_every_fault_and_one_node_has_those_that_it_survives() 
     assert left_out == {name for name, fault in FAULTS.items() if fault.needs_three}
     assert "kill -9 two Cassandra nodes" in left_out
     assert "kill -9 Cassandra" in faults_for(1)
+
+
+def test_a_run_has_every_fault_before_one_is_there_again() -> None:
+    names = list(FAULTS)
+    chosen = [name for seed in range(1, 21) for name in choose(names, seed, 2)]
+    assert sorted(chosen[: len(names)]) == sorted(names)
+    assert chosen[len(names) :] == chosen[: len(chosen) - len(names)]
+
+
+def test_the_faults_of_a_seed_do_not_depend_on_the_other_seeds() -> None:
+    assert choose(["a", "b", "c"], 7, 2) == choose(["a", "b", "c"], 7, 2)
+    assert choose(["a", "b", "b"], 5, 3).count("b") == 2
 
 
 def test_without_nft_packets_cannot_be_dropped_and_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
