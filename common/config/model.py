@@ -215,9 +215,9 @@ class BatchConfig(Section):
     max_batch_size_in_bytes: Positive = 8 * 1024 * 1024
     max_in_flight_requests: Positive = 3
     """Batches per subtask. While one reads or waits for an API, another can write."""
-    max_buffered_requests: Positive = 1_000
+    max_buffered_requests: Positive = 500
     """Events per subtask inside the stage. More wait in Flink, which slows the source down."""
-    max_buffered_in_bytes: Positive = 64 * 1024 * 1024
+    max_buffered_in_bytes: Positive = 16 * 1024 * 1024
     """Bytes of these events, as they are in Kafka. Decoded they take several times as much."""
 
     @model_validator(mode="after")

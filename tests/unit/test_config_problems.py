@@ -127,7 +127,7 @@ def test_says_everything_at_once(tmp_path: Path) -> None:
         (
             {"batch.max_batch_size": 5000},
             "batch: max_batch_size must not be greater than max_buffered_requests "
-            "(max_batch_size = 5000 from FILE; max_buffered_requests = 1000 from jobs/config.yaml)",
+            "(max_batch_size = 5000 from FILE; max_buffered_requests = 500 from jobs/config.yaml)",
         ),
         (
             {"retry.initial_backoff_ms": 10_001},

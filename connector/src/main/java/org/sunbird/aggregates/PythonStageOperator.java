@@ -15,10 +15,11 @@ import org.apache.flink.runtime.metrics.TimerGauge;
 import org.apache.flink.streaming.api.operators.python.process.ExternalPythonProcessOperator;
 import org.apache.flink.streaming.api.runners.python.beam.BeamDataStreamPythonFunctionRunner;
 import org.apache.flink.streaming.api.utils.PythonOperatorUtils;
+import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.apache.flink.streaming.runtime.tasks.ProcessingTimeService;
 
 /**
- * PyFlink's operator of a Python function, with three differences.
+ * PyFlink's operator of a Python function, with four differences.
  *
  * <p><b>No checkpoint completes after a bundle has failed.</b> When a timer finishes a bundle and the bundle fails, Flink
  * reports the exception to another thread. Until that thread has ended the task, this one continues. If a barrier is
@@ -32,6 +33,9 @@ import org.apache.flink.streaming.runtime.tasks.ProcessingTimeService;
  * them, or when the bundle ends. Here Python gets the first records while the next ones are still being collected. A
  * bundle ends as soon as there is no more input: when the task has been idle for most of the last
  * <code>execution.buffer-timeout.interval</code>.
+ *
+ * <p><b>A bundle is limited in bytes.</b> Beam puts a hundred hand-overs into a queue on the heap before it waits for
+ * Python. One record may be a megabyte, and then a backlog of them fills the heap of a small TaskManager.
  */
 public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<IN, OUT> {
 
@@ -40,7 +44,11 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     /** In bytes. Each hand-over costs Python about as much as one or two records. */
     private static final int HAND_OVER_SIZE = 64 * 1024;
 
+    /** In bytes. A second of attempts at full rate, so it ends few bundles of small records. */
+    private static final long MAX_BUNDLE_SIZE = 8 * 1024 * 1024;
+
     private transient Throwable failure;
+    private transient long bundleSize;
     private transient long bufferTimeoutMillis;
     private transient TimerGauge idleTime;
     private transient long idleMillisAtLastLook;
@@ -82,12 +90,21 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     }
 
     @Override
+    public void processElement(StreamRecord<IN> element) throws Exception {
+        super.processElement(element);
+        if (bundleSize >= MAX_BUNDLE_SIZE) {
+            invokeFinishBundle();
+        }
+    }
+
+    @Override
     protected void invokeFinishBundle() throws Exception {
         if (failure != null) {
             throw new IllegalStateException("An earlier bundle of this task has failed", failure);
         }
         try {
             super.invokeFinishBundle();
+            bundleSize = 0;
         } catch (Throwable t) {
             failure = t;
             throw t;
@@ -131,6 +148,12 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
                 createOutputCoderInfoDescriptor(),
                 null,
                 createSideOutputCoderDescriptors()) {
+
+            @Override
+            public void process(byte[] data) throws Exception {
+                bundleSize += data.length;
+                super.process(data);
+            }
 
             @Override
             public JobBundleFactory createJobBundleFactory(Struct pipelineOptions) throws Exception {
