@@ -9,6 +9,6 @@ The rules, as ``docs/jobs.md`` states them, and where each one is:
 * A5 Totals: :func:`common.domain.attempts.decode`, :func:`rules.grand_total`
 * A6 The stored attempt: :func:`rules.decide`
 * A7 Questions: :func:`common.domain.questions.encode`
-* A8 Aggregates: :func:`rules.decide`, :func:`many_attempts.details_of_others`
+* A8 Aggregates: :func:`rules.decide`, :func:`many_attempts.unread_attempts`
 * A9 Certificate request: :func:`rules.decide`
 """
