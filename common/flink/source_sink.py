@@ -44,10 +44,9 @@ def source(
         .set_property("fetch.max.wait.ms", "25")
         # From one broker at a time. With the default of 50 MB, a backlog in many partitions may fill the heap.
         .set_property("fetch.max.bytes", "2097152")
-        # A fetch is compressed. What is not are the records of three polls: one waits, one is being read, one is being
-        # passed on. With the defaults of 500 and two that wait, records of a megabyte fill the heap.
+        # A fetch is compressed. What is not are the records of four polls: two wait, one is being read, one is being
+        # passed on. With the default of 500, records of a megabyte fill the heap.
         .set_property("max.poll.records", "10")
-        .set_property("element.queue.capacity", "1")
     )
     for key, value in {**_security(config.kafka), **config.kafka.consumer_properties}.items():
         builder.set_property(key, value)
