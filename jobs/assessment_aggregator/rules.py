@@ -58,7 +58,6 @@ class Detail(msgspec.Struct, frozen=True, gc=False):
 AttemptKey = tuple[str, str]
 """Content and attempt, which sort attempts as Cassandra does: it compares UTF-8 bytes, which sort like code points."""
 
-
 Unread = Mapping[AttemptKey, tuple[Detail, str]]
 """The elements of ``agg_details``, decoded and as they are, of the attempts of an enrolment that were not read."""
 

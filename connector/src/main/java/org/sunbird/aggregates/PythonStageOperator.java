@@ -44,7 +44,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     /** In bytes. Each hand-over costs Python about as much as one or two records. */
     private static final int HAND_OVER_SIZE = 64 * 1024;
 
-    /** In bytes. A second of attempts at full rate, so it ends few bundles of small records. */
+    /** In bytes: some 700 attempts of the usual size. */
     private static final long MAX_BUNDLE_SIZE = 8 * 1024 * 1024;
 
     private transient Throwable failure;
