@@ -15,12 +15,14 @@ import psutil
 
 from chaos.cluster import POLL_SECONDS, RECOVERY_TIMEOUT_SECONDS, Cluster
 from chaos.observe import open_tables
+from local import jars
 from local.errors import LocalWorldError
 from local.kafka_broker import Kafka
 from local.process import Server
 from local.servers import Cassandra
 
 CLOCK_JUMP_SECONDS = 300
+_CLOCK_SOURCE = Path(__file__).with_name("JumpingClock.java")
 _FILTER_TABLE = "sunbird_chaos"
 _FILLER_KEYSPACE = "chaos_filler"
 _FILLER_BYTES = 512 * 1024
@@ -95,31 +97,33 @@ def cut_off_cassandra(cluster: Cluster) -> None:
 
 
 def move_clock_of_cassandra(cluster: Cluster) -> None:
-    """Restarts a node under libfaketime. Its clock then jumps ahead, and back again. Needs libfaketime."""
-    libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    if not libraries:
-        raise Impossible("libfaketime is not installed (Debian: faketime)")
+    """Restarts a node with a clock of our own, which then jumps ahead, and back again.
+
+    Not with libfaketime: its version of Debian 12 lets no thread of a JVM wait, so the node never starts.
+    """
     node = _cassandra(cluster)
-    clock = node.state_folder / "clock"
-    clock.write_text("+0")
-    node.environment = {
-        "LD_PRELOAD": str(libraries[0]),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        # Timeouts use the monotonic clock, which jumps on no machine.
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "FAKETIME_CACHE_DURATION": "1",
-    }
+    classes = node.state_folder / "clock"
+    javac = cluster.world.java.home / "bin" / "javac"
+    subprocess.run([javac, "-cp", jars.CASSANDRA.classpath, "-d", classes, _CLOCK_SOURCE], check=True)
+    jump = classes / "jump"
+    node.java_options = (
+        *("-cp", f"{classes}:{jars.CASSANDRA.classpath}"),
+        f"-Dcassandra.clock={_CLOCK_SOURCE.stem}",
+        f"-Dchaos.clock.file={jump}",
+        f"-Dchaos.clock.jump_ms={CLOCK_JUMP_SECONDS * 1000}",
+    )
     try:
         node.restart()
         _wait_for_cassandra(cluster)
-        for offset in (f"+{CLOCK_JUMP_SECONDS}", "+0"):
-            # Replaced as a whole: the library may be reading it.
-            new = clock.with_suffix(".new")
-            new.write_text(offset)
-            new.replace(clock)
-            time.sleep(cluster.pause_seconds() / 2)
+        jump.touch()
+        if (seen := node.clock() - time.time()) < CLOCK_JUMP_SECONDS / 2:
+            raise LocalWorldError(f"the clock of {node.name} is ahead by {seen:g} s and not {CLOCK_JUMP_SECONDS} s")
+        time.sleep(cluster.pause_seconds() / 2)
+        jump.unlink()
+        time.sleep(cluster.pause_seconds() / 2)
     finally:
-        node.environment = {}
+        jump.unlink(missing_ok=True)
+        node.java_options = ()
     node.restart()
     _wait_for_cassandra(cluster)
 

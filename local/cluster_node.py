@@ -2,7 +2,7 @@
 
 import socket
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from local.config import Config
@@ -27,8 +27,6 @@ class ClusterNode(Server):
         self.name = name if is_alone else f"{name} {number}"
         self.number = number
         self.address = addresses[number - 1]
-        self.environment: Mapping[str, str] = {}
-        """Variables to add to the environment of the next start."""
         self.start_timeout_seconds = config.start_timeout_seconds
         self.stop_timeout_seconds = config.stop_timeout_seconds
 

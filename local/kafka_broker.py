@@ -88,7 +88,6 @@ class Kafka(ClusterNode):
             ],
             ports={"kafka.port": self._config.port, "kafka.controller_port": self._config.controller_port},
             address=self.address,
-            environment=self.environment,
         )
 
     def _format(self, properties: Path) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Cassandra(ClusterNode):
         self.contact_points = list(config.cassandra.addresses)
         """The addresses of all nodes."""
         self.port = config.cassandra.port
+        self.java_options: Sequence[str] = ()
+        """Options to add at the next start. They win over those that it has anyway."""
 
     def prepare(self) -> Launch:
         """Writes cassandra.yaml."""
@@ -71,11 +74,11 @@ class Cassandra(ClusterNode):
                 f"-Dcassandra.storagedir={self.state_folder}",
                 "-cp",
                 jars.CASSANDRA.classpath,
+                *self.java_options,
                 "org.apache.cassandra.service.CassandraDaemon",
             ],
             ports={"cassandra.port": self._config.port, "cassandra.storage_port": self._config.storage_port},
             address=self.address,
-            environment=self.environment,
         )
 
     def is_ready(self) -> bool:
@@ -90,24 +93,33 @@ class Cassandra(ClusterNode):
 
         Until then a change of the schema would not reach all nodes, and no other node may be stopped.
         """
-        profile = ExecutionProfile(
-            load_balancing_policy=WhiteListRoundRobinPolicy([self.address]),
-            retry_policy=FallthroughRetryPolicy(),
-            consistency_level=ConsistencyLevel.ALL,
-        )
         try:
-            with Cluster(
-                [self.address],
-                port=self.port,
-                protocol_version=4,
-                execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-                monitor_reporting_enabled=False,
-            ) as cluster:
-                # One of the tables that have three replicas from the start.
-                cluster.connect().execute("SELECT * FROM system_distributed.repair_history LIMIT 1")
+            # One of the tables that have three replicas from the start.
+            self._read("SELECT * FROM system_distributed.repair_history LIMIT 1", ConsistencyLevel.ALL)
         except (NoHostAvailable, Unavailable, ReadTimeout, OperationTimedOut):
             return False
         return True
+
+    def clock(self) -> float:
+        """What the node takes for the current time, in seconds since 1970."""
+        ((ms,),) = self._read("SELECT toUnixTimestamp(now()) FROM system.local", ConsistencyLevel.ONE)
+        return float(ms) / 1000
+
+    def _read(self, query: str, consistency: int) -> list[Any]:
+        """The rows of a query that this node coordinates."""
+        profile = ExecutionProfile(
+            load_balancing_policy=WhiteListRoundRobinPolicy([self.address]),
+            retry_policy=FallthroughRetryPolicy(),
+            consistency_level=consistency,
+        )
+        with Cluster(
+            [self.address],
+            port=self.port,
+            protocol_version=4,
+            execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+            monitor_reporting_enabled=False,
+        ) as cluster:
+            return list(cluster.connect().execute(query))
 
 
 class Redis(Server):
