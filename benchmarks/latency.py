@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from itertools import islice
 
 import msgspec
@@ -19,8 +21,11 @@ PROBE_SECONDS = 0.1
 POLL_SECONDS = 0.02
 TIMEOUT_SECONDS = 120.0
 """How long rows or messages may be missing after the last event. At half of the job's rate no backlog builds up."""
-LINGER_MS = 5
-"""Without lingering, each event is a produce request, which costs Kafka more CPU than the event costs the job."""
+TICK_SECONDS = 0.01
+"""The events that are due are produced together. One at a time they cost the generator and Kafka, which share their
+cores with Cassandra, more CPU time than they cost Cassandra."""
+LINGER_MS = 1
+"""Enough for the events of a tick to be one request. It is part of the latency."""
 
 
 async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, seconds: float) -> list[float]:
@@ -36,7 +41,7 @@ async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, s
         "SELECT aggregates[?] FROM sunbird_courses.user_activity_agg "
         "WHERE activity_type = ? AND activity_id = ? AND user_id = ? AND context_id = ?"
     )
-    producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": LINGER_MS})
+    producer = _Producer(world, topic)
     # Generated in advance, so that generating events does not take CPU from the job.
     events = list(islice(load.events(seed=2), round(rate * (seconds + 5))))
     latencies: list[float] = []
@@ -52,39 +57,28 @@ async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, s
     async def probe(event: Event) -> None:
         assert event.entry is not None
         acknowledged = asyncio.get_running_loop().create_future()
-
-        def on_delivery(error: KafkaError | None, message: Message) -> None:
-            if error is not None:
-                acknowledged.set_exception(KafkaException(error))
-            else:
-                acknowledged.set_result(message.timestamp()[1] / 1000)
-
-        producer.produce(topic, event.value, on_delivery=on_delivery)
+        producer.produce(event, acknowledged.set_result)
         written_at = await acknowledged
         while not await is_applied(event.entry):  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(POLL_SECONDS)
         latencies.append(time.time() - written_at)
 
-    started = time.perf_counter()
-    next_probe = started + 5
-    for number, event in enumerate(events):
-        due = started + number / rate
-        while (now := time.perf_counter()) < due:
-            producer.poll(0)
-            await asyncio.sleep(min(due - now, 0.002))
-        if now >= next_probe:
-            next_probe = now + PROBE_SECONDS
-            probes.append(asyncio.create_task(probe(event)))
-        else:
-            producer.produce(topic, event.value)
+    next_probe = time.perf_counter() + 5
+    async for due in _ticks(events, rate):
+        if time.perf_counter() >= next_probe:
+            next_probe += PROBE_SECONDS
+            probes.append(asyncio.create_task(probe(due.pop())))
+        for event in due:
+            producer.produce(event)
+        producer.poll()
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while missing := sum(not task.done() for task in probes):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{missing} of {len(probes)} events are not in aggregates after {TIMEOUT_SECONDS:g} s")
-        producer.poll(0)
+        producer.poll()
         await asyncio.sleep(POLL_SECONDS)
     await asyncio.gather(*probes)
-    producer.flush()
+    producer.close()
     await cassandra.close()
     return latencies
 
@@ -95,7 +89,7 @@ async def latencies_to_messages(world: World, load: Load, topic: str, rate: floa
     A latency is the time between the Kafka timestamps of an event and of its message. The first five seconds are not
     counted. Raises TimeoutError if a message does not come, KafkaException if the broker refuses an event.
     """
-    producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": LINGER_MS})
+    producer = _Producer(world, topic)
     consumer = Consumer(
         {"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "latencies", "auto.offset.reset": "latest"}
     )
@@ -107,30 +101,16 @@ async def latencies_to_messages(world: World, load: Load, topic: str, rate: floa
         ]
     )
     events = list(islice(load.events(seed=2), round(rate * (seconds + 5))))
-    written_at: dict[int, int] = {}
-
-    refused: list[KafkaError] = []
-
-    def on_delivery(error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            refused.append(error)
-        else:
-            written_at[_event_time_ms(message)] = message.timestamp()[1]
-
-    started = time.perf_counter()
-    for number, event in enumerate(events):
-        due = started + number / rate
-        while (now := time.perf_counter()) < due:
-            producer.poll(0)
-            await asyncio.sleep(min(due - now, 0.002))
-        producer.produce(topic, event.value, on_delivery=on_delivery)
-    producer.flush()
-    if refused:
-        raise KafkaException(refused[0])
+    written_at: dict[int, float] = {}
+    async for due in _ticks(events, rate):
+        for event in due:
+            producer.produce(event, partial(written_at.__setitem__, _event_time_ms(event.value)))
+        producer.poll()
+    producer.close()
     sent_at = receive(consumer, len(events), TIMEOUT_SECONDS)
     consumer.close()
-    first = min(written_at.values()) + 5_000
-    return [(sent_at[key] - at) / 1000 for key, at in written_at.items() if at >= first]
+    first = min(written_at.values()) + 5
+    return [sent_at[key] / 1000 - at for key, at in written_at.items() if at >= first]
 
 
 def receive(consumer: Consumer, count: int, timeout_seconds: float) -> dict[int, int]:
@@ -146,9 +126,52 @@ def receive(consumer: Consumer, count: int, timeout_seconds: float) -> dict[int,
         for message in consumer.consume(1_000, timeout=0.5):
             if error := message.error():
                 raise KafkaException(error)
-            sent_at[_event_time_ms(message)] = message.timestamp()[1]
+            sent_at[_event_time_ms(message.value())] = message.timestamp()[1]
     return sent_at
 
 
-def _event_time_ms(message: Message) -> int:
-    return int(msgspec.json.decode(message.value())["ets"])
+class _Producer:
+    """Produces events on a topic."""
+
+    def __init__(self, world: World, topic: str) -> None:
+        self._producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": LINGER_MS})
+        self._topic = topic
+        self._refused: list[KafkaError] = []
+
+    def produce(self, event: Event, acknowledged: Callable[[float], object] | None = None) -> None:
+        """Calls ``acknowledged`` with the Kafka timestamp in seconds, in a later :meth:`poll`."""
+
+        def on_delivery(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                self._refused.append(error)
+            elif acknowledged is not None:
+                acknowledged(message.timestamp()[1] / 1000)
+
+        self._producer.produce(self._topic, event.value, on_delivery=on_delivery)
+
+    def poll(self) -> None:
+        """Handles the answers that have come. Raises KafkaException if the broker has refused an event."""
+        self._producer.poll(0)
+        if self._refused:
+            raise KafkaException(self._refused[0])
+
+    def close(self) -> None:
+        """Waits for all answers. Raises KafkaException as :meth:`poll` does."""
+        self._producer.flush()
+        self.poll()
+
+
+async def _ticks(events: list[Event], rate: float) -> AsyncIterator[list[Event]]:
+    """Every TICK_SECONDS the events that are due at so many events/s, at least one."""
+    started = time.perf_counter()
+    sent = 0
+    while sent < len(events):
+        due = max(sent + 1, round((time.perf_counter() - started) * rate))
+        yield events[sent:due]
+        sent = due
+        await asyncio.sleep(TICK_SECONDS)
+
+
+def _event_time_ms(value: bytes | str | None) -> int:
+    assert value is not None
+    return int(msgspec.json.decode(value)["ets"])
