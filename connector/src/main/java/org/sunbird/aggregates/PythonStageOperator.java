@@ -32,9 +32,10 @@ import org.apache.flink.streaming.runtime.tasks.ProcessingTimeService;
  * bundles must be long when there is a backlog. But PyFlink passes records to Python only when it has a megabyte of
  * them, or when the bundle ends. Here Python gets the first records while the next ones are still being collected. A
  * bundle ends as soon as there is no more input: when the task has been idle for most of the last
- * <code>execution.buffer-timeout.interval</code>.
+ * <code>execution.buffer-timeout.interval</code>. The more records a bundle has, the longer the task must have been
+ * idle: the source of a job with a backlog waits for Kafka too, for a moment after each fetch.
  *
- * <p><b>A bundle is limited in bytes.</b> Beam puts a hundred hand-overs into a queue on the heap before it waits for
+ * <p><b>Large records limit a bundle.</b> Beam puts a hundred hand-overs into a queue on the heap before it waits for
  * Python. One record may be a megabyte, and then a backlog of them fills the heap of a small TaskManager.
  */
 public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<IN, OUT> {
@@ -44,14 +45,18 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     /** In bytes. Each hand-over costs Python about as much as one or two records. */
     private static final int HAND_OVER_SIZE = 64 * 1024;
 
-    /** In bytes: some 700 attempts of the usual size. */
-    private static final long MAX_BUNDLE_SIZE = 8 * 1024 * 1024;
+    /** In bytes, of records that are larger than a hand-over. */
+    private static final long MAX_BYTES_OF_LARGE_RECORDS = 8 * 1024 * 1024;
+
+    /** So many records more, and the input must have been dry for as long again as for one. */
+    private static final int RECORDS_PER_WAIT = 100;
 
     private transient Throwable failure;
-    private transient long bundleSize;
+    private transient long bytesOfLargeRecords;
     private transient long bufferTimeoutMillis;
     private transient TimerGauge idleTime;
     private transient long idleMillisAtLastLook;
+    private transient long dryMillis;
 
     public PythonStageOperator(ExternalPythonProcessOperator<IN, OUT> operator) {
         super(
@@ -82,7 +87,9 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
 
     private void finishBundleOfDryInput() throws Exception {
         long idleMillis = idleTime.getAccumulatedCount();
-        if (elementCount > 0 && 2 * (idleMillis - idleMillisAtLastLook) > bufferTimeoutMillis) {
+        long newMillis = idleMillis - idleMillisAtLastLook;
+        dryMillis = 2 * newMillis > bufferTimeoutMillis ? dryMillis + newMillis : 0;
+        if (elementCount > 0 && 2 * dryMillis > bufferTimeoutMillis * (1 + elementCount / RECORDS_PER_WAIT)) {
             invokeFinishBundle();
         }
         idleMillisAtLastLook = idleMillis;
@@ -92,7 +99,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     @Override
     public void processElement(StreamRecord<IN> element) throws Exception {
         super.processElement(element);
-        if (bundleSize >= MAX_BUNDLE_SIZE) {
+        if (bytesOfLargeRecords >= MAX_BYTES_OF_LARGE_RECORDS) {
             invokeFinishBundle();
         }
     }
@@ -104,7 +111,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         }
         try {
             super.invokeFinishBundle();
-            bundleSize = 0;
+            bytesOfLargeRecords = 0;
         } catch (Throwable t) {
             failure = t;
             throw t;
@@ -151,7 +158,9 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
 
             @Override
             public void process(byte[] data) throws Exception {
-                bundleSize += data.length;
+                if (data.length > HAND_OVER_SIZE) {
+                    bytesOfLargeRecords += data.length;
+                }
                 super.process(data);
             }
 
