@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain
 
 from common.domain import topics
@@ -66,9 +67,11 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
         self, events_by_enrolment: Mapping[EnrolmentKey, Sequence[LearnerEvent]]
     ) -> Mapping[EnrolmentKey, Sequence[Outcome]]:
         """Decides per enrolment, writes all decisions together, and gives each event its part of them."""
+        read_at = self.now()
         decisions = await self._decide(events_by_enrolment)
         to_write = {enrolment: decision for enrolment, decision in decisions.items() if isinstance(decision, Decision)}
-        await self._store.write(to_write, to_datetime(time.time_ns() // 1_000_000))
+        now = to_datetime(time.time_ns() // 1_000_000)
+        await self._store.write(to_write, now, partial(self.require_fresh, read_at))
         return {
             enrolment: self._outcomes(events, decisions[enrolment]) for enrolment, events in events_by_enrolment.items()
         }
@@ -86,7 +89,6 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
                 decisions[enrolment] = course
             else:
                 leaf_nodes[enrolment] = course
-        read_at = self.now()
         stored = await self._store.read(list(leaf_nodes))
         contents = {
             enrolment: rules.contents_to_locate(stored[enrolment], events_by_enrolment[enrolment], self._settings)
@@ -100,7 +102,6 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
                 decisions[enrolment] = rules.decide(
                     enrolment, events_by_enrolment[enrolment], stored[enrolment], found, self._settings
                 )
-        self.require_fresh(read_at)
         return decisions
 
     def _outcomes(self, events: Sequence[LearnerEvent], decision: Decision | Refused) -> Sequence[Outcome]:

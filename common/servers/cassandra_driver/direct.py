@@ -216,7 +216,12 @@ class Requests:
         self._fail(request, error)
 
     def _repeat(self, request: Request) -> bool:
-        """Sends it to another node, with a newer timestamp. Returns False if it may not or cannot be sent."""
+        """Sends it to another node, with a newer timestamp. Returns False if it may not or cannot be sent.
+
+        Not after its deadline: if this process has stood still, what it writes may have been decided again elsewhere.
+        """
+        if self._loop.time() >= request.deadline:
+            return False
         if not request.is_repeatable or len(request.asked) >= MAX_NODES or request.copies >= MAX_COPIES_IN_FLIGHT:
             return False
         request.body = frames.with_timestamp(request.body, self._clock())
