@@ -88,9 +88,11 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     private void finishBundleOfDryInput() throws Exception {
         long idleMillis = idleTime.getAccumulatedCount();
         long newMillis = idleMillis - idleMillisAtLastLook;
-        dryMillis = 2 * newMillis > bufferTimeoutMillis ? dryMillis + newMillis : 0;
-        if (elementCount > 0 && 2 * dryMillis > bufferTimeoutMillis * (1 + elementCount / RECORDS_PER_WAIT)) {
-            invokeFinishBundle();
+        if (elementCount > 0) {
+            dryMillis = 2 * newMillis > bufferTimeoutMillis ? dryMillis + newMillis : 0;
+            if (2 * dryMillis > bufferTimeoutMillis * (1 + elementCount / RECORDS_PER_WAIT)) {
+                invokeFinishBundle();
+            }
         }
         idleMillisAtLastLook = idleMillis;
         lookAgain();
@@ -112,6 +114,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         try {
             super.invokeFinishBundle();
             bytesOfLargeRecords = 0;
+            dryMillis = 0;
         } catch (Throwable t) {
             failure = t;
             throw t;
