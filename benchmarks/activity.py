@@ -125,7 +125,7 @@ class ActivityLoad(Load):
                 relations = _relations(COURSES[enrolment.course_id], contents)
                 decisions[enrolment] = rules.decide(enrolment, events, stored, relations, settings)
                 row.apply(decisions[enrolment])
-            await store.write(decisions, to_datetime(_FIRST_TIME_MS), lambda: None)
+            await store.write(decisions, to_datetime(_FIRST_TIME_MS))
             yield
 
     def _completions(self, seed: int) -> Iterator[ContentsCompleted]:

@@ -20,8 +20,7 @@ class Sabotage(NamedTuple):
 ASSESSMENT_STORE = "jobs/assessment_aggregator/store.py"
 MESSAGES = "common/domain/messages.py"
 
-_FRESH = "    def require_fresh(self, read_at: float) -> None:\n"
-_IGNORE_AGE = Edit("common/flink/job.py", _FRESH, f"{_FRESH}        return\n\n{_FRESH.replace('fresh', 'nothing')}")
+_IGNORE_PAUSES = Edit("common/flink/pauses.py", "        if seconds is not None:\n", "        if False:\n")
 _IGNORE_END_OF_TASK = Edit("common/flink/stage.py", "        worker_watch.end_with_task()\n", "")
 # For up to 2 s between the read of the rows and the write of what was decided: so that a pause, or a later decision in
 # another place, is more likely to come in between.
@@ -78,7 +77,7 @@ SABOTAGES = {
     ),
     # A worker that was frozen writes what it had decided, although its successor has gone on.
     # The pause is long enough for the successor to be started and to apply what the learners did meanwhile.
-    "zombies": Sabotage([_IGNORE_AGE, _IGNORE_END_OF_TASK, _DECIDE_SLOWLY], _ZOMBIE_FAULTS, pauses=(120,)),
+    "zombies": Sabotage([_IGNORE_PAUSES, _IGNORE_END_OF_TASK, _DECIDE_SLOWLY], _ZOMBIE_FAULTS, pauses=(120,)),
     # One batch in five writes its attempts, but not its aggregates.
     "skip-write": Sabotage(
         [

@@ -248,11 +248,11 @@ class RetryConfig(BackoffConfig):
     default, so 8 minutes leave room for four such calls in a row.
     """
     max_pause_ms: Positive = 20_000
-    """The longest time that a worker or its TaskManager may stand still between the read of rows and the write of what
-    was decided from them. After a longer one the batch is read again.
+    """The longest time that a worker or its TaskManager may stand still. After a longer one the task fails before it
+    writes anything more, and Flink restarts it from the last checkpoint.
 
     It must be less than Flink's ``heartbeat.timeout`` (50 s by default). A task that stands still for longer than that
-    has a successor, whose rows it must not cover when it goes on.
+    has a successor, beside which it must not write when it goes on.
     """
 
 

@@ -1,15 +1,13 @@
 """What one job differs in from another. Every job is one :class:`Job`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
 
 from common.config.model import JobConfig
 from common.domain import messages
 from common.domain.events import Refused, Skip
-from common.domain.faults import WorldFault
 from common.domain.messages import Message
-from common.flink import pauses
 from common.metrics import Metrics
 
 Event = TypeVar("Event")
@@ -43,8 +41,11 @@ class Job(ABC, Generic[Event, Group]):
         """What the event is decided together with: the events of a batch that belong to the same enrolment, say."""
 
     @abstractmethod
-    async def open(self, metrics: Metrics) -> None:
-        """Connects to what :meth:`apply` needs. Raises WorldFault or TaskFault."""
+    async def open(self, metrics: Metrics, clock: Callable[[], int]) -> None:
+        """Connects to what :meth:`apply` needs. Raises WorldFault or TaskFault.
+
+        ``clock`` gives the timestamps of all requests to Cassandra. One that raises TaskFault ends all writing.
+        """
 
     @abstractmethod
     async def apply(self, events_by_group: Mapping[Group, Sequence[Event]]) -> Mapping[Group, Sequence[Outcome]]:
@@ -57,23 +58,6 @@ class Job(ABC, Generic[Event, Group]):
     @abstractmethod
     async def close(self) -> None:
         """Releases what :meth:`open` took. It is also called if ``open`` failed half-way."""
-
-    def now(self) -> float:
-        """The moment to give to :meth:`require_fresh`, to be asked for before rows are read."""
-        return self._pauses().now()
-
-    def require_fresh(self, read_at: float) -> None:
-        """To be called before rows are written that were decided from rows read after ``read_at`` (:meth:`now`).
-
-        Raises WorldFault if this process or its TaskManager has stood still since, for more than
-        ``retry.max_pause_ms``: the batch is read and decided again. Why: :mod:`common.flink.pauses`.
-        """
-        seconds = self._pauses().since(read_at)
-        if seconds is not None:
-            raise WorldFault(f"this process or its TaskManager stood still for {seconds:.0f} s after rows were read")
-
-    def _pauses(self) -> pauses.Pauses:
-        return pauses.watch(self.retry.max_pause_ms / 1000)
 
     def failed_message(self, value: bytes, refused: Refused, user_id: str | None) -> Message:
         """The failed-topic message of an event, or of the part of it that ``refused`` is about.

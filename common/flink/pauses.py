@@ -1,8 +1,14 @@
-"""Notices that this process or its TaskManager has stood still: SIGSTOP, a paused container, a machine that swaps.
+"""Ends the writes of a task that has stood still: SIGSTOP, a paused container, a machine that swaps.
 
-If they stand still for longer than Flink's heartbeat timeout, the task gets a successor elsewhere, and this process
-does not know. What it has decided from rows that it read before must not be written when it goes on: the successor has
-applied the same events, and later ones, and the stale rows would cover them with a newer write time.
+If a worker or its TaskManager stands still for longer than Flink's heartbeat timeout, the task gets a successor
+elsewhere. When the worker goes on, it does not know that, until Flink ends it. It must write nothing any more:
+
+* What it has decided from rows that it read before is stale: the successor has applied the same events and later ones.
+* To read again does not help. It still has events, and would apply them at the same time as its successor: each could
+  read a row, and then cover what the other has written meanwhile.
+
+So each request to Cassandra takes its timestamp first, and is then refused if there was a pause. A request whose pause
+comes later has the timestamp of before the pause, and everything that the successor writes wins against it.
 
 A thread ticks, and a gap between two ticks is a pause. A slow batch is none: the thread ticks on while the event loop
 computes or waits for a server. While the TaskManager is stopped, the thread does not tick.
@@ -16,7 +22,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from common.domain.faults import TaskFault
 from common.flink.worker_watch import ancestors_up_to_java
+from common.servers.cassandra import next_timestamp_us
 
 _TICK_SECONDS = 0.2
 _STOPPED = frozenset("Tt")
@@ -61,6 +69,27 @@ class Pauses:
         if current > self._limit:
             return current
         return self._seconds if self._ended_at > moment else None
+
+
+def task_clock(limit_seconds: float) -> Callable[[], int]:
+    """The timestamps (us since 1970) of a task's requests to Cassandra. To be created when the task opens.
+
+    It raises TaskFault once the worker or its TaskManager has stood still for longer than the limit since then.
+    """
+    pauses = watch(limit_seconds)
+    opened_at = pauses.now()
+
+    def next_timestamp_of_the_task_us() -> int:
+        timestamp_us = next_timestamp_us()
+        seconds = pauses.since(opened_at)
+        if seconds is not None:
+            raise TaskFault(
+                f"this worker or its TaskManager stood still for {seconds:.0f} s, longer than retry.max_pause_ms: "
+                "the task may have a successor, and must not write any more"
+            )
+        return timestamp_us
+
+    return next_timestamp_of_the_task_us
 
 
 @functools.cache

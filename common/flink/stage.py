@@ -22,7 +22,7 @@ from pyflink.java_gateway import get_gateway
 from common.domain.events import MAX_SHOWN, BadEvent, Refused, Skip
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.messages import Message
-from common.flink import worker_watch
+from common.flink import pauses, worker_watch
 from common.flink.byte_budget import ByteBudget
 from common.flink.group_commit import GroupCommit, Observer
 from common.flink.job import Job
@@ -70,6 +70,7 @@ class Stage(AsyncFunction):
         async_guard.install()
         bundle_waits.remove()
         worker_watch.end_with_task()
+        self._clock = pauses.task_clock(self._job.retry.max_pause_ms / 1000)
         self._metrics = Metrics()
         self._metric_group = runtime_context.get_metrics_group()
         self._commit = GroupCommit(
@@ -86,7 +87,7 @@ class Stage(AsyncFunction):
 
     async def _verify_access(self) -> None:
         try:
-            await self._job.open(self._metrics)
+            await self._job.open(self._metrics, self._clock)
         except WorldFault as fault:
             logger.warning("a server does not answer yet, the first event will wait for it: %s", fault)
         finally:
@@ -133,7 +134,7 @@ class Stage(AsyncFunction):
 
     async def _open_job(self) -> None:
         try:
-            await self._job.open(self._metrics)
+            await self._job.open(self._metrics, self._clock)
         except Exception as error:
             await self._job.close()
             if isinstance(error, WorldFault | TaskFault):

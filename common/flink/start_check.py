@@ -17,6 +17,7 @@ from common.domain.faults import TaskFault
 from common.metrics import Metrics
 from common.servers import kafka
 from common.servers.access import verify_access
+from common.servers.cassandra import next_timestamp_us
 
 if TYPE_CHECKING:
     from common.flink.job import Job
@@ -91,6 +92,6 @@ async def _check(config: JobConfig, job: "Job[Any, Any]") -> None:
 
 async def _open(job: "Job[Any, Any]") -> None:
     try:
-        await job.open(Metrics())
+        await job.open(Metrics(), next_timestamp_us)
     finally:
         await job.close()

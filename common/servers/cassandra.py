@@ -12,7 +12,7 @@ takes its timestamp as a parameter is sent only once.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
@@ -50,8 +50,10 @@ _FIRST_TOKEN, _LAST_TOKEN = -(2**63), 2**63 - 1
 class Cassandra:
     """A session, which is opened, used and closed in one event loop."""
 
-    def __init__(self, config: CassandraConfig, metrics: Metrics) -> None:
+    def __init__(self, config: CassandraConfig, metrics: Metrics, clock: Callable[[], int] = CLOCK) -> None:
+        """``clock`` gives the timestamp of each request, in us since 1970. What it raises ends the request unsent."""
         self._config = config
+        self._clock = clock
         self._counts = metrics.counts
         self._cluster: Cluster | None = None
         self._session: Session | None = None
@@ -72,7 +74,7 @@ class Cassandra:
         self._requests = Requests(
             self._session,
             loop,
-            clock=CLOCK,
+            clock=self._clock,
             counts=self._counts,
             max_in_flight=self._config.max_concurrent_statements,
             timeout=self._config.request_timeout_ms / 1000,

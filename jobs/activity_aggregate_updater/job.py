@@ -1,8 +1,7 @@
 """The activity aggregate updater: what it fetches for a batch of events, and how it writes what the rules decide."""
 
 import time
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 from common.domain import topics
@@ -34,7 +33,7 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
         super().__init__(config)
         self._config = config
 
-    async def open(self, metrics: Metrics) -> None:
+    async def open(self, metrics: Metrics, clock: Callable[[], int]) -> None:
         """Connects to Cassandra and Redis."""
         config = self._config
         self._counts = metrics.counts
@@ -44,7 +43,7 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
             module_aggs=config.module_aggs,
             recount_after_ms=config.deduplication_seconds * 1000,
         )
-        self._cassandra = Cassandra(config.cassandra, metrics)
+        self._cassandra = Cassandra(config.cassandra, metrics, clock)
         self._redis = RedisClient(config.redis, config.redis.relation_database)
         self._search_api = ApiClient(
             "search", config.search_api, config.http, metrics, poison_after_ms=config.http.poison_after_ms
@@ -67,11 +66,10 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
         self, events_by_enrolment: Mapping[EnrolmentKey, Sequence[LearnerEvent]]
     ) -> Mapping[EnrolmentKey, Sequence[Outcome]]:
         """Decides per enrolment, writes all decisions together, and gives each event its part of them."""
-        read_at = self.now()
         decisions = await self._decide(events_by_enrolment)
         to_write = {enrolment: decision for enrolment, decision in decisions.items() if isinstance(decision, Decision)}
         now = to_datetime(time.time_ns() // 1_000_000)
-        await self._store.write(to_write, now, partial(self.require_fresh, read_at))
+        await self._store.write(to_write, now)
         return {
             enrolment: self._outcomes(events, decisions[enrolment]) for enrolment, events in events_by_enrolment.items()
         }

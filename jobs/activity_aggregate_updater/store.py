@@ -2,7 +2,7 @@
 written."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, zip_longest
 
@@ -113,16 +113,10 @@ class Store:
             for enrolment, contents, rows in zip(enrolments, content_rows, enrolment_rows, strict=True)
         }
 
-    async def write(
-        self, decisions: Mapping[EnrolmentKey, Decision], now: datetime, require_fresh: Callable[[], None]
-    ) -> None:
-        """Rule U8: writes in the order of each decision. ``now`` becomes ``datetime`` and ``agg_last_updated``.
-
-        ``require_fresh`` is called before each step, because this process may stand still between two of them.
-        """
+    async def write(self, decisions: Mapping[EnrolmentKey, Decision], now: datetime) -> None:
+        """Rule U8: writes in the order of each decision. ``now`` becomes ``datetime`` and ``agg_last_updated``."""
         stages = (self._stages(enrolment, decision, now) for enrolment, decision in decisions.items())
         for batches in zip_longest(*stages, fillvalue=()):
-            require_fresh()
             await self._cassandra.write(chain.from_iterable(batches))
         self._remember(enrolment for enrolment, decision in decisions.items() if decision.aggregates)
 

@@ -1,7 +1,7 @@
 """The assessment aggregator: what it fetches for a batch of events, and how it writes what the rules decide."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
 from zoneinfo import ZoneInfo
@@ -44,7 +44,7 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
         super().__init__(config)
         self._config = config
 
-    async def open(self, metrics: Metrics) -> None:
+    async def open(self, metrics: Metrics, clock: Callable[[], int]) -> None:
         """Connects to Cassandra and Redis."""
         config = self._config
         self._counts = metrics.counts
@@ -52,7 +52,7 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
             certificate_topic=config.kafka.topic(topics.ISSUE_CERTIFICATE_REQUEST),
             time_zone=ZoneInfo(config.agg_details_time_zone),
         )
-        self._cassandra = Cassandra(config.cassandra, metrics)
+        self._cassandra = Cassandra(config.cassandra, metrics, clock)
         self._relations = RedisClient(config.redis, config.redis.relation_database)
         self._contents = RedisClient(config.redis, config.redis.content_database)
         self._content_api = ApiClient(
@@ -80,11 +80,9 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
     ) -> Mapping[EnrolmentKey, Sequence[Outcome]]:
         """Checks the events, decides per enrolment, writes the attempts and then the aggregates."""
         checked = await self._check(events_by_enrolment)
-        now_ms, read_at = time.time_ns() // 1_000_000, self.now()
+        now_ms = time.time_ns() // 1_000_000
         decisions = await self._decide(checked, now_ms)
-        self.require_fresh(read_at)
         await self._store.write_attempts({enrolment: decision.attempts for enrolment, decision in decisions.items()})
-        self.require_fresh(read_at)
         await self._store.write_aggregates(
             {enrolment: decision.aggregates for enrolment, decision in decisions.items() if decision.aggregates},
             to_datetime(now_ms),

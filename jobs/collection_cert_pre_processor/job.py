@@ -61,7 +61,7 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
     def group_of(self, event: CertificateRequest) -> BatchKey:
         return BatchKey(event.course_id, event.batch_id)
 
-    async def open(self, metrics: Metrics) -> None:
+    async def open(self, metrics: Metrics, clock: Callable[[], int]) -> None:
         """Connects to Cassandra and Redis."""
         config = self._config
         self._counts = metrics.counts
@@ -75,7 +75,7 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
             enable_suppress_exception=config.enable_suppress_exception,
             zone=ZoneInfo(config.time_zone),
         )
-        self._cassandra = Cassandra(config.cassandra, metrics)
+        self._cassandra = Cassandra(config.cassandra, metrics, clock)
         self._contents = RedisClient(config.redis, config.redis.content_database)
         self._collections = RedisClient(config.redis, config.redis.collection_database)
         client = partial(ApiClient, config=config.http, metrics=metrics, poison_after_ms=config.http.poison_after_ms)

@@ -8,9 +8,10 @@ import time
 import pytest
 
 from common.config.model import CassandraConfig
-from common.domain.faults import WorldFault
+from common.domain.faults import TaskFault, WorldFault
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra as CassandraClient
+from common.servers.cassandra import Write, next_timestamp_us
 from local.config import LOOPBACK
 from local.servers import Cassandra
 from local.world import World
@@ -62,3 +63,40 @@ async def test_a_frozen_node_holds_up_nothing_for_long(nodes: list[Cassandra]) -
         assert pause < TIMEOUT_MS / 1000
         assert writer.faults == []
         assert await writer.wrong_rows() == {}
+
+
+async def test_a_late_request_goes_to_no_other_node_once_the_task_must_not_write(
+    nodes: list[Cassandra], unique: str
+) -> None:
+    rows = left = 60
+
+    def clock() -> int:
+        nonlocal left
+        if not left:
+            raise TaskFault("stood still")
+        left -= 1
+        return next_timestamp_us()
+
+    config = CassandraConfig(
+        contact_points=LOOPBACK[:1], port=nodes[0].port, request_timeout_ms=TIMEOUT_MS, speculative_delay_ms=500
+    )
+    metrics = Metrics()
+    client = CassandraClient(config, metrics, clock)
+    await client.open()
+    try:
+        assert len(await client.nodes()) == len(nodes)
+        insert = await client.prepare(
+            "INSERT INTO sunbird_courses.user_content_consumption (userid, courseid, batchid, contentid, status) "
+            "VALUES (?, 'c', 'b', 'do_1', 2)"
+        )
+        os.kill(nodes[2].pid, signal.SIGSTOP)
+        started_at = time.monotonic()
+        try:
+            with pytest.raises(TaskFault, match="stood still"):
+                await client.write([[Write(insert, (f"{unique}-{n}",))] for n in range(rows)])
+        finally:
+            os.kill(nodes[2].pid, signal.SIGCONT)
+        assert time.monotonic() - started_at < TIMEOUT_MS / 1000
+        assert metrics.counts["requests_repeated"] == 0
+    finally:
+        await client.close()

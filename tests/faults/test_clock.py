@@ -15,6 +15,7 @@ from cassandra.cluster import Session
 
 from common.config.loader import load
 from common.metrics import Metrics
+from common.servers.cassandra import next_timestamp_us
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.assessment_aggregator.job import AssessmentAggregator
 from local.world import World
@@ -82,7 +83,7 @@ async def test_a_jumping_clock_changes_no_row_of_the_assessment_aggregator(
             sent.append(len(outcome))
         return sent
 
-    await job.open(Metrics())
+    await job.open(Metrics(), next_timestamp_us)
     try:
         assert await apply(steady, jumps=False) == await apply(jumping, jumps=True) == [1, 1, 1, 0, 1, 1, 1, 1]
     finally:

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from common.config.model import CassandraConfig
-from common.domain.faults import WorldFault
+from common.domain.faults import TaskFault, WorldFault
 from common.servers.cassandra import Write, next_timestamp_us
 from local.world import World
 from tests.support.cassandra_proxy import Answer, CassandraProxy, Frame, behind_a_proxy, opened
@@ -133,4 +133,36 @@ async def test_nothing_is_sent_again_after_the_session_is_closed(config: Cassand
         await cassandra.close()
         with pytest.raises(WorldFault, match="session is closed"):
             await asyncio.wait_for(write, timeout=5)
+        assert len(proxy.requests) == ROWS
+
+
+class EndingClock:
+    """Gives so many timestamps, and then ends the task."""
+
+    def __init__(self, timestamps: int) -> None:
+        self._left = timestamps
+
+    def __call__(self) -> int:
+        if not self._left:
+            raise TaskFault("stood still")
+        self._left -= 1
+        return next_timestamp_us()
+
+
+@pytest.mark.parametrize("timestamps", [0, 1, 5, ROWS - 1])
+async def test_nothing_is_sent_without_a_timestamp(config: CassandraConfig, unique: str, timestamps: int) -> None:
+    clock = EndingClock(timestamps)
+    async with behind_a_proxy(config, clock, max_concurrent_statements=2) as (cassandra, proxy):
+        insert = await cassandra.prepare(INSERT)
+        with pytest.raises(TaskFault, match="stood still"):
+            await cassandra.write([[Write(insert, (f"{unique}-{n}-", n))] for n in range(ROWS)])
+        assert len(proxy.requests) == timestamps
+
+
+async def test_nothing_is_sent_again_without_a_timestamp(config: CassandraConfig, unique: str) -> None:
+    async with behind_a_proxy(config, EndingClock(ROWS)) as (cassandra, proxy):
+        insert = await cassandra.prepare(INSERT)
+        proxy.answer = refusing(f"{unique}-3-".encode(), 1)
+        with pytest.raises(TaskFault, match="stood still"):
+            await cassandra.write([[Write(insert, (f"{unique}-{n}-", n))] for n in range(ROWS)])
         assert len(proxy.requests) == ROWS

@@ -29,10 +29,13 @@ def build_defective_archive(folder: Path) -> Path:
 
 
 def entries(server: Server) -> list[dict[str, Any]]:
-    """Everything that the latest JVM has logged. Flink's scripts write text before they start it."""
-    lines = server.log_file.read_text().splitlines()
-    first = max(number for number, line in enumerate(lines) if not line.startswith("{")) + 1
-    return [json.loads(line) for line in lines[first:]]
+    """Everything that the latest JVM has logged.
+
+    There is also text: of Flink's script, which starts it, and of libraries that write to stderr. When a task ends,
+    Beam's gRPC may do so (seen: "SEVERE: Exception while executing runnable" with a stack trace).
+    """
+    *_, latest = server.log_file.read_text().rpartition(" as a console application on host ")
+    return [json.loads(line) for line in latest.splitlines() if line.startswith("{")]
 
 
 def test_a_defect_is_logged_as_one_object_with_the_ids_of_its_event(

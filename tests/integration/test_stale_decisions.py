@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from common.config.loader import load
+from common.flink.pauses import task_clock
 from common.metrics import Metrics
 from jobs import JOBS, config_class
 from jobs.assessment_aggregator import rules
@@ -36,7 +37,7 @@ def environment(world: World, name: str, max_pause_ms: int) -> dict[str, str]:
 async def running(world: World, name: str, max_pause_ms: int = MAX_PAUSE_MS) -> AsyncIterator[Any]:
     job = JOB_CLASSES[name](load(config_class(name), environ=environment(world, name, max_pause_ms)))
     try:
-        await job.open(Metrics())
+        await job.open(Metrics(), task_clock(max_pause_ms / 1000))
         yield job
     finally:
         await job.close()
@@ -46,14 +47,14 @@ async def apply(job: Any, *events: JsonObject) -> None:
     await job.apply_batch([job.decode(json.dumps(event).encode(), T0) for event in events])
 
 
-async def pause_worker(world: World, name: str, event: JsonObject, later: JsonObject, max_pause_ms: int) -> int:
-    """A process reads for ``event`` and is stopped; a successor applies it, and ``later``; then the process goes on.
+async def pause_worker(world: World, name: str, events: Sequence[JsonObject], max_pause_ms: int) -> list[str]:
+    """A process has read for the first event when it is stopped. A successor applies all; then the process goes on.
 
-    Returns how often it has retried its batch.
+    Returns what the process says about the first and the second event, which it had not begun.
     """
     worker = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "tests.support.frozen_worker", name, json.dumps(event)),
+        *("-m", "tests.support.frozen_worker", name, *map(json.dumps, events[:2])),
         cwd=REPOSITORY,
         env={**os.environ, **environment(world, name, max_pause_ms)},
         stdin=subprocess.PIPE,
@@ -64,26 +65,29 @@ async def pause_worker(world: World, name: str, event: JsonObject, later: JsonOb
         assert await worker.stdout.readline() == b"read\n"
         worker.send_signal(signal.SIGSTOP)
         stopped_at = time.monotonic()
-        async with running(world, name) as successor:
-            await apply(successor, event, later)
+        # Its own pauses do not count: the machine may be busy.
+        async with running(world, name, 600_000) as successor:
+            await apply(successor, *events)
         await asyncio.sleep(max(0.0, stopped_at + 2 * MAX_PAUSE_MS / 1000 - time.monotonic()))
         worker.send_signal(signal.SIGCONT)
         output, _ = await worker.communicate(b"go on\n")
         assert worker.returncode == 0
-        return int(output)
+        return output.decode().splitlines()
     finally:
         if worker.returncode is None:
             worker.kill()
             await worker.wait()
 
 
-def attempts(learner: Learner) -> tuple[JsonObject, JsonObject]:
-    return learner.attempt("do_1", "a1", [(4, 10)], T0), learner.attempt("do_1", "a1", [(9, 10)], T0 + 1)
+def attempts(learner: Learner) -> list[JsonObject]:
+    scores = enumerate((4, 7, 9))
+    return [learner.attempt("do_1", "a1", [(score, 10)], T0 + number) for number, score in scores]
 
 
-def completions(world: World, learner: Learner) -> tuple[JsonObject, JsonObject]:
+def completions(world: World, learner: Learner) -> list[JsonObject]:
+    contents = ("A", "B", "C")
     with world.redis.client(db=10) as relations:
-        relations.sadd(f"{learner.course_id}:{learner.course_id}:leafnodes", "A", "B")
+        relations.sadd(f"{learner.course_id}:{learner.course_id}:leafnodes", *contents)
 
     def completed(content_id: str, time_ms: int) -> JsonObject:
         edata = {
@@ -95,30 +99,42 @@ def completions(world: World, learner: Learner) -> tuple[JsonObject, JsonObject]
         }
         return {"edata": edata, "ets": time_ms}
 
-    return completed("A", T0), completed("B", T0 + 1)
+    return [completed(content_id, T0 + number) for number, content_id in enumerate(contents)]
 
 
 class TestAWorkerThatWasStopped:
-    async def test_reads_again_in_the_assessment_aggregator(
+    async def test_writes_nothing_any_more_in_the_assessment_aggregator(
         self, world: World, tables: Tables, learner: Learner
     ) -> None:
-        assert await pause_worker(world, ASSESSMENT, *attempts(learner), MAX_PAUSE_MS) == 1
+        results = await pause_worker(world, ASSESSMENT, attempts(learner), MAX_PAUSE_MS)
+        assert_ended(results)
         (attempt,) = tables.attempts(learner)
         assert attempt.total_score == 9.0
         assert tables.aggregates(learner).aggregates["score:do_1"] == 9.0
 
-    async def test_reads_again_in_the_activity_aggregate_updater(
+    async def test_writes_nothing_any_more_in_the_activity_aggregate_updater(
         self, world: World, tables: Tables, learner: Learner
     ) -> None:
-        assert await pause_worker(world, ACTIVITY, *completions(world, learner), MAX_PAUSE_MS) == 1
-        assert tables.aggregates(learner).aggregates["completedCount"] == 2.0
+        results = await pause_worker(world, ACTIVITY, completions(world, learner), MAX_PAUSE_MS)
+        assert_ended(results)
+        assert tables.aggregates(learner).aggregates["completedCount"] == 3.0
 
     async def test_would_cover_its_successors_rows_if_no_pause_were_too_long(
         self, world: World, tables: Tables, learner: Learner
     ) -> None:
         """Why there is a limit."""
-        assert await pause_worker(world, ASSESSMENT, *attempts(learner), 600_000) == 0
+        first = attempts(learner)[0]
+        later = learner.attempt("do_1", "a1", [(9, 10)], T0 + 1)
+        results = await pause_worker(world, ASSESSMENT, [first, first, later], 600_000)
+        assert results == ["applied", "applied"]
         assert tables.aggregates(learner).aggregates["score:do_1"] == 4.0
+
+
+def assert_ended(results: Sequence[str]) -> None:
+    """Neither the event that was read for is decided again, nor is the one begun that waited for it."""
+    assert len(results) == 2
+    for result in results:
+        assert result.startswith("TaskFault: this worker or its TaskManager stood still for "), result
 
 
 class TestABatchThatIsSlow:

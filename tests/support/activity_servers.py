@@ -27,7 +27,7 @@ from common.domain.events import Refused, to_time_ms
 from common.domain.messages import Message, enrolment_sync
 from common.flink.job import Outcome
 from common.metrics import Key, Metrics
-from common.servers.cassandra import Cassandra, Row, Statement, Write
+from common.servers.cassandra import Cassandra, Row, Statement, Write, next_timestamp_us
 from jobs.activity_aggregate_updater import job as job_module
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
 from jobs.activity_aggregate_updater.events import ContentsCompleted, EnrolmentSync, LearnerEvent
@@ -269,7 +269,7 @@ class Running:
 
     async def __aenter__(self) -> Self:
         with patch.object(job_module, "Cassandra", lambda *_: self._cassandra):
-            await self._job.open(self._metrics)
+            await self._job.open(self._metrics, next_timestamp_us)
         return self
 
     async def __aexit__(self, *_: object) -> None:

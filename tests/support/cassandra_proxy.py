@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from common.config.model import CassandraConfig
 from common.metrics import Metrics
-from common.servers.cassandra import Cassandra
+from common.servers.cassandra import Cassandra, next_timestamp_us
 
 HEADER = struct.Struct(">BBhBI")
 ERROR, RESULT, EXECUTE, BATCH = 0x00, 0x08, 0x0A, 0x0D
@@ -140,9 +140,11 @@ class CassandraProxy:
 
 
 @asynccontextmanager
-async def opened(config: CassandraConfig, **changes: Any) -> AsyncIterator[tuple[Cassandra, Metrics]]:
+async def opened(
+    config: CassandraConfig, clock: Callable[[], int] = next_timestamp_us, **changes: Any
+) -> AsyncIterator[tuple[Cassandra, Metrics]]:
     metrics = Metrics()
-    cassandra = Cassandra(config.model_copy(update=changes), metrics)
+    cassandra = Cassandra(config.model_copy(update=changes), metrics, clock)
     try:
         await cassandra.open()
         yield cassandra, metrics
@@ -151,6 +153,11 @@ async def opened(config: CassandraConfig, **changes: Any) -> AsyncIterator[tuple
 
 
 @asynccontextmanager
-async def behind_a_proxy(config: CassandraConfig, **changes: Any) -> AsyncIterator[tuple[Cassandra, CassandraProxy]]:
-    async with CassandraProxy(config.port) as proxy, opened(config, port=proxy.port, **changes) as (cassandra, _):
+async def behind_a_proxy(
+    config: CassandraConfig, clock: Callable[[], int] = next_timestamp_us, **changes: Any
+) -> AsyncIterator[tuple[Cassandra, CassandraProxy]]:
+    async with (
+        CassandraProxy(config.port) as proxy,
+        opened(config, clock, port=proxy.port, **changes) as (cassandra, _),
+    ):
         yield cassandra, proxy

@@ -1,6 +1,6 @@
 """A job with a defect: it raises on every event, and the exception quotes the event."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -29,7 +29,7 @@ class Defective(Job[dict[str, Any], EnrolmentKey]):
     def decode(self, value: bytes, timestamp_ms: int) -> dict[str, Any]:
         return msgspec.json.decode(value, type=dict[str, Any])
 
-    async def open(self, metrics: Metrics) -> None:
+    async def open(self, metrics: Metrics, clock: Callable[[], int]) -> None:
         pass
 
     def group_of(self, event: dict[str, Any]) -> EnrolmentKey:

@@ -1,7 +1,7 @@
-"""A worker that stops between a read and its write: `python -m tests.support.frozen_worker JOB EVENT`.
+"""A worker that stops between a read and its write: `python -m tests.support.frozen_worker JOB EVENT WAITING`.
 
-It prints "read" when it has read the rows for the first time, and waits for a line on stdin before it goes on. It ends
-when the event is applied, and prints how often its batch was retried.
+It prints "read" when it has read the rows for EVENT, and waits for a line on stdin before it goes on. WAITING is an
+event that it has not begun. It prints what has become of each: "applied", or the TaskFault.
 """
 
 import asyncio
@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.config.loader import load
-from common.flink.group_commit import GroupCommit, Observer
+from common.domain.faults import TaskFault
+from common.flink.group_commit import GroupCommit
+from common.flink.pauses import task_clock
 from common.metrics import Metrics
 from jobs import config_class
 from jobs.activity_aggregate_updater.job import ActivityAggregateUpdater
@@ -22,10 +24,10 @@ JOB_CLASSES: dict[str, Any] = {
 }
 
 
-async def main(name: str, event: str) -> None:
+async def main(name: str, *values: str) -> None:
     job = JOB_CLASSES[name](load(config_class(name)))
-    await job.open(Metrics())
-    read, waits, retries = job._cassandra.read, True, 0
+    await job.open(Metrics(), task_clock(job.retry.max_pause_ms / 1000))
+    read, waits = job._cassandra.read, True
 
     async def read_and_wait(statement: Any, parameters: Sequence[Any]) -> Any:
         nonlocal waits
@@ -36,18 +38,24 @@ async def main(name: str, event: str) -> None:
             sys.stdin.readline()
         return rows
 
-    def retried() -> None:
-        nonlocal retries
-        retries += 1
-
     def refuse(_: Any, error: Exception) -> Any:
         raise error
 
     job._cassandra.read = read_and_wait
-    commit = GroupCommit(job.apply_batch, refuse, job.batch, job.retry, Observer(retried=retried))
-    await commit.submit("key", job.decode(event.encode(), 0))
+    commit = GroupCommit(job.apply_batch, refuse, job.batch, job.retry)
+
+    async def apply(value: str) -> str:
+        try:
+            await commit.submit(job.group_of(event := job.decode(value.encode(), 0)), event)
+        except TaskFault as fault:
+            return f"{type(fault).__name__}: {fault}"
+        return "applied"
+
+    first = asyncio.ensure_future(apply(values[0]))
+    # The others wait for the first: they are of the same learner.
+    await asyncio.sleep(0)
+    print("\n".join(await asyncio.gather(first, *map(apply, values[1:]))), flush=True)
     await job.close()
-    print(retries, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ applied, and how many events were in flight there when it came.
 import asyncio
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Gated(Job[Event, str]):
         event.in_flight = self._in_flight
         return event
 
-    async def open(self, metrics: Metrics) -> None:
+    async def open(self, metrics: Metrics, clock: Callable[[], int]) -> None:
         self._subtask = str(uuid.uuid4())
 
     def group_of(self, event: Event) -> str:

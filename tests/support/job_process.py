@@ -12,6 +12,7 @@ from common.domain.messages import Message
 from common.flink.group_commit import GroupCommit, Observer
 from common.flink.job import Job, Outcome
 from common.metrics import Metrics
+from common.servers.cassandra import next_timestamp_us
 
 
 class RunningJob:
@@ -57,7 +58,7 @@ async def running(job: Job[Any, Any]) -> AsyncIterator[RunningJob]:
     """Opens the job, and closes it at the end."""
     metrics = Metrics()
     try:
-        await job.open(metrics)
+        await job.open(metrics, next_timestamp_us)
         yield RunningJob(job, metrics)
     finally:
         await job.close()

@@ -15,7 +15,7 @@ from common.domain.events import Skip
 from common.domain.messages import Message
 from common.flink.job import Job
 from common.metrics import Metrics
-from common.servers.cassandra import Cassandra, Write
+from common.servers.cassandra import Cassandra, Write, next_timestamp_us
 from common.servers.kafka import watermarks
 from jobs import config_class
 from jobs.activity_aggregate_updater.job import ActivityAggregateUpdater
@@ -165,7 +165,7 @@ class JobsOnTopics:
         return count
 
     async def _outcomes(self, job: Job[Any, Any], events: list[object]) -> list[Message]:
-        await job.open(Metrics())
+        await job.open(Metrics(), next_timestamp_us)
         try:
             parts = [part for outcome in await job.apply_batch(events) for part in outcome]
         finally:

@@ -8,7 +8,10 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
+from common.domain.faults import TaskFault
+from common.flink import pauses
 from common.flink.pauses import Pauses
 from tests.support.waiting import wait_until
 
@@ -80,6 +83,44 @@ def test_while_the_task_manager_is_stopped_nothing_may_be_written() -> None:
     process.has_task_manager = True
     process.run(1)
     assert process.pauses.since(process.pauses.now()) is None
+
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch) -> Process:
+    process = Process()
+    monkeypatch.setattr(pauses, "watch", lambda _: process.pauses)
+    return process
+
+
+def test_a_task_has_timestamps_until_it_has_stood_still_and_none_after(process: Process) -> None:
+    clock = pauses.task_clock(LIMIT)
+    process.run(600)
+    assert clock() < clock()
+    process.time += 60
+    for _ in range(3):
+        with pytest.raises(TaskFault, match=r"stood still for 6. s, longer than retry\.max_pause_ms"):
+            clock()
+        process.run(600)
+
+
+def test_a_task_that_opens_after_a_pause_is_another_one(process: Process) -> None:
+    process.time += 60
+    process.pauses.tick()
+    assert pauses.task_clock(LIMIT)() > 0
+
+
+def test_a_timestamp_that_may_be_of_after_the_pause_is_not_given(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = pauses.task_clock(LIMIT)
+
+    def take_and_stand_still() -> int:
+        process.time += 60
+        return 1
+
+    monkeypatch.setattr(pauses, "next_timestamp_us", take_and_stand_still)
+    with pytest.raises(TaskFault):
+        clock()
 
 
 WORKER = """

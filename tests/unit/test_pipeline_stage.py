@@ -16,9 +16,11 @@ from common.config.model import BatchConfig, RetryConfig
 from common.domain.events import BadEvent, Refused, Skip
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.messages import Message, failed
+from common.flink import pauses
 from common.flink.group_commit import PatienceExhausted
 from common.flink.job import Job, Outcome
 from common.flink.patches import async_guard
+from common.flink.pauses import Pauses
 from common.flink.stage import Stage
 from common.metrics import Metrics
 
@@ -54,12 +56,12 @@ class Number(Job[int, str]):
                 return number
         raise AssertionError(value)
 
-    async def open(self, metrics: Metrics) -> None:
+    async def open(self, metrics: Metrics, clock: Callable[[], int]) -> None:
         self.calls.append("open")
         self.opening()
         # Connecting takes its time.
         await asyncio.sleep(0)
-        self.metrics = metrics
+        self.metrics, self.clock = metrics, clock
 
     def group_of(self, event: int) -> str:
         return "all"
@@ -272,6 +274,20 @@ def test_a_server_that_stays_down_ends_the_task(job: Number) -> None:
     job.applying = raising(WorldFault("Cassandra is down"))
     stage, _ = opened(job)
     with pytest.raises(PatienceExhausted, match="no success within 20 ms: Cassandra is down"):
+        invoke(stage, b"1")
+
+
+def test_a_worker_that_has_stood_still_gives_no_timestamps_even_if_the_job_connects_later(
+    job: Number, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    watch = Pauses(20.0, lambda: now)
+    monkeypatch.setattr(pauses, "watch", lambda _: watch)
+    job.applying = lambda _: [Message("out", b"%d" % job.clock(), b"key")]
+    stage, _ = opened(job)
+    now += 60
+    watch.tick()
+    with pytest.raises(TaskFault, match="stood still for 60 s"):
         invoke(stage, b"1")
 
 

@@ -32,7 +32,7 @@ class Opening(Job[bytes, bytes]):
     def decode(self, value: bytes, timestamp_ms: int) -> bytes | Skip:
         raise NotImplementedError
 
-    async def open(self, metrics: Metrics) -> None:
+    async def open(self, metrics: Metrics, clock: Callable[[], int]) -> None:
         self._calls.append("open")
         self._session = lambda: None  # cannot be pickled
         self._opening()

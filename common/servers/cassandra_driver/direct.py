@@ -21,7 +21,7 @@ from cassandra.connection import ConnectionException, ConnectionShutdown
 from cassandra.pool import Host, HostConnection, NoConnectionsAvailable
 from cassandra.protocol import PreparedQueryNotFound
 
-from common.domain.faults import WorldFault
+from common.domain.faults import TaskFault, WorldFault
 from common.metrics import Key
 from common.servers.cassandra_driver import frames
 from common.servers.cassandra_driver.calls import Call, Execution, Request
@@ -72,8 +72,9 @@ class Requests:
         timeout: float,
         late_after: float,
     ) -> None:
-        """``clock`` gives the timestamps; ``counts`` gets ``requests_repeated``. ``timeout`` and ``late_after`` are in
-        seconds: after the one a request has failed, after the other it is sent to one more node if it may be.
+        """``clock`` gives the timestamp of a request and of each repeat, or raises what fails it. ``counts`` gets
+        ``requests_repeated``. ``timeout`` and ``late_after`` are in seconds: after the one a request has failed, after
+        the other it is sent to one more node if it may be.
         """
         check_version()
         self._session = session
@@ -216,15 +217,17 @@ class Requests:
         self._fail(request, error)
 
     def _repeat(self, request: Request) -> bool:
-        """Sends it to another node, with a newer timestamp. Returns False if it may not or cannot be sent.
+        """Sends it to another node, with a newer timestamp; fails it if the clock gives none.
 
-        Not after its deadline: if this process has stood still, what it writes may have been decided again elsewhere.
+        Returns False if it may not or cannot be sent.
         """
-        if self._loop.time() >= request.deadline:
-            return False
         if not request.is_repeatable or len(request.asked) >= MAX_NODES or request.copies >= MAX_COPIES_IN_FLIGHT:
             return False
-        request.body = frames.with_timestamp(request.body, self._clock())
+        try:
+            request.body = frames.with_timestamp(request.body, self._clock())
+        except TaskFault as error:
+            self._fail(request, error)
+            return True
         if not self._send_to_next(request):
             return False
         self._counts["requests_repeated"] += 1
@@ -234,14 +237,14 @@ class Requests:
         """A node that does not know the statement has not executed it, so its copy may be sent again."""
         try:
             await asyncio.gather(*(self._prepare(text) for text in {one.text for one in request.statements}))
+            if request.is_done:
+                return
+            if request.asked:
+                # Another node may execute the same bytes, and no two copies may have one timestamp.
+                request.body = frames.with_timestamp(request.body, self._clock())
         except Exception as error:  # noqa: BLE001 - it is raised in the call
             self._fail(request, error)
             return
-        if request.is_done:
-            return
-        if request.asked:
-            # Another node may execute the same bytes, and no two copies may have one timestamp.
-            request.body = frames.with_timestamp(request.body, self._clock())
         if not self._send(request, node) and not self._send_to_next(request):
             self._fail(request, self._no_node(request))
 

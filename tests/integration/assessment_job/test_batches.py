@@ -5,6 +5,7 @@ from typing import Any
 
 from common.config.loader import load
 from common.metrics import Metrics
+from common.servers.cassandra import next_timestamp_us
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.assessment_aggregator.job import AssessmentAggregator
 from local.expected import content_aggregates
@@ -76,7 +77,7 @@ class TestSeveralEventsOfOneEnrolment:
         values = [json.dumps(event).encode() for event in self.events(learner)]
         metrics = Metrics()
 
-        await job.open(metrics)
+        await job.open(metrics, next_timestamp_us)
         try:
             outcomes = await job.apply_batch([job.decode(value, 0) for value in values])
         finally:

@@ -7,6 +7,7 @@ import pytest
 from common.config.loader import load
 from common.domain.attempts import AssessmentEvent, SubmittedAttempt
 from common.metrics import Metrics
+from common.servers.cassandra import next_timestamp_us
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from jobs.assessment_aggregator.job import AssessmentAggregator
 from jobs.assessment_aggregator.many_attempts import LARGE
@@ -30,7 +31,7 @@ async def job(world: World, metrics: Metrics) -> AsyncIterator[AssessmentAggrega
     job = AssessmentAggregator(
         load(AssessmentAggregatorConfig, environ=world.job_environment("jobs.assessment_aggregator"))
     )
-    await job.open(metrics)
+    await job.open(metrics, next_timestamp_us)
     yield job
     await job.close()
 
