@@ -68,7 +68,7 @@ class Stage(AsyncFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         """Runs in the worker with the first bundle, before the event loop exists. PyFlink opens nothing earlier."""
         async_guard.install()
-        bundle_waits.remove()
+        bundle_waits.shorten()
         worker_watch.end_with_task()
         self._clock = pauses.task_clock(self._job.retry.max_pause_ms / 1000)
         self._metrics = Metrics()

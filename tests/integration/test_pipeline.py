@@ -21,6 +21,7 @@ from local import jars
 from local.config import REPOSITORY
 from local.flink import FLINK_CONF, FlinkCluster
 from local.world import World
+from tests.support import held_job
 from tests.support.assessment import FAILED, REQUESTS, Assessment, Learner
 from tests.support.gated_job import FULL, MAX_BUFFERED_REQUESTS
 from tests.support.gated_job import INPUT as GATED_INPUT
@@ -153,6 +154,40 @@ def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(
         assert len({answer["subtask"] for answer in answers_of_user}) == 1
         answers_of_user.sort(key=lambda answer: answer["applied"])
         assert [answer["number"] for answer in answers_of_user] == list(range(per_user))
+
+
+def test_messages_leave_while_an_event_of_their_bundle_is_in_flight(world: World, tmp_path: Path) -> None:
+    def event_of(user: int) -> bytes:
+        return b'{"userId": "%d"}' % user
+
+    gate = tmp_path / "gate"
+    with (
+        closing(JobTopics(world, (held_job.INPUT, held_job.OUTPUT))) as topics,
+        MiniCluster(
+            world,
+            topics,
+            tmp_path / "flink",
+            "tests.support.held_job",
+            str(gate),
+            AGGREGATES__CONTENT_READ_API="http://127.0.0.1:9/nobody/",
+        ),
+    ):
+        output = topics.inbox(held_job.OUTPUT)
+        topics.produce(held_job.INPUT, [event_of(0)])
+        sent = 0
+
+        def first_answers() -> list[Any]:
+            nonlocal sent
+            sent += 1
+            # Without a further event the bundle would end, and wait for the one that is held.
+            topics.produce(held_job.INPUT, [event_of(sent)])
+            return output.all()
+
+        wait_until(lambda: first_answers() != [], "a message")
+        assert b"0" not in [message.value() for message in output.all()]
+        gate.touch()
+        messages = output.wait_for(sent + 1)
+    assert sorted(int(message.value()) for message in messages) == list(range(sent + 1))
 
 
 def test_the_job_on_a_real_cluster_and_its_metrics(

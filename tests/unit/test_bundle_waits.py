@@ -1,14 +1,17 @@
-"""The Python worker without the waits that PyFlink and Beam put into every bundle."""
+"""The Python worker with shorter waits than those that PyFlink and Beam put into every bundle."""
 
 import asyncio
 import inspect
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from apache_beam.runners.worker import statesampler
+from apache_beam.runners.worker import data_plane, statesampler
 from apache_beam.utils.counters import CounterFactory
+from pyflink.fn_execution.beam.beam_coder_impl_fast import FlinkLengthPrefixCoderBeamWrapper
+from pyflink.fn_execution.coder_impl_fast import BinaryCoderImpl, ValueCoderImpl
 from pyflink.fn_execution.datastream.process.async_function.operation import AsyncFunctionRunner
 
 from common.flink.patches import bundle_waits
@@ -30,7 +33,7 @@ def with_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def runner() -> Iterator[AsyncFunctionRunner]:
-    bundle_waits.remove()
+    bundle_waits.shorten()
     runner = AsyncFunctionRunner()
     runner.start()
     runner.wait_ready()
@@ -134,7 +137,7 @@ def sampler() -> statesampler.StateSampler:
 
 class TestStateSampler:
     def test_a_bundle_starts_no_thread(self) -> None:
-        bundle_waits.remove()
+        bundle_waits.shorten()
         threads = threading.active_count()
         bundle_sampler = sampler()
         for _ in range(3):
@@ -150,15 +153,40 @@ class TestStateSampler:
         bundle_sampler = sampler()
         bundle_sampler.start()
         assert threading.active_count() == threads + 1
-        bundle_waits.remove()
+        bundle_waits.shorten()
         bundle_sampler.stop_if_still_running()
         assert threading.active_count() == threads
         assert statesampler.get_current_tracker() is None
 
 
-def test_removing_twice_changes_nothing() -> None:
-    bundle_waits.remove()
+def test_messages_leave_more_than_once_a_second() -> None:
+    coder = FlinkLengthPrefixCoderBeamWrapper(ValueCoderImpl(BinaryCoderImpl()))
+    portions: list[bytes] = []
+    stream = data_plane.SizeBasedBufferingClosableOutputStream(flush_callback=portions.append)
+    bundle_waits.shorten()
+    started = time.monotonic()
+    emitted = 0
+
+    def emit() -> int:
+        nonlocal emitted
+        emitted += 1
+        coder.encode_to_stream(b"message", stream, True)
+        coder._output_stream.maybe_flush()
+        return len(portions)
+
+    try:
+        # The first second is still PyFlink's.
+        wait_until(lambda: emit() == 11, "messages have left eleven times")
+        assert time.monotonic() - started < 8
+        coder._output_stream.flush()
+        assert b"".join(portions).count(b"message") == emitted
+    finally:
+        coder._output_stream.close()
+
+
+def test_a_second_call_changes_nothing() -> None:
+    bundle_waits.shorten()
     before = AsyncFunctionRunner.run_async, statesampler.StateSampler.start, statesampler.StateSampler.stop
-    bundle_waits.remove()
+    bundle_waits.shorten()
     after = AsyncFunctionRunner.run_async, statesampler.StateSampler.start, statesampler.StateSampler.stop
     assert after == before

@@ -1,4 +1,4 @@
-"""Removes two waits that PyFlink 2.3 and Beam put into every bundle of a Python worker.
+"""Shortens three waits that PyFlink 2.3 and Beam put into every bundle of a Python worker.
 
 **Per record.** ``AsyncFunctionRunner.run_async`` wakes the event loop for each record. The system call releases the
 interpreter lock, and while the loop is busy the thread gets the lock back only after 5 ms (``sys.getswitchinterval``),
@@ -12,6 +12,9 @@ before it gets a record.
 **Per bundle.** Beam's ``StateSampler`` starts a thread for each bundle. The thread sleeps for up to 200 ms at a time,
 and the bundle does not end before it wakes up: on average this adds a tenth to the bundle's time. Its samples go into
 metrics of Beam that Flink does not read. Here no such thread is started.
+
+**Per message.** Messages leave the worker when they are 10 MB, when the bundle ends, or with the first record that is
+done after a second has passed. Here that is every 50 ms, so that bundles may be long.
 """
 
 import threading
@@ -20,16 +23,25 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+_MESSAGES_WAIT_SECONDS = 0.05
 
-def remove() -> None:
-    """Patches ``AsyncFunctionRunner`` and ``StateSampler`` in this process. A second call changes nothing.
+
+def shorten() -> None:
+    """Patches ``AsyncFunctionRunner`` and ``StateSampler`` in this process, and the streams of messages that it has.
+
+    A second call changes nothing.
 
     ``async_guard`` must be installed: it refuses other versions of PyFlink.
     """
     # Only a Python worker needs these modules, and has loaded them already.
     from apache_beam.runners.worker.statesampler import StateSampler  # noqa: PLC0415
     from pyflink.fn_execution.datastream.process.async_function.operation import AsyncFunctionRunner  # noqa: PLC0415
+    from pyflink.fn_execution.utils.operation_utils import PeriodicThread  # noqa: PLC0415
 
+    # The only threads of this class tell an output stream, each second, that its writer shall flush.
+    for thread in threading.enumerate():
+        if isinstance(thread, PeriodicThread):
+            thread._interval = _MESSAGES_WAIT_SECONDS
     if AsyncFunctionRunner.run_async is not _run_async:
         AsyncFunctionRunner.run_async = wraps(AsyncFunctionRunner.run_async)(_run_async)
         _without_thread(StateSampler)

@@ -28,12 +28,12 @@ import org.apache.flink.streaming.runtime.tasks.ProcessingTimeService;
  *
  * <p><b>A task that ends does not end its TaskManager.</b> See {@link TolerantJobBundleFactory}.
  *
- * <p><b>Records do not wait for the end of their bundle.</b> The whole stage drains at the end of each bundle, so
- * bundles must be long when there is a backlog. But PyFlink passes records to Python only when it has a megabyte of
- * them, or when the bundle ends. Here Python gets the first records while the next ones are still being collected. A
- * bundle ends as soon as there is no more input: when the task has been idle for most of the last
- * <code>execution.buffer-timeout.interval</code>. The more records a bundle has, the longer the task must have been
- * idle: the source of a job with a backlog waits for Kafka too, for a moment after each fetch.
+ * <p><b>Nothing waits for the end of its bundle.</b> The whole stage drains at the end of each bundle, so bundles must
+ * be long. But PyFlink passes records to Python only when it has a megabyte of them, or when the bundle ends. Here
+ * Python gets them as soon as there are no more for the moment: when the task has been idle for most of the last
+ * <code>execution.buffer-timeout.interval</code>. With a backlog it gets the first ones while the next are still being
+ * collected. Messages that Python has sent are passed on at the same interval. A bundle ends when no record has come for
+ * {@link #QUIET_LOOKS} intervals. By then most records are done, so the drain costs little.
  *
  * <p><b>Large records limit a bundle.</b> Beam puts a hundred hand-overs into a queue on the heap before it waits for
  * Python. One record may be a megabyte, and then a backlog of them fills the heap of a small TaskManager.
@@ -48,15 +48,18 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     /** In bytes, of records that are larger than a hand-over. */
     private static final long MAX_BYTES_OF_LARGE_RECORDS = 8 * 1024 * 1024;
 
-    /** So many records more, and the input must have been dry for as long again as for one. */
-    private static final int RECORDS_PER_WAIT = 100;
+    /** With a backlog, the source waits for Kafka for a moment after each fetch. That must not end the bundle. */
+    private static final int QUIET_LOOKS = 5;
 
     private transient Throwable failure;
     private transient long bytesOfLargeRecords;
     private transient long bufferTimeoutMillis;
     private transient TimerGauge idleTime;
     private transient long idleMillisAtLastLook;
-    private transient long dryMillis;
+    private transient int elementsAtLastLook;
+    private transient int quietLooks;
+    private transient BeamDataStreamPythonFunctionRunner runner;
+    private transient OpenBundle openBundle;
 
     public PythonStageOperator(ExternalPythonProcessOperator<IN, OUT> operator) {
         super(
@@ -82,20 +85,43 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     private void lookAgain() {
         ProcessingTimeService timeService = getProcessingTimeService();
         timeService.registerTimer(
-                timeService.getCurrentProcessingTime() + bufferTimeoutMillis, timestamp -> finishBundleOfDryInput());
+                timeService.getCurrentProcessingTime() + bufferTimeoutMillis, timestamp -> lookAtBundle());
     }
 
-    private void finishBundleOfDryInput() throws Exception {
+    private void lookAtBundle() throws Exception {
         long idleMillis = idleTime.getAccumulatedCount();
-        long newMillis = idleMillis - idleMillisAtLastLook;
+        boolean wasIdle = 2 * (idleMillis - idleMillisAtLastLook) > bufferTimeoutMillis;
+        idleMillisAtLastLook = idleMillis;
         if (elementCount > 0) {
-            dryMillis = 2 * newMillis > bufferTimeoutMillis ? dryMillis + newMillis : 0;
-            if (2 * dryMillis > bufferTimeoutMillis * (1 + elementCount / RECORDS_PER_WAIT)) {
-                invokeFinishBundle();
+            if (openBundle == null) {
+                openBundle = new OpenBundle(runner);
+            }
+            takeResults();
+            if (wasIdle) {
+                handOverOrFinishBundle();
             }
         }
-        idleMillisAtLastLook = idleMillis;
         lookAgain();
+    }
+
+    private void takeResults() throws Exception {
+        try {
+            openBundle.takeResults();
+            emitResults();
+        } catch (Throwable t) {
+            failure = t;
+            throw t;
+        }
+    }
+
+    private void handOverOrFinishBundle() throws Exception {
+        if (elementCount > elementsAtLastLook) {
+            elementsAtLastLook = elementCount;
+            quietLooks = 0;
+            openBundle.flushRecords();
+        } else if (++quietLooks == QUIET_LOOKS) {
+            invokeFinishBundle();
+        }
     }
 
     @Override
@@ -114,7 +140,9 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         try {
             super.invokeFinishBundle();
             bytesOfLargeRecords = 0;
-            dryMillis = 0;
+            elementsAtLastLook = 0;
+            quietLooks = 0;
+            openBundle = null;
         } catch (Throwable t) {
             failure = t;
             throw t;
@@ -125,7 +153,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     @Override
     public PythonFunctionRunner createPythonFunctionRunner() throws Exception {
         Environment environment = getContainingTask().getEnvironment();
-        return new BeamDataStreamPythonFunctionRunner(
+        runner = new BeamDataStreamPythonFunctionRunner(
                 environment,
                 getRuntimeContext().getTaskInfo().getTaskName(),
                 createPythonEnvironmentManager(),
@@ -176,5 +204,6 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
                         super.createJobBundleFactory(PipelineOptionsTranslation.toProto(options)));
             }
         };
+        return runner;
     }
 }

@@ -1,0 +1,58 @@
+package org.sunbird.aggregates;
+
+import java.lang.reflect.Field;
+import java.lang.reflect.Method;
+import java.util.Optional;
+import org.apache.beam.model.fnexecution.v1.BeamFnApi.Elements;
+import org.apache.beam.runners.fnexecution.control.RemoteBundle;
+import org.apache.beam.sdk.fn.CancellableQueue;
+import org.apache.beam.sdk.fn.data.BeamFnDataInboundObserver;
+import org.apache.beam.sdk.fn.data.BeamFnDataOutboundAggregator;
+import org.apache.flink.streaming.api.runners.python.beam.BeamPythonFunctionRunner;
+
+/**
+ * Moves records and results of a bundle that stays open. Beam 2.61 does so only at the bundle's end: it collects records
+ * until then, or until it has many of them, and leaves results in a queue of 100 portions.
+ *
+ * <p>Beam can hand over records at an interval of its own (its experiment <code>data_buffer_time_limit_ms</code>). But it
+ * passes that option on to Python, where Beam's timer and the writer use one buffer without a lock. Hence the private
+ * parts of Flink 2.3 and Beam 2.61. All methods are to be called by the task's thread.
+ */
+final class OpenBundle {
+
+    private final BeamFnDataOutboundAggregator records;
+    private final BeamFnDataInboundObserver results;
+    private final CancellableQueue<?> portions;
+
+    /** The bundle that <code>runner</code> has open. */
+    OpenBundle(BeamPythonFunctionRunner runner) throws ReflectiveOperationException {
+        RemoteBundle counted =
+                (RemoteBundle) read(BeamPythonFunctionRunner.class, runner, "remoteBundle");
+        Object bundle = read(counted.getClass(), counted, "val$bundle");
+        records = (BeamFnDataOutboundAggregator)
+                read(bundle.getClass(), bundle, "beamFnDataOutboundAggregator");
+        results = (BeamFnDataInboundObserver)
+                ((Optional<?>) read(bundle.getClass(), bundle, "beamFnDataInboundObserver")).orElseThrow();
+        portions = (CancellableQueue<?>) read(BeamFnDataInboundObserver.class, results, "queue");
+    }
+
+    /** Hands over to Python what has been collected. */
+    void flushRecords() throws ReflectiveOperationException {
+        Method flush = BeamFnDataOutboundAggregator.class.getDeclaredMethod("flush");
+        flush.setAccessible(true);
+        flush.invoke(records);
+    }
+
+    /** Passes the results that have arrived to the runner. Throws what the bundle has failed with. */
+    void takeResults() throws Exception {
+        while ((int) read(CancellableQueue.class, portions, "count") > 0) {
+            results.multiplexElements((Elements) portions.take());
+        }
+    }
+
+    private static Object read(Class<?> owner, Object object, String name) throws ReflectiveOperationException {
+        Field field = owner.getDeclaredField(name);
+        field.setAccessible(true);
+        return field.get(object);
+    }
+}
