@@ -68,8 +68,7 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
         """Decides per enrolment, writes all decisions together, and gives each event its part of them."""
         decisions = await self._decide(events_by_enrolment)
         to_write = {enrolment: decision for enrolment, decision in decisions.items() if isinstance(decision, Decision)}
-        now = to_datetime(time.time_ns() // 1_000_000)
-        await self._store.write(to_write, now)
+        await self._store.write(to_write, to_datetime(time.time_ns() // 1_000_000))
         return {
             enrolment: self._outcomes(events, decisions[enrolment]) for enrolment, events in events_by_enrolment.items()
         }

@@ -21,13 +21,12 @@ from local import jars
 from local.config import REPOSITORY
 from local.flink import FLINK_CONF, FlinkCluster
 from local.world import World
-from tests.support import held_job
 from tests.support.assessment import FAILED, REQUESTS, Assessment, Learner
 from tests.support.gated_job import FULL, MAX_BUFFERED_REQUESTS
-from tests.support.gated_job import INPUT as GATED_INPUT
-from tests.support.gated_job import OUTPUT as GATED_OUTPUT
 from tests.support.job_topics import JobTopics
 from tests.support.minicluster import MiniCluster
+from tests.support.stage_job import INPUT as STAGE_INPUT
+from tests.support.stage_job import OUTPUT as STAGE_OUTPUT
 from tests.support.strategies import T0
 from tests.support.tables import Tables
 from tests.support.waiting import TIMEOUT_SECONDS, wait_until
@@ -114,7 +113,7 @@ def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(
     ]
     gate = tmp_path / "gate"
     with (
-        closing(JobTopics(world, (GATED_INPUT, GATED_OUTPUT))) as topics,
+        closing(JobTopics(world, (STAGE_INPUT, STAGE_OUTPUT))) as topics,
         MiniCluster(
             world,
             topics,
@@ -124,7 +123,7 @@ def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(
             AGGREGATES__CONTENT_READ_API="http://127.0.0.1:9/nobody/",
         ) as cluster,
     ):
-        topics.produce(GATED_INPUT, events)
+        topics.produce(STAGE_INPUT, events)
 
         read, since = 0.0, time.monotonic()
 
@@ -138,9 +137,9 @@ def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(
 
         wait_until((tmp_path / FULL).exists, "a subtask is full")
         wait_until(source_is_held_back, "the source is slowed down")
-        assert topics.inbox(GATED_OUTPUT).all() == []
+        assert topics.inbox(STAGE_OUTPUT).all() == []
         gate.touch()
-        messages = topics.inbox(GATED_OUTPUT).wait_for(len(events))
+        messages = topics.inbox(STAGE_OUTPUT).wait_for(len(events))
     answers: list[dict[str, Any]] = [json.loads(message.value()) for message in messages]
     assert len(answers) == len(events)
 
@@ -162,7 +161,7 @@ def test_messages_leave_while_an_event_of_their_bundle_is_in_flight(world: World
 
     gate = tmp_path / "gate"
     with (
-        closing(JobTopics(world, (held_job.INPUT, held_job.OUTPUT))) as topics,
+        closing(JobTopics(world, (STAGE_INPUT, STAGE_OUTPUT))) as topics,
         MiniCluster(
             world,
             topics,
@@ -172,15 +171,15 @@ def test_messages_leave_while_an_event_of_their_bundle_is_in_flight(world: World
             AGGREGATES__CONTENT_READ_API="http://127.0.0.1:9/nobody/",
         ),
     ):
-        output = topics.inbox(held_job.OUTPUT)
-        topics.produce(held_job.INPUT, [event_of(0)])
+        output = topics.inbox(STAGE_OUTPUT)
+        topics.produce(STAGE_INPUT, [event_of(0)])
         sent = 0
 
         def first_answers() -> list[Any]:
             nonlocal sent
             sent += 1
             # Without a further event the bundle would end, and wait for the one that is held.
-            topics.produce(held_job.INPUT, [event_of(sent)])
+            topics.produce(STAGE_INPUT, [event_of(sent)])
             return output.all()
 
         wait_until(lambda: first_answers() != [], "a message")

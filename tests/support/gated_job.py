@@ -10,22 +10,18 @@ import asyncio
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from pyflink.common import Configuration
-from pyflink.datastream import StreamExecutionEnvironment
 
-from common.config.loader import load
 from common.config.model import BatchConfig, RetryConfig
 from common.domain.messages import Message
-from common.flink import source_sink, stage
 from common.flink.job import Job, Outcome
 from common.metrics import Metrics
-from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
+from tests.support.stage_job import run
 
-INPUT, OUTPUT = "input", "output"
 FULL = "full"
 MAX_BUFFERED_REQUESTS = 50
 
@@ -85,16 +81,7 @@ class Gated(Job[Event, str]):
 
 
 def main(gate: str) -> None:
-    config = load(AssessmentAggregatorConfig)
-    options = Configuration()
-    # A bundle that ends waits for what is in flight, however little that is: here none ends before the gate is open.
-    options.set_string("python.fn-execution.bundle.time", "600000")
-    options.set_string("execution.buffer-timeout.interval", "1 s")
-    environment = StreamExecutionEnvironment.get_execution_environment(options)
-    source = source_sink.source(config, [f"{config.kafka.env}.{INPUT}"], Gated.user_id_path)
-    job = Gated(Path(gate), f"{config.kafka.env}.failed", f"{config.kafka.env}.{OUTPUT}")
-    stage.build(environment, source, source_sink.sink(config), job)
-    environment.execute("gated")
+    run(partial(Gated, Path(gate)), {"execution.buffer-timeout.interval": "1 s"})
 
 
 if __name__ == "__main__":

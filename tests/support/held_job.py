@@ -6,21 +6,16 @@ Events of other users are answered at once. A user is a number.
 import asyncio
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
-from pyflink.common import Configuration
-from pyflink.datastream import StreamExecutionEnvironment
 
-from common.config.loader import load
 from common.config.model import BatchConfig, RetryConfig
 from common.domain.messages import Message
-from common.flink import source_sink, stage
 from common.flink.job import Job, Outcome
 from common.metrics import Metrics
-from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
-
-INPUT, OUTPUT = "input", "output"
+from tests.support.stage_job import run
 
 
 class Held(Job[int, int]):
@@ -56,19 +51,16 @@ class Held(Job[int, int]):
 
 
 def main(gate: str) -> None:
-    config = load(AssessmentAggregatorConfig)
-    options = Configuration()
-    # Neither the time nor a checkpoint ends the bundle, which would wait for the event that is held.
-    options.set_string("python.fn-execution.bundle.time", "600000")
-    options.set_string("execution.checkpointing.interval", "10 min")
-    # The bundle ends when no event has come for five times as long.
-    options.set_string("execution.buffer-timeout.interval", "2 s")
-    environment = StreamExecutionEnvironment.get_execution_environment(options)
-    environment.set_parallelism(1)
-    source = source_sink.source(config, [f"{config.kafka.env}.{INPUT}"], Held.user_id_path)
-    job = Held(Path(gate), f"{config.kafka.env}.failed", f"{config.kafka.env}.{OUTPUT}")
-    stage.build(environment, source, source_sink.sink(config), job)
-    environment.execute("held")
+    run(
+        partial(Held, Path(gate)),
+        {
+            "parallelism.default": "1",
+            # A checkpoint would end the bundle.
+            "execution.checkpointing.interval": "10 min",
+            # The bundle ends when no event has come for five times as long.
+            "execution.buffer-timeout.interval": "2 s",
+        },
+    )
 
 
 if __name__ == "__main__":
