@@ -7,11 +7,11 @@ import asyncio
 import random
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 
-from benchmarks.load import Entry, Event, Load, PlainDriver
+from benchmarks.load import JOB_SEED, LATENCY_SEED, PLAIN_SEEDS, WARM_UP_SEED, Entry, Event, Load, PlainDriver
 from benchmarks.rows import open_cassandra, write_rows
 from common.domain import topics
 from common.domain.aggregates import COMPLETED_COUNT
@@ -36,8 +36,8 @@ from local.generator import Course
 from local.world import World
 
 COURSES = {course.course_id: course for course in (generator.course(number) for number in range(5))}
-SEEDS = (1, 2, 3, 4)
-"""The seeds of all measurements. Their learners are enrolled in advance."""
+SEEDS = (JOB_SEED, LATENCY_SEED, WARM_UP_SEED, *PLAIN_SEEDS)
+"""Those of all measurements."""
 
 _FIRST_TIME_MS = 1_715_657_560_000
 
@@ -73,12 +73,13 @@ class ActivityLoad(Load):
     messages_per_event = 7
     """About two per content. :meth:`events_done` uses the exact numbers."""
 
-    def __init__(self, users: int = 2_000) -> None:
-        """``users`` is the number of learners per seed."""
+    def __init__(self, users: int = 2_000, seeds: Sequence[int] = SEEDS) -> None:
+        """``users`` is the number of learners per seed. Those of ``seeds`` are enrolled in advance."""
         self._users = users
+        self._seeds = seeds
         contents_left = dict[EnrolmentKey, int]()
         messages_per_event = []
-        for event in self._completions(SEEDS[0]):
+        for event in self._completions(JOB_SEED):
             left = contents_left.get(event.enrolment, len(COURSES[event.enrolment.course_id].contents))
             contents_left[event.enrolment] = left - len(event.content_ids)
             # One for the start and one for the completion of each content, and one for the completion of the course.
@@ -163,7 +164,7 @@ class ActivityLoad(Load):
                         Write(enrol, (f"user-{seed}-{user}", course.course_id, course.batch_id))
                         for course in COURSES.values()
                     ]
-                    for seed in SEEDS
+                    for seed in self._seeds
                     for user in range(self._users)
                 ),
             )

@@ -11,7 +11,7 @@ from datetime import UTC
 from itertools import islice
 from typing import Any
 
-from benchmarks.load import Entry, Event, Load, PlainDriver
+from benchmarks.load import JOB_SEED, PLAIN_SEEDS, Entry, Event, Load, PlainDriver
 from benchmarks.rows import open_cassandra
 from common.domain import topics
 from common.domain.aggregates import ATTEMPTS_COUNT, metric_key
@@ -29,8 +29,7 @@ from local.world import World
 COURSES = [generator.course(number, units=4, contents_per_unit=5) for number in range(5)]
 
 _FIRST_TIME_MS = 1_715_657_560_000
-_MEASURED_SEEDS = (1, 3)
-"""The seeds of the job and of the plain driver."""
+_MEASURED_SEEDS = (JOB_SEED, *PLAIN_SEEDS)
 _OTHER_SEED = 9
 _ENROLMENTS_AT_A_TIME = 100
 _SETTINGS = Settings(certificate_topic="", time_zone=UTC)
@@ -54,8 +53,8 @@ class AssessmentLoad(Load):
         """
         self._users = users
         self._attempts_before = attempts_before
-        self._stored: dict[EnrolmentKey, list[Attempt]] = {}
-        """What the tables hold for the seed of the plain driver before it begins."""
+        self._stored: dict[int, dict[EnrolmentKey, list[Attempt]]] = {}
+        """What the tables hold for each seed before it begins."""
         self._other_users = other_attempts // len(COURSES)
         self._added_bytes = added_bytes
 
@@ -69,7 +68,7 @@ class AssessmentLoad(Load):
             store = Store(cassandra, "sunbird_courses")
             await store.prepare()
             for seed in _MEASURED_SEEDS:
-                self._stored = await _write_attempts(store, seed, range(self._users), self._attempts_before)
+                self._stored[seed] = await _write_attempts(store, seed, range(self._users), self._attempts_before)
             await _write_attempts(store, _OTHER_SEED, range(self._other_users), 1)
 
     def events(self, seed: int) -> Iterator[Event]:
@@ -93,7 +92,7 @@ class AssessmentLoad(Load):
         """Records the reads per enrolment, then the writes of the attempts, then of the aggregates, as in the job."""
         store = Store(driver, "sunbird_courses")
         await store.prepare()
-        stored = {enrolment: list(attempts) for enrolment, attempts in self._stored.items()}
+        stored = {enrolment: list(attempts) for enrolment, attempts in self._stored.get(seed, {}).items()}
         large = LargeEnrolments()
         events = self.events(seed)
         while True:

@@ -6,15 +6,16 @@ import gc
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
+from statistics import mean
 
 import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.cores import Cores, move, running_on
 from benchmarks.latency import latencies_to_messages, latencies_to_rows
-from benchmarks.load import Load, PlainDriver
-from benchmarks.measure import Sample, SteadyState, memory_by_quarter, percentile, sample, steady_state, watch
-from benchmarks.rows import cassandra_config
+from benchmarks.load import JOB_SEED, LATENCY_SEED, PLAIN_SEEDS, WARM_UP_SEED, Load, PlainDriver
+from benchmarks.measure import SteadyState, memory_by_quarter, percentile, sample, steady_state, watch
+from benchmarks.rows import cassandra_config, wait_until_compacted
 from common.metrics import Metrics
 from local.world import ENVIRONMENT, World
 
@@ -48,13 +49,19 @@ def measure_job(name: str, load: Load, world: World, cores: Cores, options: argp
 
 def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace) -> None:
     topic = f"{ENVIRONMENT}.{load.input_topic}"
-    # The JVM compiles hot code. Without a warm-up, Cassandra would be slower for the job, which comes first, than for
-    # the plain driver.
-    with running_on(cores.of_job):
-        asyncio.run(_run_plain_driver(world, load, seed=4, events=min(WARM_UP_EVENTS, options.events)))
-    produced = _produce(world, topic, (event.value for event in islice(load.events(seed=1), options.events)))
+
+    def run_plain_driver(seed: int, events: int) -> SteadyState:
+        with running_on(cores.of_job):
+            return asyncio.run(_run_plain_driver(world, load, seed, events))
+
+    # The JVM compiles hot code: Cassandra would be slower for what is measured first.
+    run_plain_driver(WARM_UP_SEED, min(WARM_UP_EVENTS, options.events))
+    before, after = PLAIN_SEEDS
+    plain = [] if options.no_plain_driver else [run_plain_driver(before, options.events)]
+    produced = _produce(world, topic, (event.value for event in islice(load.events(JOB_SEED), options.events)))
     if produced < options.events:
         sys.exit(f"--events is {options.events}, but this load has only {produced} events")
+    asyncio.run(wait_until_compacted(world))
     job_id = world.submit(
         load.module,
         parallelism=options.parallelism,
@@ -84,9 +91,18 @@ def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace
     reasons = "; ".join(world.flink.client.failed_checkpoints(job_id))
     print(f"    checkpoints: {counts['completed']} completed, {counts['failed']} failed {reasons}", flush=True)
 
+    if plain:
+        # At once, while the job is idle: the machine's speed may change within minutes.
+        plain.append(run_plain_driver(after, options.events))
+        for when, figures in zip(("before", "after"), plain, strict=True):
+            _print_steady_state(f"plain driver and HTTP client {when} the job, the same statements", figures)
+        print(
+            f"  ratio of the job to the plain driver: {steady.rate / mean(each.rate for each in plain):.2f}", flush=True
+        )
+
     if options.latency_seconds:
         rate = steady.rate / 2
-        writes_rows = next(load.events(seed=2)).entry is not None
+        writes_rows = next(load.events(LATENCY_SEED)).entry is not None
         measure_latencies = latencies_to_rows if writes_rows else latencies_to_messages
         latencies = asyncio.run(measure_latencies(world, load, topic, rate, options.latency_seconds))
         print(
@@ -100,13 +116,6 @@ def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace
     if options.hold:
         input("The job is still running. Press Enter to stop it.")
     world.flink.client.cancel(job_id)
-
-    if options.no_plain_driver:
-        return
-    with running_on(cores.of_job):
-        plain = steady_state(asyncio.run(_run_plain_driver(world, load, seed=3, events=options.events)), 0)
-    _print_steady_state("plain driver and HTTP client, the same statements and requests", plain)
-    print(f"  ratio of the job to the plain driver: {steady.rate / plain.rate:.2f}", flush=True)
 
 
 def _print_steady_state(what: str, steady: SteadyState) -> None:
@@ -150,8 +159,8 @@ def _count_done(world: World, load: Load) -> Callable[[], int]:
     return count_done
 
 
-async def _run_plain_driver(world: World, load: Load, seed: int, events: int) -> list[Sample]:
-    """Sends only the statements and HTTP requests of ``events`` events. Returns the samples before and after.
+async def _run_plain_driver(world: World, load: Load, seed: int, events: int) -> SteadyState:
+    """Sends only the statements and HTTP requests of ``events`` events. Measures from the first quarter, like the job.
 
     All of them are recorded before the first is sent. Recording in between would give Cassandra pauses to flush and
     compact, which it does not have while the job runs.
@@ -169,9 +178,15 @@ async def _run_plain_driver(world: World, load: Load, seed: int, events: int) ->
         recorded += BATCH_SIZE
     # As in the jobs' workers: the garbage collector must not traverse the recorded statements again and again.
     gc.freeze()
-    before = sample(processes, 0)
-    await driver.replay(IN_FLIGHT)
-    samples = [before, sample(processes, recorded)]
+    samples = [sample(processes, 0)]
+
+    def progress(share: float) -> None:
+        if len(samples) == 1 and share >= WARM_UP:
+            samples.append(sample(processes, round(recorded * share)))
+
+    await wait_until_compacted(world)
+    await driver.replay(IN_FLIGHT, progress)
+    samples.append(sample(processes, recorded))
     gc.unfreeze()
     await driver.close()
-    return samples
+    return steady_state(samples, first=samples[1].done)

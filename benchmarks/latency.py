@@ -9,7 +9,7 @@ from itertools import islice
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from benchmarks.load import Entry, Event, Load
+from benchmarks.load import LATENCY_SEED, Entry, Event, Load
 from benchmarks.rows import cassandra_config
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from common.metrics import Metrics
@@ -43,7 +43,7 @@ async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, s
     )
     producer = _Producer(world, topic)
     # Generated in advance, so that generating events does not take CPU from the job.
-    events = list(islice(load.events(seed=2), round(rate * (seconds + 5))))
+    events = list(islice(load.events(LATENCY_SEED), round(rate * (seconds + 5))))
     latencies: list[float] = []
     probes: list[asyncio.Task[None]] = []
 
@@ -100,7 +100,7 @@ async def latencies_to_messages(world: World, load: Load, topic: str, rate: floa
             for number in consumer.list_topics(output).topics[output].partitions
         ]
     )
-    events = list(islice(load.events(seed=2), round(rate * (seconds + 5))))
+    events = list(islice(load.events(LATENCY_SEED), round(rate * (seconds + 5))))
     written_at: dict[int, float] = {}
     async for due in _ticks(events, rate):
         for event in due:

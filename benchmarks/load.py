@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -13,6 +14,12 @@ from benchmarks.measure import Processes
 from common.domain.enrolments import EnrolmentKey
 from common.servers.cassandra import Cassandra, Row, Statement, Write
 from local.world import World
+
+JOB_SEED = 1
+LATENCY_SEED = 2
+WARM_UP_SEED = 4
+PLAIN_SEEDS = (3, 5)
+"""Of the plain driver before and after the job."""
 
 
 class Entry(NamedTuple):
@@ -55,13 +62,18 @@ class PlainDriver(Cassandra):
             return
         await asyncio.gather(*map(self._get, urls))
 
-    async def replay(self, in_flight: int) -> None:
-        """Stops recording and executes everything that was recorded, with ``in_flight`` waves at a time."""
-        waves, self._waves = iter(self._waves or ()), None
+    async def replay(self, in_flight: int, progress: Callable[[float], None]) -> None:
+        """Stops recording and executes everything that was recorded, with ``in_flight`` waves at a time.
+
+        ``progress`` is called after each wave with the share of the waves that have been executed.
+        """
+        recorded, self._waves = self._waves or [], None
+        waves, done = iter(recorded), count(1)
 
         async def run_waves() -> None:
             for wave in waves:
                 await wave()
+                progress(next(done) / len(recorded))
 
         # As many connections as there are requests. The default would be the limit when answers take long.
         connector = aiohttp.TCPConnector(limit=0)
@@ -100,7 +112,7 @@ class Load(ABC):
     """The number of messages in :attr:`output_topic` per event."""
 
     def events_done(self, messages: int) -> int:
-        """The number of events of seed 1 that have been applied when ``messages`` messages have been sent."""
+        """The number of events of :data:`JOB_SEED` that have been applied when ``messages`` messages have been sent."""
         return int(messages / self.messages_per_event)
 
     @property

@@ -33,6 +33,8 @@ CONTENTS = (1, 50, 200)
 LEARNERS = 200
 GROUP_SIZE = 20
 CONNECTIONS = 16
+RETRY_SECONDS = 0.01
+"""After an answer that the process has too many requests. It keeps itself busy and its answers quick."""
 WARM_UP_SECONDS = 4.0
 SECONDS = 6.0
 
@@ -95,33 +97,43 @@ async def _measure(world: World, readers: Readers, course: Course, users: list[s
         store = Store(cassandra, cassandra_config(world).keyspace)
         await store.prepare()
         for api in apis(store, course, users):
+            refused = 0
 
             async def ask(user_id: str, api: Api = api) -> None:
+                nonlocal refused
                 headers = {USER_TOKEN: tokens[user_id]}
-                async with session.post(api.path, data=api.bodies[user_id], headers=headers) as response:
-                    body = await response.read()
-                    if response.status != 200:
+                while True:
+                    async with session.post(api.path, data=api.bodies[user_id], headers=headers) as response:
+                        body = await response.read()
+                    if response.status == 200:
+                        return
+                    if response.status != 503:
                         raise RuntimeError(f"{api.path} answers {response.status}: {body.decode()}")
+                    refused += 1
+                    await asyncio.sleep(RETRY_SECONDS)
 
             print(f"  {api.name}, {len(course.contents)} contents")
             await closed_loop(ask, users, WARM_UP_SECONDS)
             before = sample(processes, 0)
+            refused = 0
             done = await closed_loop(ask, users, SECONDS)
             steady = steady_state([before, sample(processes, done)], 0)
-            _print(steady)
+            _print(steady, refused)
+            refused = 0
             latencies = await open_loop(ask, users, steady.rate / 2, SECONDS)
             at_half = "   ".join(f"p{percent} {percentile(latencies, percent) * 1000:.1f} ms" for percent in (50, 99))
-            print(f"    at {steady.rate / 2:.0f} requests/s: {at_half}")
+            print(f"    at {steady.rate / 2:.0f} requests/s: {at_half}   refused and asked again {refused}")
             started = time.perf_counter()
             reads = await closed_loop(api.read, users, SECONDS)
             rate = reads / (time.perf_counter() - started)
             print(f"    the same reads without the API: {rate:.0f}/s   ratio {steady.rate / rate:.2f}", flush=True)
 
 
-def _print(steady: SteadyState) -> None:
+def _print(steady: SteadyState, refused: int) -> None:
     cpu = "   ".join(f"{group} {cpu_ms:.2f}" for group, cpu_ms in steady.cpu_ms.items())
     memory = steady.peak_memory["APIs"] / 2**20
     print(f"    {steady.rate:.0f} requests/s   CPU-ms per request: {cpu}   memory of the APIs {memory:.0f} MiB")
+    print(f"    refused and asked again {refused}")
 
 
 async def closed_loop(ask: Callable[[str], Awaitable[object]], users: list[str], seconds: float) -> int:

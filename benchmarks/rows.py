@@ -1,5 +1,7 @@
 """Writes the rows that a benchmark needs in the tables before it starts."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -12,6 +14,8 @@ from local.expected import content_aggregates
 from local.world import World
 
 _PARTITIONS_AT_A_TIME = 2_000
+_COMPACTION_SECONDS = 300.0
+_POLL_SECONDS = 0.2
 
 
 @asynccontextmanager
@@ -39,6 +43,25 @@ def aggregates(completed: int, scores: Mapping[str, float]) -> dict[str, float]:
     for content_id, score in scores.items():
         entries |= content_aggregates(content_id, [(score, 10.0)])
     return entries
+
+
+async def wait_until_compacted(world: World) -> None:
+    """Waits until Cassandra compacts nothing, so that what is measured next does not pay for what came before.
+
+    Raises TimeoutError if that takes too long.
+    """
+    deadline = time.monotonic() + _COMPACTION_SECONDS
+    async with open_cassandra(world) as cassandra:
+        statement = await cassandra.prepare(
+            "SELECT active_tasks, pending_tasks FROM system_views.thread_pools WHERE name = 'CompactionExecutor'"
+        )
+        while True:
+            ((tasks,),) = await cassandra.read(statement, [()])
+            if not any(tasks):
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Cassandra still compacts after {_COMPACTION_SECONDS:g} s")
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 async def write_rows(cassandra: Cassandra, partitions: Iterable[Sequence[Write]]) -> None:

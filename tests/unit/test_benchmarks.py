@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.__main__ import DEFAULT_NAMES, parse_arguments
 from benchmarks.measure import Sample, memory_by_quarter, percentile, steady_state
+from benchmarks.soak import Progress, rates
 
 
 def test_without_names_all_jobs_and_readers_are_measured() -> None:
@@ -42,3 +43,9 @@ def test_memory_by_quarter_is_that_of_the_first_sample_after_each() -> None:
 
 def test_a_percentile_lies_between_the_values() -> None:
     assert percentile([1.0, 2.0, 3.0], 50) == 2.0
+
+
+def test_a_soak_has_the_rates_between_its_marks() -> None:
+    marks = [Progress(0, {"a": 10, "b": 0}), Progress(2, {"a": 30, "b": 0}), Progress(6, {"a": 50, "b": 8})]
+
+    assert rates(marks) == {"a": [10, 5], "b": [0, 2]}
