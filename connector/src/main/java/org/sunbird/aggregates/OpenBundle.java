@@ -8,11 +8,15 @@ import org.apache.beam.runners.fnexecution.control.RemoteBundle;
 import org.apache.beam.sdk.fn.CancellableQueue;
 import org.apache.beam.sdk.fn.data.BeamFnDataInboundObserver;
 import org.apache.beam.sdk.fn.data.BeamFnDataOutboundAggregator;
+import org.apache.beam.sdk.fn.stream.DirectStreamObserver;
 import org.apache.flink.streaming.api.runners.python.beam.BeamPythonFunctionRunner;
 
 /**
  * Moves records and results of a bundle that stays open. Beam 2.61 does so only at the bundle's end: it collects records
  * until then, or until it has many of them, and leaves results in a queue of 100 portions.
+ *
+ * <p>It also makes Beam wait for Python after each hand-over. Beam does so after a hundred, and until then they lie on
+ * the heap: thousands of small records, which a checkpoint has to wait for, or a hundred megabytes of large ones.
  *
  * <p>Beam can hand over records at an interval of its own (its experiment <code>data_buffer_time_limit_ms</code>). But it
  * passes that option on to Python, where Beam's timer and the writer use one buffer without a lock. Hence the private
@@ -34,6 +38,8 @@ final class OpenBundle {
         results = (BeamFnDataInboundObserver)
                 ((Optional<?>) read(bundle.getClass(), bundle, "beamFnDataInboundObserver")).orElseThrow();
         portions = (CancellableQueue<?>) read(BeamFnDataInboundObserver.class, results, "queue");
+        Object observer = read(BeamFnDataOutboundAggregator.class, records, "outboundObserver");
+        field(DirectStreamObserver.class, "maxMessagesBeforeCheck").setInt(observer, 1);
     }
 
     /** Hands over to Python what has been collected. */
@@ -51,8 +57,12 @@ final class OpenBundle {
     }
 
     private static Object read(Class<?> owner, Object object, String name) throws ReflectiveOperationException {
+        return field(owner, name).get(object);
+    }
+
+    private static Field field(Class<?> owner, String name) throws NoSuchFieldException {
         Field field = owner.getDeclaredField(name);
         field.setAccessible(true);
-        return field.get(object);
+        return field;
     }
 }

@@ -35,8 +35,8 @@ import org.apache.flink.streaming.runtime.tasks.ProcessingTimeService;
  * collected. Messages that Python has sent are passed on at the same interval. A bundle ends when no record has come for
  * {@link #QUIET_LOOKS} intervals. By then most records are done, so the drain costs little.
  *
- * <p><b>Large records limit a bundle.</b> Beam puts a hundred hand-overs into a queue on the heap before it waits for
- * Python. One record may be a megabyte, and then a backlog of them fills the heap of a small TaskManager.
+ * <p><b>Few records are on their way.</b> With a backlog, Beam would hand over a hundred chunks before it waits for
+ * Python. See {@link OpenBundle}.
  */
 public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<IN, OUT> {
 
@@ -45,14 +45,10 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     /** In bytes. Each hand-over costs Python about as much as one or two records. */
     private static final int HAND_OVER_SIZE = 64 * 1024;
 
-    /** In bytes, of records that are larger than a hand-over. */
-    private static final long MAX_BYTES_OF_LARGE_RECORDS = 8 * 1024 * 1024;
-
     /** With a backlog, the source waits for Kafka for a moment after each fetch. That must not end the bundle. */
     private static final int QUIET_LOOKS = 5;
 
     private transient Throwable failure;
-    private transient long bytesOfLargeRecords;
     private transient long bufferTimeoutMillis;
     private transient TimerGauge idleTime;
     private transient long idleMillisAtLastLook;
@@ -93,9 +89,6 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         boolean wasIdle = 2 * (idleMillis - idleMillisAtLastLook) > bufferTimeoutMillis;
         idleMillisAtLastLook = idleMillis;
         if (elementCount > 0) {
-            if (openBundle == null) {
-                openBundle = new OpenBundle(runner);
-            }
             takeResults();
             if (wasIdle) {
                 handOverOrFinishBundle();
@@ -127,8 +120,8 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     @Override
     public void processElement(StreamRecord<IN> element) throws Exception {
         super.processElement(element);
-        if (bytesOfLargeRecords >= MAX_BYTES_OF_LARGE_RECORDS) {
-            invokeFinishBundle();
+        if (openBundle == null && elementCount > 0) {
+            openBundle = new OpenBundle(runner);
         }
     }
 
@@ -139,7 +132,6 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         }
         try {
             super.invokeFinishBundle();
-            bytesOfLargeRecords = 0;
             elementsAtLastLook = 0;
             quietLooks = 0;
             openBundle = null;
@@ -186,14 +178,6 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
                 createOutputCoderInfoDescriptor(),
                 null,
                 createSideOutputCoderDescriptors()) {
-
-            @Override
-            public void process(byte[] data) throws Exception {
-                if (data.length > HAND_OVER_SIZE) {
-                    bytesOfLargeRecords += data.length;
-                }
-                super.process(data);
-            }
 
             @Override
             public JobBundleFactory createJobBundleFactory(Struct pipelineOptions) throws Exception {
