@@ -37,7 +37,7 @@ from local.world import World
 
 COURSES = {course.course_id: course for course in (generator.course(number) for number in range(5))}
 SEEDS = (JOB_SEED, LATENCY_SEED, WARM_UP_SEED, *PLAIN_SEEDS)
-"""Those of all measurements."""
+"""The seeds of all measurements."""
 
 _FIRST_TIME_MS = 1_715_657_560_000
 

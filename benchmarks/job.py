@@ -4,20 +4,20 @@ import argparse
 import asyncio
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice
 from statistics import mean
 
 import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.cores import Cores, move, running_on
 from benchmarks.latency import latencies_to_messages, latencies_to_rows
 from benchmarks.load import JOB_SEED, LATENCY_SEED, PLAIN_SEEDS, WARM_UP_SEED, Load, PlainDriver
 from benchmarks.measure import SteadyState, memory_by_quarter, percentile, sample, steady_state, watch
 from benchmarks.rows import cassandra_config, wait_until_compacted
+from benchmarks.topic import Topic
 from common.metrics import Metrics
-from local.world import ENVIRONMENT, World
+from local.world import World
 
 WARM_UP = 0.25
 """The share of the events that is not measured, while Python imports, the JVMs compile and caches fill."""
@@ -44,12 +44,11 @@ def measure_job(name: str, load: Load, world: World, cores: Cores, options: argp
     for manager in world.flink.task_managers:
         move(manager.pid, cores.of_job)
     load.prepare(world)
-    _measure(load, world, cores, options)
+    with closing(Topic(world, load.input_topic)) as topic, closing(Topic(world, load.output_topic)) as output:
+        _measure(load, world, cores, options, topic, output)
 
 
-def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace) -> None:
-    topic = f"{ENVIRONMENT}.{load.input_topic}"
-
+def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace, topic: Topic, output: Topic) -> None:
     def run_plain_driver(seed: int, events: int) -> SteadyState:
         with running_on(cores.of_job):
             return asyncio.run(_run_plain_driver(world, load, seed, events))
@@ -58,7 +57,7 @@ def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace
     run_plain_driver(WARM_UP_SEED, min(WARM_UP_EVENTS, options.events))
     before, after = PLAIN_SEEDS
     plain = [] if options.no_plain_driver else [run_plain_driver(before, options.events)]
-    produced = _produce(world, topic, (event.value for event in islice(load.events(JOB_SEED), options.events)))
+    produced = topic.produce(event.value for event in islice(load.events(JOB_SEED), options.events))
     if produced < options.events:
         sys.exit(f"--events is {options.events}, but this load has only {produced} events")
     asyncio.run(wait_until_compacted(world))
@@ -79,8 +78,12 @@ def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace
         "Kafka": lambda: [psutil.Process(world.kafka.pid)],
         **load.processes,
     }
-    count_done = _count_done(world, load)
-    samples = watch(processes, count_done, options.events, 600 + options.events / SLOWEST_EVENTS_PER_SECOND)
+    samples = watch(
+        processes,
+        lambda: load.events_done(output.end()),
+        options.events,
+        600 + options.events / SLOWEST_EVENTS_PER_SECOND,
+    )
     steady = steady_state(samples, round(options.events * WARM_UP))
     _print_steady_state("steady state", steady)
     for group, memory in memory_by_quarter(samples).items():
@@ -104,7 +107,7 @@ def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace
         rate = steady.rate / 2
         writes_rows = next(load.events(LATENCY_SEED)).entry is not None
         measure_latencies = latencies_to_rows if writes_rows else latencies_to_messages
-        latencies = asyncio.run(measure_latencies(world, load, topic, rate, options.latency_seconds))
+        latencies = asyncio.run(measure_latencies(world, load, topic.name, rate, options.latency_seconds))
         print(
             f"  latency from the event's Kafka timestamp to its {'entry in aggregates' if writes_rows else 'message'}, "
             f"at {rate:.0f} events/s ({len(latencies)} probes)"
@@ -126,37 +129,6 @@ def _print_steady_state(what: str, steady: SteadyState) -> None:
     job_cpu_ms = sum(cpu_ms for group, cpu_ms in steady.cpu_ms.items() if group.startswith("job"))
     if job_cpu_ms:
         print(f"    {'job, total':<22} {job_cpu_ms:.2f} CPU-ms per event", flush=True)
-
-
-def _produce(world: World, topic: str, values: Iterator[bytes]) -> int:
-    """Produces all values, waits until they are delivered, and returns how many there were."""
-    producer = Producer(
-        {"bootstrap.servers": world.kafka.bootstrap_servers, "linger.ms": 20, "compression.type": "lz4"}
-    )
-    produced = 0
-    for value in values:
-        while True:
-            try:
-                producer.produce(topic, value)
-                break
-            except BufferError:
-                producer.poll(0.1)
-        produced += 1
-    producer.flush()
-    return produced
-
-
-def _count_done(world: World, load: Load) -> Callable[[], int]:
-    """A function that returns how many events have been processed, derived from the messages in the output topic."""
-    consumer = Consumer({"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "benchmark"})
-    topic = f"{ENVIRONMENT}.{load.output_topic}"
-    partitions = [TopicPartition(topic, number) for number in consumer.list_topics(topic).topics[topic].partitions]
-
-    def count_done() -> int:
-        messages = sum(consumer.get_watermark_offsets(partition, cached=False)[1] for partition in partitions)
-        return load.events_done(messages)
-
-    return count_done
 
 
 async def _run_plain_driver(world: World, load: Load, seed: int, events: int) -> SteadyState:

@@ -1,7 +1,7 @@
 """``python -m benchmarks.soak``: all jobs at full load for an hour, on three Cassandra nodes and three brokers.
 
-Each job has a TaskManager of the shipped size. Its topic never runs dry, and never holds more than some seconds of
-work, so that nothing but the cluster limits the job. All processes share all cores. Figures are printed by quarter of
+Each job has a TaskManager of the shipped size. Its topic never runs dry, so that nothing but the cluster limits the
+job, and holds few events, so that disks do not fill. All processes share all cores. Figures are printed by quarter of
 the time: what grows shows as a rising row.
 """
 
@@ -20,29 +20,54 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.activity import ActivityLoad
 from benchmarks.assessment import AssessmentLoad
 from benchmarks.certificate import CertificateLoad
 from benchmarks.load import JOB_SEED, Load
 from benchmarks.measure import Sample, sample
+from benchmarks.topic import Topic
 from common.domain import topics
 from jobs import JOBS, config_class
 from local.config import environment_name, load_config
 from local.flink import TaskManager, shipped_sizes
 from local.world import ENVIRONMENT, World
 
+NODES = 3
+"""Of Cassandra and of Kafka."""
 QUARTERS = 4
 SAMPLE_SECONDS = 2.0
 EVENTS_AHEAD = 3_000
-"""A topic gets more events when fewer are left. Offsets are committed with each checkpoint, every two seconds."""
+"""A topic gets more events when fewer are left, by the offsets that the job commits with each checkpoint."""
 EVENTS_AT_A_TIME = 500
 COMPLETIONS_PER_SECOND = 200
 """The completions of a load come to an end. There are enough for this rate, which two cores do not reach."""
 COMPLETIONS_PER_LEARNER = 30
 """About as many."""
-FAILED_TOPICS = tuple(topics.INPUT_OF)
+
+
+class Feed:
+    """Keeps the input topic of one job filled."""
+
+    def __init__(self, world: World, name: str, load: Load) -> None:
+        self._topic = Topic(world, load.input_topic, f"{ENVIRONMENT}-{config_class(name).consumer_group}")
+        self._values: Iterator[bytes] = (event.value for event in load.events(JOB_SEED))
+        self.close = self._topic.close
+
+    def done(self) -> int:
+        """The number of events of the topic that the job has applied."""
+        return self._topic.committed()
+
+    def fill(self) -> bool:
+        """Produces some events if few are left. Returns whether it did.
+
+        Raises RuntimeError if the load has no more events.
+        """
+        if self._topic.end() - self.done() > EVENTS_AHEAD:
+            return False
+        if not self._topic.produce(islice(self._values, EVENTS_AT_A_TIME)):
+            raise RuntimeError(f"{self._topic.name}: the load has no more events, so the job has nothing to do")
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +77,7 @@ class SoakedJob:
     name: str
     job_id: str
     manager: TaskManager
-    feed: "Feed"
+    feed: Feed
 
 
 class Progress(NamedTuple):
@@ -62,65 +87,26 @@ class Progress(NamedTuple):
     done: Mapping[str, int]
 
 
-class Feed:
-    """Keeps the input topic of one job filled."""
-
-    def __init__(self, world: World, name: str, load: Load) -> None:
-        self._topic = f"{ENVIRONMENT}.{load.input_topic}"
-        self._values: Iterator[bytes] = (event.value for event in load.events(JOB_SEED))
-        servers = world.kafka.bootstrap_servers
-        self._producer = Producer({"bootstrap.servers": servers, "linger.ms": 20, "compression.type": "lz4"})
-        group = f"{ENVIRONMENT}-{config_class(name).consumer_group}"
-        self._consumer = Consumer({"bootstrap.servers": servers, "group.id": group})
-        numbers = self._consumer.list_topics(self._topic).topics[self._topic].partitions
-        self._partitions = [TopicPartition(self._topic, number) for number in numbers]
-
-    def close(self) -> None:
-        """Before the brokers stop: the clients would look for them."""
-        self._consumer.close()
-        del self._producer
-
-    def done(self) -> int:
-        """The number of events of the topic that the job has applied."""
-        return sum(max(partition.offset, 0) for partition in self._consumer.committed(self._partitions))
-
-    def fill(self) -> bool:
-        """Produces some events if few are left. Returns whether it did.
-
-        Raises RuntimeError if the load has no more events.
-        """
-        ends = (self._consumer.get_watermark_offsets(partition, cached=False)[1] for partition in self._partitions)
-        if sum(ends) - self.done() > EVENTS_AHEAD:
-            return False
-        values = list(islice(self._values, EVENTS_AT_A_TIME))
-        if not values:
-            raise RuntimeError(f"{self._topic}: the load has no more events, so the job has nothing to do")
-        for value in values:
-            self._producer.produce(self._topic, value)
-        self._producer.flush()
-        return True
-
-
 def main(arguments: Sequence[str]) -> int:
     """Prints the figures. Returns 1 if a job was restarted or events are on a failed topic, else 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60, help="how long (default %(default)s)")
-    parser.add_argument("--nodes", type=int, choices=(1, 3), default=3, help="of Cassandra and Kafka (default 3)")
     parser.add_argument(
         "-D", dest="flink", action="append", default=[], metavar="KEY=VALUE", help="Flink configuration"
     )
     options = parser.parse_args(arguments)
+    # Not Config.with_nodes, whose small heaps are for short runs.
     sizes = shipped_sizes() | {
         "flink.task_managers": len(JOBS),
         "flink.slots_per_task_manager": 1,
-        "cassandra.nodes": options.nodes,
-        "kafka.brokers": options.nodes,
+        "cassandra.nodes": NODES,
+        "kafka.brokers": NODES,
     }
     config = load_config({**{environment_name(key): str(size) for key, size in sizes.items()}, **os.environ})
-    users = round(options.minutes * 60 * COMPLETIONS_PER_SECOND / COMPLETIONS_PER_LEARNER)
+    completions = options.minutes * 60 * COMPLETIONS_PER_SECOND + EVENTS_AHEAD
     loads = {
         "assessment_aggregator": AssessmentLoad(users=200_000),
-        "activity_aggregate_updater": ActivityLoad(users, seeds=(JOB_SEED,)),
+        "activity_aggregate_updater": ActivityLoad(round(completions / COMPLETIONS_PER_LEARNER), seeds=(JOB_SEED,)),
         "collection_cert_pre_processor": CertificateLoad(),
     }
     with ExitStack() as stack:
@@ -222,7 +208,7 @@ def _report(
         print(f"  {job.name}: {counts['completed']} checkpoints, {counts['failed']} failed, {len(exceptions)} restarts")
         for exception in exceptions:
             print(exception.splitlines()[0])
-    failed = _count_failed(world)
+    failed = sum(_messages(world, topic) for topic in topics.INPUT_OF)
     print(f"  events on failed topics: {failed}")
     return 0 if is_well and not failed else 1
 
@@ -235,15 +221,9 @@ def _row(values: Sequence[float]) -> str:
     return " ".join(f"{value:6.0f}" for value in values)
 
 
-def _count_failed(world: World) -> int:
-    consumer = Consumer({"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "soak"})
-    count = 0
-    for name in FAILED_TOPICS:
-        topic = f"{ENVIRONMENT}.{name}"
-        for number in consumer.list_topics(topic).topics[topic].partitions:
-            count += consumer.get_watermark_offsets(TopicPartition(topic, number), cached=False)[1]
-    consumer.close()
-    return count
+def _messages(world: World, topic: str) -> int:
+    with closing(Topic(world, topic)) as opened:
+        return opened.end()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import org.apache.flink.streaming.api.runners.python.beam.BeamPythonFunctionRunn
  * until then, or until it has many of them, and leaves results in a queue of 100 portions.
  *
  * <p>It also makes Beam wait for Python after each hand-over. Beam does so after a hundred, and until then they lie on
- * the heap: thousands of small records, which a checkpoint has to wait for, or a hundred megabytes of large ones.
+ * the heap: a hundred megabytes, if a record is a megabyte.
  *
  * <p>Beam can hand over records at an interval of its own (its experiment <code>data_buffer_time_limit_ms</code>). But it
  * passes that option on to Python, where Beam's timer and the writer use one buffer without a lock. Hence the private

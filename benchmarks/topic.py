@@ -1,0 +1,53 @@
+"""A Kafka topic of the jobs, as the benchmarks fill and count it."""
+
+from collections.abc import Iterable
+from functools import cached_property
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from local.world import ENVIRONMENT, World
+
+
+class Topic:
+    """A topic in the world's Kafka. Its clients look for the brokers until it is closed."""
+
+    def __init__(self, world: World, name: str, group: str = "benchmark") -> None:
+        """``name`` is without the environment. ``group`` is the consumer group that :meth:`committed` asks for."""
+        self.name = f"{ENVIRONMENT}.{name}"
+        self._bootstrap_servers = world.kafka.bootstrap_servers
+        self._consumer = Consumer({"bootstrap.servers": self._bootstrap_servers, "group.id": group})
+        numbers = self._consumer.list_topics(self.name).topics[self.name].partitions
+        self._partitions = [TopicPartition(self.name, number) for number in numbers]
+
+    @cached_property
+    def _producer(self) -> Producer:
+        return Producer(
+            {"bootstrap.servers": self._bootstrap_servers, "linger.ms": 20, "compression.type": "lz4"},
+        )
+
+    def produce(self, values: Iterable[bytes]) -> int:
+        """Produces all values, waits until they are delivered, and returns how many there were."""
+        produced = 0
+        for value in values:
+            while True:
+                try:
+                    self._producer.produce(self.name, value)
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+            produced += 1
+        self._producer.flush()
+        return produced
+
+    def end(self) -> int:
+        """The number of messages that were ever produced."""
+        return sum(self._consumer.get_watermark_offsets(partition, cached=False)[1] for partition in self._partitions)
+
+    def committed(self) -> int:
+        """The number of messages that the consumer group has committed."""
+        return sum(max(partition.offset, 0) for partition in self._consumer.committed(self._partitions))
+
+    def close(self) -> None:
+        """Ends the clients."""
+        self._consumer.close()
+        self.__dict__.pop("_producer", None)
