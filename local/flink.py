@@ -281,7 +281,7 @@ def render_configuration(config: Config) -> None:
         "env.java.opts.all": f"{options['env.java.opts.all']} -XX:+UseSerialGC",
         # With C1 only, a start takes half the CPU time. C2 compiles for minutes and slows everything down.
         "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1",
-        "env.java.opts.taskmanager": "-XX:TieredStopAtLevel=1",
+        "env.java.opts.taskmanager": f"{options['env.java.opts.taskmanager']} -XX:TieredStopAtLevel=1",
         "env.java.opts.client": "-XX:TieredStopAtLevel=1",
     }
     (conf / "config.yaml").write_text(yaml.safe_dump(options, width=10_000))

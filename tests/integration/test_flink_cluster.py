@@ -37,7 +37,8 @@ def test_a_job_runs_checkpoints_counts_stops_and_goes_on(flink_cluster: FlinkClu
     counter = f"{vertex.name}/count.events_in"
     wait_until(lambda: client.metrics(job, "events_in").get(counter, 0) > 0, "the job counts its events")
     workers = {str(worker.pid) for worker in flink_cluster.task_managers[0].python_workers()}
-    assert {file.name.rpartition("-")[2] for file in tmp_path.glob("worker-*")} == workers
+    for what in ("worker", "fixed-window"):
+        assert {file.name.rpartition("-")[2] for file in tmp_path.glob(f"{what}-*")} == workers
 
     savepoint = client.stop_with_savepoint(job)
     assert client.status(job) == "FINISHED"

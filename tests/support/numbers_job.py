@@ -1,8 +1,9 @@
 """A job for tests of the cluster itself: `numbers_job.py FOLDER [stuck]`.
 
 It counts up in two subtasks for ever, each in a Python worker of its own, which writes a file
-`FOLDER/worker-<subtask>-<pid>`. With `stuck` the first record of each worker waits for a thread for ever, as it would
-for a server that does not answer, and the worker of subtask 0 is watched: it ends with its task.
+`FOLDER/worker-<subtask>-<pid>`, and `FOLDER/fixed-window-<pid>` if it has fixed the window of its connections. With
+`stuck` the first record of each worker waits for a thread for ever, as it would for a server that does not answer, and
+the worker of subtask 0 is watched: it ends with its task.
 """
 
 import importlib.resources
@@ -30,6 +31,8 @@ class Count(ProcessFunction):
         self._subtask = runtime_context.get_index_of_this_subtask()
         if self._is_stuck and self._subtask == 0:
             worker_watch.end_with_task()
+        if "common.flink.patches.fixed_window" in sys.modules:
+            (self._folder / f"fixed-window-{os.getpid()}").touch()
         self._counter = runtime_context.get_metrics_group().counter("events_in")
 
     def process_element(self, number: int, _: ProcessFunction.Context) -> Iterator[int]:

@@ -4,7 +4,9 @@ import org.apache.beam.runners.core.construction.PipelineOptionsTranslation;
 import org.apache.beam.runners.fnexecution.control.JobBundleFactory;
 import org.apache.beam.sdk.options.ExperimentalOptions;
 import org.apache.beam.sdk.options.PipelineOptions;
+import org.apache.beam.vendor.grpc.v1p60p1.com.google.protobuf.ListValue;
 import org.apache.beam.vendor.grpc.v1p60p1.com.google.protobuf.Struct;
+import org.apache.beam.vendor.grpc.v1p60p1.com.google.protobuf.Value;
 import org.apache.flink.configuration.ExecutionOptions;
 import org.apache.flink.core.memory.ManagedMemoryUseCase;
 import org.apache.flink.python.PythonFunctionRunner;
@@ -36,7 +38,7 @@ import org.apache.flink.streaming.runtime.tasks.ProcessingTimeService;
  * {@link #QUIET_LOOKS} intervals. By then most records are done, so the drain costs little.
  *
  * <p><b>Few records are on their way.</b> With a backlog, Beam would hand over a hundred chunks before it waits for
- * Python. See {@link OpenBundle}.
+ * Python (see {@link OpenBundle}), and gRPC would hold megabytes (see <code>fixed_window.py</code>).
  */
 public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<IN, OUT> {
 
@@ -44,6 +46,12 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
 
     /** In bytes. Each hand-over costs Python about as much as one or two records. */
     private static final int HAND_OVER_SIZE = 64 * 1024;
+
+    /** The Python module that a worker imports before it connects, so that gRPC holds few records on their way to it. */
+    private static final Value FIXED_WINDOW = Value.newBuilder()
+            .setListValue(ListValue.newBuilder()
+                    .addValues(Value.newBuilder().setStringValue("common.flink.patches.fixed_window")))
+            .build();
 
     /** With a backlog, the source waits for Kafka for a moment after each fetch. That must not end the bundle. */
     private static final int QUIET_LOOKS = 5;
@@ -184,8 +192,10 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
                 PipelineOptions options = PipelineOptionsTranslation.fromProto(pipelineOptions);
                 ExperimentalOptions.addExperiment(
                         options.as(ExperimentalOptions.class), "data_buffer_size_limit=" + HAND_OVER_SIZE);
-                return new TolerantJobBundleFactory(
-                        super.createJobBundleFactory(PipelineOptionsTranslation.toProto(options)));
+                Struct withPlugins = PipelineOptionsTranslation.toProto(options).toBuilder()
+                        .putFields("beam:option:beam_plugins:v1", FIXED_WINDOW)
+                        .build();
+                return new TolerantJobBundleFactory(super.createJobBundleFactory(withPlugins));
             }
         };
         return runner;
