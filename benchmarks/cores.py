@@ -11,7 +11,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """The numbers of the cores for the servers, and of those for the job and, later, the plain driver."""
+    """The numbers of the cores for the servers, and of those for the job and the plain driver."""
 
     of_servers: set[int]
     of_job: set[int]

@@ -43,6 +43,15 @@ class Topic:
         """The number of messages that were ever produced."""
         return sum(self._consumer.get_watermark_offsets(partition, cached=False)[1] for partition in self._partitions)
 
+    def first(self, count: int) -> list[bytes]:
+        """The values of the first ``count`` messages, or of all that there are."""
+        count = min(count, self.end())
+        self._consumer.assign([TopicPartition(self.name, each.partition, 0) for each in self._partitions])
+        values: list[bytes] = []
+        while len(values) < count:
+            values += [message.value() for message in self._consumer.consume(count - len(values), timeout=1)]
+        return values
+
     def committed(self) -> int:
         """The number of messages that the consumer group has committed."""
         return sum(max(partition.offset, 0) for partition in self._consumer.committed(self._partitions))

@@ -7,7 +7,7 @@ from textwrap import indent
 
 from deploy.manifests import CHART
 from deploy.prometheus.expressions import RULES
-from jobs import JOBS
+from jobs import JOBS, flink_name
 
 VALUES = CHART / "values.yaml"
 
@@ -24,11 +24,6 @@ def build_values() -> str:
 def build_rules() -> str:
     """``rules.yaml`` with the names of all jobs."""
     return _replaced(RULES, _JOBS_OF_RULES, indent(f"{job_series(map(flink_name, JOBS))}\n", " " * 12))
-
-
-def flink_name(name: str) -> str:
-    """The name that a job has in Flink: ``assessment-aggregator`` for ``assessment_aggregator``."""
-    return name.replace("_", "-")
 
 
 def job_series(names: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import aiohttp
 
 from common.domain.faults import WorldFault
-from jobs import JOBS
+from jobs import JOBS, flink_name
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
 _RUNNING = "RUNNING"
@@ -52,7 +52,7 @@ class FlinkClient:
         latest: dict[str, Any] = {}
         for job in sorted(overview["jobs"], key=lambda job: job["start-time"]):
             latest[job["name"]] = job
-        names = [name.replace("_", "-") for name in JOBS]
+        names = map(flink_name, JOBS)
         return list(await asyncio.gather(*(self._state(name, latest.get(name)) for name in names)))
 
     async def _state(self, name: str, job: Mapping[str, Any] | None) -> JobState:

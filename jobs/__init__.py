@@ -14,6 +14,11 @@ JOBS = {
 """The module of each job, by its name. This is the only list of jobs."""
 
 
+def flink_name(name: str) -> str:
+    """The name that a job in :data:`JOBS` has in Flink: ``assessment-aggregator`` for ``assessment_aggregator``."""
+    return name.replace("_", "-")
+
+
 def config_class(name: str) -> "type[JobConfig]":
     """The configuration of a job in :data:`JOBS`: ``AssessmentAggregatorConfig`` for ``assessment_aggregator``."""
     class_name = "".join(word.capitalize() for word in name.split("_"))

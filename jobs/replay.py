@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     """Exit code 0 if the broker has acknowledged every event, 1 if not, 2 for wrong arguments or configuration."""
     parser = argparse.ArgumentParser(prog="python -m jobs.replay", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--job", required=True, choices=JOBS)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file instead of the job's own config.yaml")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file whose keys override the shipped ones")
     parser.add_argument("--reason", default="", metavar="TEXT", help="only events whose reason contains this text")
     parser.add_argument("--dry-run", action="store_true", help="only count: send nothing and commit no offsets")
     options = parser.parse_args(arguments)

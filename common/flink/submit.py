@@ -29,4 +29,5 @@ def submit(job_class: Callable[[Config], Job[Any, Any]], config_class: type[Conf
     start_check.check_delivery(config, job.name, environment)
     source = source_sink.source(config, config.input_topics, job.user_id_path)
     stage.build(environment, source, source_sink.sink(config), job)
+    # jobs.flink_name, which nothing in common may import.
     environment.execute(package_of(config_class).rpartition(".")[2].replace("_", "-"))

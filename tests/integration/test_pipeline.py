@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from tests.support.stage_job import INPUT as STAGE_INPUT
 from tests.support.stage_job import OUTPUT as STAGE_OUTPUT
 from tests.support.strategies import T0
 from tests.support.tables import Tables
-from tests.support.waiting import TIMEOUT_SECONDS, wait_until
+from tests.support.waiting import TIMEOUT_SECONDS, wait_until, wait_until_steady
 
 MAX_BATCH_SIZE = 4
 
@@ -125,18 +124,13 @@ def test_events_in_flight_are_bounded_and_each_users_are_applied_in_their_order(
     ):
         topics.produce(STAGE_INPUT, events)
 
-        read, since = 0.0, time.monotonic()
-
-        def source_is_held_back() -> bool:
-            nonlocal read, since
-            now_read = cluster.client.metrics(cluster.job, "numRecordsOut").get("Source: events/numRecordsOut", 0.0)
-            if now_read != read:
-                read, since = now_read, time.monotonic()
-            # Flink shows new values every second; that it calls the task backpressured may take it many.
-            return 0 < read < len(events) and time.monotonic() - since > 5
-
         wait_until((tmp_path / FULL).exists, "a subtask is full")
-        wait_until(source_is_held_back, "the source is slowed down")
+        # Flink shows new values every second; that it calls the task backpressured may take it many.
+        read = wait_until_steady(
+            lambda: cluster.client.metrics(cluster.job, "numRecordsOut").get("Source: events/numRecordsOut", 0.0),
+            "the source is slowed down",
+        )
+        assert read < len(events)
         assert topics.inbox(STAGE_OUTPUT).all() == []
         gate.touch()
         messages = topics.inbox(STAGE_OUTPUT).wait_for(len(events))

@@ -17,6 +17,21 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_seconds: float 
         time.sleep(0.05)
 
 
+def wait_until_steady(value: Callable[[], float], what: str, seconds: float = 5.0) -> float:
+    """Returns the value as soon as it is not 0 and has not changed for `seconds`."""
+    last, since = 0.0, time.monotonic()
+
+    def is_steady() -> bool:
+        nonlocal last, since
+        now = value()
+        if now != last:
+            last, since = now, time.monotonic()
+        return last != 0 and time.monotonic() - since > seconds
+
+    wait_until(is_steady, what)
+    return last
+
+
 def has_ended(process: psutil.Process) -> bool:
     """Whether it is gone, or a zombie: it is one until its parent, or the machine's first process, has noticed."""
     try:

@@ -2,7 +2,7 @@
 
 gRPC lets a connection's window grow, up to megabytes, so that networks with long round trips are filled. Here it only
 means that thousands of small records lie there, which no limit of PyFlink, Beam and the stage knows of. Each checkpoint
-waits for them, and after a crash all of them are processed again. With this module the window stays at 64 KiB.
+waits for them. With this module the window stays at 64 KiB.
 
 ``PythonStageOperator`` names it in Beam's option ``beam_plugins``: a worker imports it before it connects. A worker
 that is a thread of the client, as with ``flink run --target local``, does not.

@@ -149,7 +149,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         }
     }
 
-    /** Like the superclass, but hands over to Python after fewer bytes. */
+    /** Like the superclass, but with our options for Beam and its worker, and a factory that can be closed twice. */
     @Override
     public PythonFunctionRunner createPythonFunctionRunner() throws Exception {
         Environment environment = getContainingTask().getEnvironment();
