@@ -70,9 +70,10 @@ down: setup ## stop what `make up` has started
 status: setup ## show what is running
 	$(RUN) -m local status
 
+# Beam imports pandas where it is installed, which is 40 MiB per worker. The jobs do not use it.
 lock: setup ## rewrite requirements/*.txt from pyproject.toml
 	$(COMPILE) --all-extras -o requirements/dev.txt
-	$(COMPILE) -c requirements/dev.txt --extra jobs -o requirements/jobs.txt
+	$(COMPILE) -c requirements/dev.txt --extra jobs --no-emit-package pandas -o requirements/jobs.txt
 	$(COMPILE) -c requirements/dev.txt --extra services -o requirements/services.txt
 	$(COMPILE) -c requirements/dev.txt --extra reports -o requirements/reports.txt
 	$(COMPILE) -c requirements/dev.txt --extra desk -o requirements/desk.txt

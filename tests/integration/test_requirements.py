@@ -1,4 +1,4 @@
-"""Each reader runs in an environment made from its own requirements file, without Flink and what Flink needs."""
+"""Each part runs in an environment made from its own requirements file: readers without Flink and what Flink needs."""
 
 import subprocess
 import sys
@@ -29,17 +29,32 @@ def test_no_reader_needs_anything_of_flink(tmp_path: Path) -> None:
         list(threads.map(check, readers, (tmp_path / reader for reader in readers)))
 
 
-def check(reader: str, folder: Path) -> None:
-    venv.create(folder, symlinks=True)
-    python = folder / "bin" / "python"
-    file = f"requirements/{reader}.txt"
-    # uv checks the hashes as pip does, and takes 13 instead of 52 s of CPU time for both readers.
-    run(
-        sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", file
-    )
+def test_jobs_and_their_workers_need_no_pandas(tmp_path: Path) -> None:
+    python = install("jobs", tmp_path, "--no-deps")
+    # What a worker starts with, and what a submission does. Beam imports pandas if it is there.
+    for program in (
+        "import pyflink.fn_execution.beam.beam_sdk_worker_main",
+        "from common.flink.patches import async_guard, bundle_waits; async_guard.install(); bundle_waits.shorten()",
+    ):
+        run(str(python), "-c", program)
+    assert "jobs.assessment_aggregator.job" in run(str(python), "-c", IMPORT_ALL, "jobs").split()
+    assert run(str(python), "-c", FIND, "pandas").split() == []
 
+
+def check(reader: str, folder: Path) -> None:
+    python = install(reader, folder)
     assert f"{reader}.__main__" in run(str(python), "-c", IMPORT_ALL, reader).split()
     assert run(str(python), "-c", FIND, *OF_FLINK).split() == [], reader
+
+
+def install(part: str, folder: Path, *options: str) -> Path:
+    """The interpreter of a new environment in the folder, with the packages of a part's requirements file."""
+    venv.create(folder, symlinks=True)
+    python = folder / "bin" / "python"
+    # uv checks the hashes as pip does, and takes 13 instead of 52 s of CPU time for both readers.
+    install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), "--require-hashes")
+    run(*install, *options, "-r", f"requirements/{part}.txt")
+    return python
 
 
 def run(*command: str) -> str:
