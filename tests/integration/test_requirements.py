@@ -52,8 +52,8 @@ def install(part: str, folder: Path, *options: str) -> Path:
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
     # uv checks the hashes as pip does, and takes 13 instead of 52 s of CPU time for both readers.
-    install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), "--require-hashes")
-    run(*install, *options, "-r", f"requirements/{part}.txt")
+    command = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), "--require-hashes")
+    run(*command, *options, "-r", f"requirements/{part}.txt")
     return python
 
 
