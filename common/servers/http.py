@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -127,23 +127,35 @@ class ApiClient:
         """``subject`` is what is asked for, for the reason of a BadEvent."""
         if len(request.url) > _LONGEST_URL:
             return Answer(_URI_TOO_LONG, {})
-        fault = WorldFault(f"{self._url} was down for {self._config.call_timeout_ms} ms")
-        backoff_ms = self._config.initial_backoff_ms
         async with self._connections:
-            try:
-                async with asyncio.timeout(self._config.call_timeout_ms / 1000):
-                    while True:
-                        try:
-                            return await self._breaker.guard(lambda: self._send(request))
-                        except _ServerError as error:
-                            fault = error
-                            await self._require_others_to_fail(request, subject, error)
-                        except WorldFault as error:
-                            fault = error
+            deadline = asyncio.get_running_loop().time() + self._config.call_timeout_ms / 1000
+            fault: WorldFault | None = None
+            if not self._breaker.is_open():
+                # Nearly every call ends here, so it has no timer of its own: a request takes less time than a call may.
+                try:
+                    return await self._send(request)
+                except WorldFault as error:
+                    fault = error
+            return await self._call_again(request, subject, fault, deadline)
+
+    async def _call_again(self, request: _Request, subject: str, fault: WorldFault | None, deadline: float) -> Answer:
+        """Goes on until ``deadline``, a time of the event loop, after ``fault``; None if nothing was sent yet."""
+        backoff_ms = self._config.initial_backoff_ms
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    if fault is not None:
+                        if isinstance(fault, _ServerError):
+                            await self._require_others_to_fail(request, subject, fault)
                         await asyncio.sleep(backoff_ms / 1000 * random.uniform(0.5, 1.0))
                         backoff_ms = min(backoff_ms * 2, self._config.max_backoff_ms)
-            except TimeoutError:
-                raise fault from None
+                    try:
+                        async with self._breaker.admitted():
+                            return await self._send(request)
+                    except WorldFault as error:
+                        fault = error
+        except TimeoutError:
+            raise fault or WorldFault(f"{self._url} was down for {self._config.call_timeout_ms} ms") from None
 
     async def _require_others_to_fail(self, request: _Request, subject: str, error: _ServerError) -> None:
         """Raises BadEvent if the request has failed for ``poison_after_ms`` while others were answered."""
@@ -153,7 +165,7 @@ class ApiClient:
         if control is not None:
             # Past the breaker, which may be open because of this one request. A success closes it.
             with contextlib.suppress(WorldFault):
-                await self._breaker.observe(lambda: self._send(control))
+                await self._send(control)
         seconds = self._failing.failed(request)
         if seconds is not None:
             raise BadEvent(
@@ -163,14 +175,19 @@ class ApiClient:
             )
 
     async def _send(self, request: _Request) -> Answer:
-        """Sends once. Raises WorldFault."""
+        """Sends once, whatever the breaker says, and tells it the outcome. Raises WorldFault."""
         self._counts[self._calls] += 1
         try:
             answer = self._to_answer(*await self._exchange(request))
-        except (WorldFault, asyncio.CancelledError):
+        except WorldFault:
+            self._counts[self._failures] += 1
+            self._breaker.failed()
+            raise
+        except asyncio.CancelledError:
             # A call that is cut off when its time is over has no answer either.
             self._counts[self._failures] += 1
             raise
+        self._breaker.succeeded()
         if self._failing is not None:
             self._failing.answered(request, answer.is_success)
         return answer
@@ -236,25 +253,26 @@ class _Breaker:
         # Who waits for it waits for the outcome of the probe, or for its turn to be the next one.
         self._probing = asyncio.Lock()
 
-    async def guard(self, send: Callable[[], Awaitable[Answer]]) -> Answer:
-        """What ``send`` returns or raises, which may be long after: the caller bounds the time."""
-        if self._is_open():
-            async with self._probing:
-                if self._is_open():
-                    await asyncio.sleep(self._next_probe_at - asyncio.get_running_loop().time())
-                    return await self.observe(send)
-        return await self.observe(send)
-
-    def _is_open(self) -> bool:
+    def is_open(self) -> bool:
+        """Whether only probes may be sent."""
         return self._failures >= self._limit
 
-    async def observe(self, send: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Sends without waiting, and notes the outcome."""
-        try:
-            answer = await send()
-        except WorldFault:
-            self._failures += 1
-            self._next_probe_at = asyncio.get_running_loop().time() + self._delay_seconds
-            raise
+    def failed(self) -> None:
+        """Notes a failure."""
+        self._failures += 1
+        self._next_probe_at = asyncio.get_running_loop().time() + self._delay_seconds
+
+    def succeeded(self) -> None:
+        """Notes a success."""
         self._failures = 0
-        return answer
+
+    @contextlib.asynccontextmanager
+    async def admitted(self) -> AsyncIterator[None]:
+        """Enters when a request may be sent, which may be long after: the caller bounds the time."""
+        if self.is_open():
+            async with self._probing:
+                if self.is_open():
+                    await asyncio.sleep(self._next_probe_at - asyncio.get_running_loop().time())
+                    yield
+                    return
+        yield
