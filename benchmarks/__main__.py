@@ -1,11 +1,10 @@
 """``python -m benchmarks``: starts real servers and a real cluster, and prints the figures and ratios of this run."""
 
 import argparse
-import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -17,9 +16,8 @@ from benchmarks.certificate import CertificateLoad
 from benchmarks.cores import choose_cores, running_on
 from benchmarks.job import BATCH_SIZE, IN_FLIGHT, measure_job
 from benchmarks.load import Load
-from local.config import Config, environment_name, load_config
-from local.flink import shipped_sizes
-from local.world import ALL, World
+from benchmarks.world import benchmark_world, world_config
+from local.world import ALL
 
 LOADS: dict[str, Callable[[], Load]] = {
     "assessment": AssessmentLoad,
@@ -56,15 +54,7 @@ DEFAULT_NAMES = ("assessment", "activity", "certificate", "certificate-50ms", *R
 def main() -> None:
     """Runs the chosen benchmarks one after the other. Each one starts its own servers."""
     options = parse_arguments(sys.argv[1:])
-    sizes = shipped_sizes()
-    sizes["flink.task_managers"] = math.ceil(options.parallelism / sizes["flink.slots_per_task_manager"])
-    config = load_config(
-        {
-            **{environment_name(key): str(size) for key, size in sizes.items()},
-            **os.environ,
-            environment_name("cassandra.commitlog_sync"): options.commitlog_sync,
-        }
-    )
+    config = world_config(options.parallelism, options.commitlog_sync)
     cores = choose_cores(options.cores)
     for name in options.names:
         reader = READERS.get(name)
@@ -72,7 +62,7 @@ def main() -> None:
         with (
             tempfile.TemporaryDirectory() as folder,
             running_on(cores.all if reader else cores.of_servers),
-            _world(config.isolated(Path(folder)), servers) as world,
+            benchmark_world(config.isolated(Path(folder)), servers) as world,
         ):
             if reader:
                 print(f"{name}:", flush=True)
@@ -80,16 +70,6 @@ def main() -> None:
             else:
                 with closing(LOADS[name]()) as load:
                     measure_job(name, load, world, cores, options)
-
-
-def _world(config: Config, servers: Iterable[str]) -> World:
-    """The servers, not started. Cassandra has its whole heap from the start.
-
-    While a heap grows, the serial collector stops Cassandra for 150 ms twice a minute. A production node does not.
-    """
-    world = World(config, servers)
-    world.cassandra.java_options = (f"-Xms{config.cassandra.heap_mib}m",)
-    return world
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:

@@ -23,6 +23,8 @@ WARM_UP = 0.25
 """The share of the events that is not measured, while Python imports, the JVMs compile and caches fill."""
 WARM_UP_EVENTS = 10_000
 """The number of events whose statements warm up Cassandra before the job starts."""
+JOB = "job"
+"""The first word of the groups of processes that are the job."""
 BATCH_SIZE = 256
 """The plain driver sends the statements of this many events in one wave. Smaller waves are slower."""
 IN_FLIGHT = 3
@@ -31,8 +33,8 @@ SLOWEST_EVENTS_PER_SECOND = 100
 """A slower benchmark is aborted."""
 
 
-def measure_job(name: str, load: Load, world: World, cores: Cores, options: argparse.Namespace) -> None:
-    """Runs one job under ``load`` and prints its figures. ``options`` are those of the command line.
+def measure_job(name: str, load: Load, world: World, cores: Cores, options: argparse.Namespace) -> SteadyState:
+    """Runs one job under ``load``, prints its figures and returns some. ``options`` are those of the command line.
 
     Exits if the load has fewer events than the options ask for. Raises TimeoutError if the job is too slow.
     """
@@ -45,18 +47,19 @@ def measure_job(name: str, load: Load, world: World, cores: Cores, options: argp
         move(manager.pid, cores.of_job)
     load.prepare(world)
     with closing(Topic(world, load.input_topic)) as topic, closing(Topic(world, load.output_topic)) as output:
-        _measure(load, world, cores, options, topic, output)
+        return _measure(load, world, cores, options, topic, output)
 
 
-def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace, topic: Topic, output: Topic) -> None:
-    def run_plain_driver(seed: int, events: int) -> SteadyState:
+def _measure(
+    load: Load, world: World, cores: Cores, options: argparse.Namespace, topic: Topic, output: Topic
+) -> SteadyState:
+    def run_plain_driver(seed: int) -> SteadyState:
         with running_on(cores.of_job):
-            return asyncio.run(_run_plain_driver(world, load, seed, events))
+            return asyncio.run(_run_plain_driver(world, load, seed, options.events))
 
-    # The JVM compiles hot code: Cassandra would be slower for what is measured first.
-    run_plain_driver(WARM_UP_SEED, min(WARM_UP_EVENTS, options.events))
+    warm_up(load, world, cores, options.events)
     before, after = PLAIN_SEEDS
-    plain = [] if options.no_plain_driver else [run_plain_driver(before, options.events)]
+    plain = [] if options.no_plain_driver else [run_plain_driver(before)]
     produced = topic.produce(event.value for event in islice(load.events(JOB_SEED), options.events))
     if produced < options.events:
         sys.exit(f"--events is {options.events}, but this load has only {produced} events")
@@ -70,10 +73,10 @@ def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace
     world.flink.client.wait_until_running(job_id)
 
     processes = {
-        "job: Python worker": lambda: [
+        f"{JOB}: Python worker": lambda: [
             worker for manager in world.flink.task_managers for worker in manager.python_workers()
         ],
-        "job: TaskManager JVM": lambda: [psutil.Process(manager.pid) for manager in world.flink.task_managers],
+        f"{JOB}: TaskManager JVM": lambda: [psutil.Process(manager.pid) for manager in world.flink.task_managers],
         "Cassandra": lambda: [psutil.Process(world.cassandra.pid)],
         "Kafka": lambda: [psutil.Process(world.kafka.pid)],
         **load.processes,
@@ -85,7 +88,7 @@ def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace
         600 + options.events / SLOWEST_EVENTS_PER_SECOND,
     )
     steady = steady_state(samples, round(options.events * WARM_UP))
-    _print_steady_state("steady state", steady)
+    print_steady_state("steady state", steady)
     for group, memory in memory_by_quarter(samples).items():
         print(
             f"    {group:<22} {' '.join(f'{size / 2**20:.0f}' for size in memory)} MiB after each quarter of the events"
@@ -96,9 +99,9 @@ def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace
 
     if plain:
         # At once, while the job is idle: the machine's speed may change within minutes.
-        plain.append(run_plain_driver(after, options.events))
+        plain.append(run_plain_driver(after))
         for when, figures in zip(("before", "after"), plain, strict=True):
-            _print_steady_state(f"plain driver and HTTP client {when} the job, the same statements", figures)
+            print_steady_state(f"plain driver and HTTP client {when} the job, the same statements", figures)
         print(
             f"  ratio of the job to the plain driver: {steady.rate / mean(each.rate for each in plain):.2f}", flush=True
         )
@@ -119,16 +122,24 @@ def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace
     if options.hold:
         input("The job is still running. Press Enter to stop it.")
     world.flink.client.cancel(job_id)
+    return steady
 
 
-def _print_steady_state(what: str, steady: SteadyState) -> None:
+def warm_up(load: Load, world: World, cores: Cores, events: int) -> None:
+    """Has Cassandra's JVM compile its hot code: else it would be slower for what is measured first."""
+    with running_on(cores.of_job):
+        asyncio.run(_run_plain_driver(world, load, WARM_UP_SEED, min(WARM_UP_EVENTS, events)))
+
+
+def print_steady_state(what: str, steady: SteadyState) -> None:
+    """Prints rate, CPU time and memory."""
     print(f"  {what}: {steady.rate:.0f} events/s over {steady.events} events in {steady.seconds:.1f} s")
     for group, cpu_ms in steady.cpu_ms.items():
         memory = steady.peak_memory[group] / 2**20
         print(f"    {group:<22} {cpu_ms:.2f} CPU-ms per event   peak memory {memory:.0f} MiB")
-    job_cpu_ms = sum(cpu_ms for group, cpu_ms in steady.cpu_ms.items() if group.startswith("job"))
+    job_cpu_ms = steady.cpu_ms_of(JOB)
     if job_cpu_ms:
-        print(f"    {'job, total':<22} {job_cpu_ms:.2f} CPU-ms per event", flush=True)
+        print(f"    {JOB + ', total':<22} {job_cpu_ms:.2f} CPU-ms per event", flush=True)
 
 
 async def _run_plain_driver(world: World, load: Load, seed: int, events: int) -> SteadyState:

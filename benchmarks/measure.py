@@ -38,6 +38,10 @@ class SteadyState:
         """Events per second."""
         return self.events / self.seconds
 
+    def cpu_ms_of(self, prefix: str) -> float:
+        """The CPU-ms per event of all groups whose names begin with ``prefix``."""
+        return sum(cpu_ms for group, cpu_ms in self.cpu_ms.items() if group.startswith(prefix))
+
 
 Processes = Mapping[str, Callable[[], Sequence[psutil.Process]]]
 """Functions that return the processes of each group. They are called for each sample, because Python workers change."""
