@@ -107,6 +107,8 @@ def _measure(
         )
 
     if options.latency_seconds:
+        # Compacting the backlog would keep Cassandra's core busy during the whole measurement, at half load.
+        asyncio.run(wait_until_compacted(world))
         rate = steady.rate / 2
         writes_rows = next(load.events(LATENCY_SEED)).entry is not None
         measure_latencies = latencies_to_rows if writes_rows else latencies_to_messages
