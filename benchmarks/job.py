@@ -34,7 +34,9 @@ SLOWEST_EVENTS_PER_SECOND = 100
 
 
 def measure_job(name: str, load: Load, world: World, cores: Cores, options: argparse.Namespace) -> SteadyState:
-    """Runs one job under ``load``, prints its figures and returns some. ``options`` are those of the command line.
+    """Runs one job under ``load``, prints its figures and returns those of the steady state.
+
+    ``options`` are those of the command line.
 
     Exits if the load has fewer events than the options ask for. Raises TimeoutError if the job is too slow.
     """

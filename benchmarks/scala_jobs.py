@@ -3,22 +3,23 @@
 The Scala job is not in this repository. Build it, and say how it starts, as in
 
     python -m benchmarks.scala_jobs certificate --scala-events 8000 -- \\
-        java -cp "$(cat cp.txt)" org.sunbird.job.collectioncert.task.CollectionCertPreProcessorTask \\
-        --config.file.path certificate.conf
+        java -Xmx1g $(cat add-opens.txt) -cp "$(cat cp.txt)" \\
+        org.sunbird.job.collectioncert.task.CollectionCertPreProcessorTask --config.file.path "$PWD/certificate.conf"
 
-Its main then runs it in one JVM, with Flink in it: the Flink libraries must be on the class path. The file may name
-these environment variables, as ``${KAFKA_BROKERS}``: KAFKA_BROKERS, CASSANDRA_HOST, CASSANDRA_PORT, REDIS_HOST,
-REDIS_PORT, SERVICES_URL. Topics begin with ``dev.``, and ``kafka.auto.offset.reset`` must be ``earliest``.
+Its main then runs it in one JVM, with Flink in it: the Flink libraries must be on the class path. Paths must be
+absolute. On Java 17, Flink 1.13 needs ``--add-opens``, for java.base/java.util among others. The file may name these
+environment variables, as ``${KAFKA_BROKERS}``: KAFKA_BROKERS, CASSANDRA_HOST, CASSANDRA_PORT, REDIS_HOST, REDIS_PORT,
+SERVICES_URL. Topics begin with ``dev.``, and ``kafka.auto.offset.reset`` must be ``earliest``.
 """
 
 import argparse
+import asyncio
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -27,7 +28,7 @@ from benchmarks.cores import Cores, choose_cores, running_on
 from benchmarks.job import JOB, SLOWEST_EVENTS_PER_SECOND, measure_job, print_steady_state, warm_up
 from benchmarks.load import JOB_SEED, Load
 from benchmarks.measure import SteadyState, steady_state, watch
-from benchmarks.rows import cassandra_config
+from benchmarks.rows import cassandra_config, wait_until_compacted
 from benchmarks.topic import Topic
 from benchmarks.world import benchmark_world, world_config
 from local.process import Launch, Server
@@ -51,13 +52,13 @@ class _ScalaJob(Server):
         return self._launch
 
     def is_ready(self) -> bool:
-        # It says nothing that all three have in common. That it works shows in its messages.
+        # The jobs log nothing in common when they are ready. That one works shows in its messages.
         return self.is_running
 
 
 def main() -> None:
     """Measures the Scala job, then ours on fresh servers, and prints the ratios. Exits with code 1 if a job fails."""
-    options = _parse_arguments(sys.argv[1:])
+    options = parse_arguments(sys.argv[1:])
     cores = choose_cores(options.cores)
     with _fresh_world(options, cores, (KAFKA, CASSANDRA, REDIS)) as (world, load):
         scala = _measure(load, world, cores, options)
@@ -89,7 +90,14 @@ def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace
     warm_up(load, world, cores, options.events)
     job = _ScalaJob(world.config.state_folder / "scala-job", options.command, _addresses(world, load))
     with closing(Topic(world, load.input_topic)) as topic, closing(Topic(world, load.output_topic)) as output:
+
+        def events_done() -> int:
+            if not job.is_running:
+                raise ChildProcessError("it has ended")
+            return load.events_done(output.end())
+
         topic.produce(event.value for event in islice(load.events(JOB_SEED), options.scala_events))
+        asyncio.run(wait_until_compacted(world))
         with running_on(cores.of_job):
             job.start()
         try:
@@ -99,12 +107,12 @@ def _measure(load: Load, world: World, cores: Cores, options: argparse.Namespace
                     "Cassandra": lambda: [psutil.Process(world.cassandra.pid)],
                     "Kafka": lambda: [psutil.Process(world.kafka.pid)],
                 },
-                lambda: load.events_done(output.end()),
+                events_done,
                 # The last events of its windows may have to wait for more.
                 round(options.scala_events * 0.99),
                 600 + options.scala_events / SLOWEST_EVENTS_PER_SECOND,
             )
-        except (TimeoutError, psutil.NoSuchProcess) as error:
+        except (TimeoutError, ChildProcessError) as error:
             sys.exit("\n".join([f"the Scala job failed: {error}", *job.log_lines()[-30:]]))
         finally:
             job.stop()
@@ -121,12 +129,13 @@ def _addresses(world: World, load: Load) -> dict[str, str]:
         "CASSANDRA_PORT": str(cassandra.port),
         "REDIS_HOST": world.redis.host,
         "REDIS_PORT": str(world.redis.port),
-        # A load without HTTP services has a job that asks for nothing.
+        # The other jobs call no service. Nothing listens here.
         "SERVICES_URL": load.environment.get("AGGREGATES__LEARNER_BASE_URL", "http://127.0.0.1:9"),
     }
 
 
-def _parse_arguments(arguments: Sequence[str]) -> Any:
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parses the command line, with what :func:`measure_job` wants to know. Exits with code 2 if it is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scala_jobs",
         description=__doc__,

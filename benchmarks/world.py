@@ -10,7 +10,10 @@ from local.world import World
 
 
 def world_config(parallelism: int, commitlog_sync: str) -> Config:
-    """TaskManagers of the shipped size, enough for one job of this parallelism. Environment variables go first."""
+    """TaskManagers of the shipped size, enough for one job of this parallelism.
+
+    Environment variables override the sizes, but not ``commitlog_sync``.
+    """
     sizes = shipped_sizes()
     sizes["flink.task_managers"] = math.ceil(parallelism / sizes["flink.slots_per_task_manager"])
     return load_config(

@@ -131,7 +131,8 @@ class ApiClient:
             deadline = asyncio.get_running_loop().time() + self._config.call_timeout_ms / 1000
             fault: WorldFault | None = None
             if not self._breaker.is_open():
-                # Nearly every call ends here, so it has no timer of its own: a request takes less time than a call may.
+                # Nearly every call ends here, so it has no timer of its own: HttpConfig has request_timeout_ms below
+                # call_timeout_ms.
                 try:
                     return await self._send(request)
                 except WorldFault as error:

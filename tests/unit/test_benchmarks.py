@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks import scala_jobs
 from benchmarks.__main__ import DEFAULT_NAMES, parse_arguments
 from benchmarks.measure import Sample, memory_by_quarter, percentile, steady_state
 from benchmarks.soak import Progress, rates
@@ -20,6 +21,14 @@ def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
         parse_arguments(["certificate", "certificat"])
 
     assert "unknown certificat: choose from assessment, activity" in capsys.readouterr().err
+
+
+def test_what_follows_two_dashes_starts_the_scala_job() -> None:
+    command = ["java", "-cp", "a:b", "Main", "--config.file.path", "x.conf"]
+
+    options = scala_jobs.parse_arguments(["certificate", "--events", "7", "--", *command])
+
+    assert (options.name, options.events, options.command) == ("certificate", 7, command)
 
 
 def at(seconds: float, done: int, cpu: float, memory: int) -> Sample:

@@ -54,6 +54,18 @@ class TestBreaker:
                 await learner.get("u-1")
             assert services.requests[USER] == requests
 
+    async def test_a_first_try_that_is_given_up_does_not_open_it(self, services: HttpServices) -> None:
+        services.switch(USER, Switch(delay_ms=60_000, times=1))
+
+        async with client(services.base_url + USER_READ, breaker_failures=1, breaker_delay_ms=60_000) as learner:
+            call = asyncio.create_task(learner.get("u-1"))
+            await until(lambda: services.requests[USER] >= 1)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            assert (await learner.get("nobody")).status == 404
+            assert learner.counts == (2, 1)
+
     async def test_a_probe_that_is_given_up_is_passed_on(self, services: HttpServices) -> None:
         services.switch(USER, Switch(status=503, times=1))
 

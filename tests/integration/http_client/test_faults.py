@@ -79,6 +79,16 @@ class TestWorldFaults:
                 await learner.get("u-1")
             assert 1.5 <= time.monotonic() - started < 50
 
+    async def test_the_time_of_a_call_begins_with_its_first_try(self, services: HttpServices) -> None:
+        services.switch(USER, Switch(delay_ms=60_000))
+
+        async with client(services.base_url + USER_READ, request_timeout_ms=600, call_timeout_ms=1_000) as learner:
+            with pytest.raises(WorldFault, match="did not answer in 600 ms"):
+                await learner.get("u-1")
+            calls, failures = learner.counts
+            # A third would be sent after 1,200 ms.
+            assert calls == failures <= 2
+
     async def test_an_answer_that_comes_drop_by_drop_is_too_late(self) -> None:
         async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
