@@ -39,8 +39,15 @@ def main(arguments: Sequence[str]) -> int:
             stack.enter_context(world)
             return (_sabotage if options.sabotage else _run_seeds)(world, options)
     except LocalWorldError as error:
-        console.print(f"[red]{error}", soft_wrap=True)
+        # A job that hangs cannot be cancelled either. What came first says more.
+        for each in _with_earlier(error):
+            console.print(f"[red]{each}", soft_wrap=True)
         return 1
+
+
+def _with_earlier(error: BaseException) -> list[BaseException]:
+    """The error and those during whose handling it was raised, the earliest first."""
+    return [*(_with_earlier(error.__context__) if error.__context__ else []), error]
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

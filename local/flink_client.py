@@ -12,6 +12,8 @@ from local.errors import LocalWorldError
 _POLL_SECONDS = 0.1
 _TIMEOUT_SECONDS = 180.0
 """How long the cluster may take for what was asked for. On a busy machine a start takes minutes."""
+_CANCEL_SECONDS = 240.0
+"""More than Flink's task.cancellation.timeout, 180 s: then it ends a TaskManager whose task does not end."""
 TERMINAL = frozenset({"FAILED", "CANCELED", "FINISHED"})
 """The statuses of jobs that have ended and no longer hold slots."""
 
@@ -126,7 +128,7 @@ class FlinkClient:
     def cancel(self, job: str) -> None:
         """Cancels the job without a savepoint and waits until it is CANCELED."""
         self.start_to_cancel(job)
-        self.wait_until(job, "CANCELED")
+        self.wait_until(job, "CANCELED", _CANCEL_SECONDS)
 
     def cancel_all(self, jobs: Iterable[str]) -> None:
         """Cancels those of the jobs that the cluster knows and that have not ended, and waits until they are CANCELED.
