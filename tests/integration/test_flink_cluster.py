@@ -1,7 +1,8 @@
 """A real standalone cluster runs a Python job out of the archive, and does with it what it is told."""
 
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -55,27 +56,49 @@ def test_a_job_runs_checkpoints_counts_stops_and_goes_on(flink_cluster: FlinkClu
         client.wait_until_running(continued)
 
 
-def test_few_records_are_on_their_way_to_a_worker_that_takes_none(flink_cluster: FlinkCluster, tmp_path: Path) -> None:
-    client = flink_cluster.client
-    # Nothing else limits them.
+@contextmanager
+def stuck_job(cluster: FlinkCluster, folder: Path) -> Iterator[str]:
+    """A job whose two workers take no more than their first records. Its task waits for them."""
+    client = cluster.client
+    # Nothing else limits what is handed over.
     options = {"python.fn-execution.bundle.size": "100000000", "python.fn-execution.bundle.time": "600000"}
-    archive = build_numbers_archive(tmp_path)
-    job = flink_cluster.submit(
-        MODULE, [str(tmp_path), "stuck"], archive=archive, jar=jars.FLINK_CONNECTOR_JAR, options=options
-    )
+    archive = build_numbers_archive(folder)
+    job = cluster.submit(MODULE, [str(folder), "stuck"], archive=archive, jar=jars.FLINK_CONNECTOR_JAR, options=options)
     try:
-        wait_until(lambda: len(list(tmp_path.glob("worker-*"))) == 2, "both workers are inside their first records")
-        taken = wait_until_steady(lambda: sum(client.metrics(job, "count.numRecordsIn").values()), "the task waits")
-        # 45,000. With gRPC's own window 393,000, and with the hundred hand-overs of Beam 507,000.
-        assert taken < 150_000
+        wait_until(lambda: len(workers_in(folder)) == 2, "both workers are inside their first records")
+        yield job
     finally:
-        workers = flink_cluster.task_managers[0].python_workers()
+        workers = cluster.task_managers[0].python_workers()
         client.start_to_cancel(job)
         for worker in workers:
             # The watched one ends with its task.
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
         client.wait_until(job, "CANCELED")
+
+
+def workers_in(folder: Path) -> set[str]:
+    return {file.name for file in folder.glob("worker-*")}
+
+
+def records_taken(cluster: FlinkCluster, job: str) -> float:
+    """How many the tasks have taken when they take no more."""
+    metrics = cluster.client.metrics
+    return wait_until_steady(lambda: sum(metrics(job, "count.numRecordsIn").values()), "the task waits")
+
+
+def test_few_records_are_on_their_way_to_a_worker_that_takes_none(flink_cluster: FlinkCluster, tmp_path: Path) -> None:
+    with stuck_job(flink_cluster, tmp_path) as job:
+        # 45,000. With gRPC's own window 393,000, and with the hundred hand-overs of Beam 507,000.
+        assert records_taken(flink_cluster, job) < 150_000
+
+
+def test_a_task_that_waits_for_a_worker_fails_when_the_worker_dies(flink_cluster: FlinkCluster, tmp_path: Path) -> None:
+    with stuck_job(flink_cluster, tmp_path) as job:
+        records_taken(flink_cluster, job)
+        for worker in flink_cluster.task_managers[0].python_workers():
+            worker.kill()
+        wait_until(lambda: len(workers_in(tmp_path)) == 4, "the job has restarted with new workers")
 
 
 def test_a_submission_that_fails_shows_what_flink_said(flink_cluster: FlinkCluster, tmp_path: Path) -> None:

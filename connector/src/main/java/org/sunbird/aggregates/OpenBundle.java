@@ -3,12 +3,14 @@ package org.sunbird.aggregates;
 import java.lang.reflect.Field;
 import java.lang.reflect.Method;
 import java.util.Optional;
+import java.util.concurrent.Phaser;
 import org.apache.beam.model.fnexecution.v1.BeamFnApi.Elements;
 import org.apache.beam.runners.fnexecution.control.RemoteBundle;
 import org.apache.beam.sdk.fn.CancellableQueue;
 import org.apache.beam.sdk.fn.data.BeamFnDataInboundObserver;
 import org.apache.beam.sdk.fn.data.BeamFnDataOutboundAggregator;
 import org.apache.beam.sdk.fn.stream.DirectStreamObserver;
+import org.apache.beam.vendor.grpc.v1p60p1.io.grpc.stub.ServerCallStreamObserver;
 import org.apache.flink.streaming.api.runners.python.beam.BeamPythonFunctionRunner;
 
 /**
@@ -20,13 +22,15 @@ import org.apache.flink.streaming.api.runners.python.beam.BeamPythonFunctionRunn
  *
  * <p>Beam can hand over records at an interval of its own (its experiment <code>data_buffer_time_limit_ms</code>). But it
  * passes that option on to Python, where Beam's timer and the writer use one buffer without a lock. Hence the private
- * parts of Flink 2.3 and Beam 2.61. All methods are to be called by the task's thread.
+ * parts of Flink 2.3 and Beam 2.61. All methods but one are to be called by the task's thread.
  */
 final class OpenBundle {
 
     private final BeamFnDataOutboundAggregator records;
     private final BeamFnDataInboundObserver results;
     private final CancellableQueue<?> portions;
+    private final ServerCallStreamObserver<?> worker;
+    private final Phaser workerTakesRecords;
 
     /** The bundle that <code>runner</code> has open. */
     OpenBundle(BeamPythonFunctionRunner runner) throws ReflectiveOperationException {
@@ -40,6 +44,18 @@ final class OpenBundle {
         portions = (CancellableQueue<?>) read(BeamFnDataInboundObserver.class, results, "queue");
         Object observer = read(BeamFnDataOutboundAggregator.class, records, "outboundObserver");
         field(DirectStreamObserver.class, "maxMessagesBeforeCheck").setInt(observer, 1);
+        worker = (ServerCallStreamObserver<?>) read(DirectStreamObserver.class, observer, "outboundObserver");
+        workerTakesRecords = (Phaser) read(DirectStreamObserver.class, observer, "phaser");
+    }
+
+    /**
+     * Fails a hand-over that waits for a worker that is gone, now or later. Beam would wait for ever, because a connection
+     * that has ended never takes records. For any thread.
+     */
+    void giveUpOnDeadWorker() {
+        if (worker.isCancelled()) {
+            workerTakesRecords.forceTermination();
+        }
     }
 
     /** Hands over to Python what has been collected. */

@@ -1,5 +1,8 @@
 package org.sunbird.aggregates;
 
+import java.util.concurrent.Executors;
+import java.util.concurrent.ScheduledExecutorService;
+import java.util.concurrent.TimeUnit;
 import org.apache.beam.runners.core.construction.PipelineOptionsTranslation;
 import org.apache.beam.runners.fnexecution.control.JobBundleFactory;
 import org.apache.beam.sdk.options.ExperimentalOptions;
@@ -21,7 +24,7 @@ import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.apache.flink.streaming.runtime.tasks.ProcessingTimeService;
 
 /**
- * PyFlink's operator of a Python function, with four differences.
+ * PyFlink's operator of a Python function, with five differences.
  *
  * <p><b>No checkpoint completes after a bundle has failed.</b> When a timer finishes a bundle and the bundle fails, Flink
  * reports the exception to another thread. Until that thread has ended the task, this one continues. If a barrier is
@@ -39,6 +42,9 @@ import org.apache.flink.streaming.runtime.tasks.ProcessingTimeService;
  *
  * <p><b>Few records are on their way.</b> With a backlog, Beam would hand over a hundred chunks before it waits for
  * Python (see {@link OpenBundle}), and gRPC would hold megabytes (see <code>fixed_window.py</code>).
+ *
+ * <p><b>A worker that has gone fails its task.</b> With a backlog, the task mostly waits until Python takes more records,
+ * and Beam does not notice there that nobody will. Another thread looks.
  */
 public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<IN, OUT> {
 
@@ -64,6 +70,10 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
     private transient int quietLooks;
     private transient BeamDataStreamPythonFunctionRunner runner;
     private transient OpenBundle openBundle;
+    /** The latest bundle, open or not: all bundles have the same connection to the worker. */
+    private transient volatile OpenBundle latestBundle;
+
+    private transient ScheduledExecutorService workerWatch;
 
     public PythonStageOperator(ExternalPythonProcessOperator<IN, OUT> operator) {
         super(
@@ -83,6 +93,30 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
                 .getIdleTimeMsPerSecond();
         bufferTimeoutMillis = Math.max(1, config.get(ExecutionOptions.BUFFER_TIMEOUT).toMillis());
         lookAgain();
+        workerWatch = Executors.newSingleThreadScheduledExecutor(work -> {
+            Thread thread = new Thread(work, "watch of the Python worker of " + getOperatorName());
+            thread.setDaemon(true);
+            return thread;
+        });
+        workerWatch.scheduleWithFixedDelay(this::giveUpOnDeadWorker, 1, 1, TimeUnit.SECONDS);
+    }
+
+    private void giveUpOnDeadWorker() {
+        OpenBundle bundle = latestBundle;
+        if (bundle != null) {
+            bundle.giveUpOnDeadWorker();
+        }
+    }
+
+    @Override
+    public void close() throws Exception {
+        try {
+            super.close();
+        } finally {
+            if (workerWatch != null) {
+                workerWatch.shutdownNow();
+            }
+        }
     }
 
     /** Each timer registers the next one. Fixed-rate timers would pile up while a bundle ends, then all fire at once. */
@@ -130,6 +164,7 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         super.processElement(element);
         if (openBundle == null && elementCount > 0) {
             openBundle = new OpenBundle(runner);
+            latestBundle = openBundle;
         }
     }
 
