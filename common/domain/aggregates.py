@@ -47,8 +47,11 @@ def merge(agg: Mapping[str, float] | None, aggregates: Mapping[str, float] | Non
 
 
 def percent(score: float, max_score: float | None) -> float:
-    """A score in percent (100 is full marks, more is possible). A missing or zero ``max_score`` counts as 1."""
-    return score * 100 / (max_score or 1.0)
+    """A score in percent (100 is full marks, more is possible). A missing or zero ``max_score`` counts as 1.
+
+    It is rounded to 9 decimals. In binary 2.55 of 3 are 84.99999999999999 percent, and the learner would not reach 85.
+    """
+    return round(score * 100 / (max_score or 1.0), 9)
 
 
 def overall_best_score(percents: Mapping[str, float]) -> float:

@@ -77,6 +77,12 @@ def test_percent(score: float, max_score: float | None, expected: float) -> None
     assert percent(score, max_score) == expected
 
 
+@given(st.integers(1, 10_000), st.integers(0, 100), st.sampled_from([1, 2, 5, 10, 20, 25, 50, 100]))
+def test_a_score_that_is_a_whole_percent_reaches_it(maximum: int, whole: int, divisor: int) -> None:
+    """Scores and maxima with decimals, as an author gives them: 0.7 of 0.7, 2.55 of 3."""
+    assert percent(maximum * whole / (100 * divisor), maximum / divisor) == whole
+
+
 def test_the_best_score_of_a_course_is_that_of_its_best_content() -> None:
     assert overall_best_score({"do_1": 60.0, "do_2": 100.0, "do_3": 10.0}) == 100.0
     assert overall_best_score({}) == 0.0
