@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,6 +91,15 @@ async def test_asks_nobody_for_nothing() -> None:
     setup = Setup()
     assert await setup.get() == {}
     assert setup.load.asked == []
+
+
+async def test_json_that_is_not_decoded_has_its_own_size() -> None:
+    setup = Setup(CacheConfig(ttl_ms=1000, empty_ttl_ms=100, max_size_in_bytes=20_000))
+    setup.load.values = {"small": [{"issuer": msgspec.Raw(b'"Sunbird"')}], "large": msgspec.Raw(b" " * 20_000)}
+    await setup.get("small", "large")
+    await setup.get("small")
+    await setup.get("large")
+    assert setup.load.asked == [["small", "large"], ["large"]]
 
 
 async def test_the_size_of_an_answer_is_found_without_a_look_at_all_modules(monkeypatch: pytest.MonkeyPatch) -> None:
