@@ -56,14 +56,18 @@ def test_a_job_runs_checkpoints_counts_stops_and_goes_on(flink_cluster: FlinkClu
         client.wait_until_running(continued)
 
 
+def submit_with_endless_bundles(cluster: FlinkCluster, folder: Path, mode: str) -> str:
+    """So that nothing but the worker limits what is handed over to it."""
+    options = {"python.fn-execution.bundle.size": "100000000", "python.fn-execution.bundle.time": "600000"}
+    archive = build_numbers_archive(folder)
+    return cluster.submit(MODULE, [str(folder), mode], archive=archive, jar=jars.FLINK_CONNECTOR_JAR, options=options)
+
+
 @contextmanager
 def stuck_job(cluster: FlinkCluster, folder: Path) -> Iterator[str]:
     """A job whose two workers take no more than their first records. Its task waits for them."""
     client = cluster.client
-    # Nothing else limits what is handed over.
-    options = {"python.fn-execution.bundle.size": "100000000", "python.fn-execution.bundle.time": "600000"}
-    archive = build_numbers_archive(folder)
-    job = cluster.submit(MODULE, [str(folder), "stuck"], archive=archive, jar=jars.FLINK_CONNECTOR_JAR, options=options)
+    job = submit_with_endless_bundles(cluster, folder, "stuck")
     try:
         wait_until(lambda: len(workers_in(folder)) == 2, "both workers are inside their first records")
         yield job
@@ -99,6 +103,20 @@ def test_a_task_that_waits_for_a_worker_fails_when_the_worker_dies(flink_cluster
         for worker in flink_cluster.task_managers[0].python_workers():
             worker.kill()
         wait_until(lambda: len(workers_in(tmp_path)) == 4, "the job has restarted with new workers")
+
+
+def test_a_worker_that_fails_before_it_takes_a_record_fails_its_task(
+    flink_cluster: FlinkCluster, tmp_path: Path
+) -> None:
+    """With a backlog, which has filled the way to the worker by then."""
+    client = flink_cluster.client
+    job = submit_with_endless_bundles(flink_cluster, tmp_path, "broken")
+    try:
+        wait_until(lambda: len(workers_in(tmp_path)) >= 4, "the job has restarted with new workers")
+        assert any("this worker cannot be opened" in trace for trace in client.exceptions(job))
+    finally:
+        client.start_to_cancel(job)
+        client.wait_until(job, "CANCELED")
 
 
 def test_a_submission_that_fails_shows_what_flink_said(flink_cluster: FlinkCluster, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""A job for tests of the cluster itself: `numbers_job.py FOLDER [stuck]`.
+"""A job for tests of the cluster itself: `numbers_job.py FOLDER [stuck | broken]`.
 
 It counts up in two subtasks for ever, each in a Python worker of its own, which writes a file
 `FOLDER/worker-<subtask>-<pid>`, and `FOLDER/fixed-window-<pid>` if it has fixed the window of its connections. With
 `stuck` the first record of each worker waits for a thread for ever, as it would for a server that does not answer, and
-the worker of subtask 0 is watched: it ends with its task.
+the worker of subtask 0 is watched: it ends with its task. With `broken` each worker writes its file and fails before it
+takes a record.
 """
 
 import importlib.resources
@@ -23,12 +24,16 @@ from common.flink.patches import async_guard
 
 
 class Count(ProcessFunction):
-    def __init__(self, folder: Path, is_stuck: bool) -> None:
+    def __init__(self, folder: Path, mode: str) -> None:
         self._folder = folder
-        self._is_stuck = is_stuck
+        self._is_stuck = mode == "stuck"
+        self._is_broken = mode == "broken"
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self._subtask = runtime_context.get_index_of_this_subtask()
+        if self._is_broken:
+            self._say_that_the_worker_is_here()
+            raise RuntimeError("this worker cannot be opened")
         if self._is_stuck and self._subtask == 0:
             worker_watch.end_with_task()
         if "common.flink.patches.fixed_window" in sys.modules:
@@ -37,22 +42,25 @@ class Count(ProcessFunction):
 
     def process_element(self, number: int, _: ProcessFunction.Context) -> Iterator[int]:
         self._counter.inc()
-        (self._folder / f"worker-{self._subtask}-{os.getpid()}").touch()
+        self._say_that_the_worker_is_here()
         if self._is_stuck:
             ThreadPoolExecutor().submit(time.sleep, 3600).result()
         time.sleep(0.001)
         yield number
 
+    def _say_that_the_worker_is_here(self) -> None:
+        (self._folder / f"worker-{self._subtask}-{os.getpid()}").touch()
 
-def main(folder: Path, is_stuck: bool) -> None:
+
+def main(folder: Path, mode: str = "") -> None:
     # Data files of a package are read out of the archive, on the client as on the workers.
     assert importlib.resources.files("jobs.numbers").joinpath("config.yaml").read_text() == "a: 1\n"
     environment = StreamExecutionEnvironment.get_execution_environment()
     numbers = environment.from_source(NumberSequenceSource(0, 1 << 40), WatermarkStrategy.no_watermarks(), "numbers")
-    counted = async_guard.process(numbers, Count(folder, is_stuck), Types.LONG(), "count").uid("count")
+    counted = async_guard.process(numbers, Count(folder, mode), Types.LONG(), "count").uid("count")
     counted.print().name("out")
     environment.execute("numbers")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), "stuck" in sys.argv[2:])
+    main(Path(sys.argv[1]), *sys.argv[2:])

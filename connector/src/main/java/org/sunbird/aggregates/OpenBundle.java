@@ -3,6 +3,8 @@ package org.sunbird.aggregates;
 import java.lang.reflect.Field;
 import java.lang.reflect.Method;
 import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionStage;
 import java.util.concurrent.Phaser;
 import org.apache.beam.model.fnexecution.v1.BeamFnApi.Elements;
 import org.apache.beam.runners.fnexecution.control.RemoteBundle;
@@ -22,7 +24,7 @@ import org.apache.flink.streaming.api.runners.python.beam.BeamPythonFunctionRunn
  *
  * <p>Beam can hand over records at an interval of its own (its experiment <code>data_buffer_time_limit_ms</code>). But it
  * passes that option on to Python, where Beam's timer and the writer use one buffer without a lock. Hence the private
- * parts of Flink 2.3 and Beam 2.61. All methods but one are to be called by the task's thread.
+ * parts of Flink 2.3 and Beam 2.61. The methods are to be called by the task's thread if they do not say otherwise.
  */
 final class OpenBundle {
 
@@ -31,6 +33,7 @@ final class OpenBundle {
     private final CancellableQueue<?> portions;
     private final ServerCallStreamObserver<?> worker;
     private final Phaser workerTakesRecords;
+    private final CompletableFuture<?> response;
 
     /** The bundle that <code>runner</code> has open. */
     OpenBundle(BeamPythonFunctionRunner runner) throws ReflectiveOperationException {
@@ -46,15 +49,31 @@ final class OpenBundle {
         field(DirectStreamObserver.class, "maxMessagesBeforeCheck").setInt(observer, 1);
         worker = (ServerCallStreamObserver<?>) read(DirectStreamObserver.class, observer, "outboundObserver");
         workerTakesRecords = (Phaser) read(DirectStreamObserver.class, observer, "phaser");
+        response = ((CompletionStage<?>) read(bundle.getClass(), bundle, "response")).toCompletableFuture();
+    }
+
+    /** Whether the worker has said that it failed. For any thread. */
+    boolean hasFailed() {
+        return response.isCompletedExceptionally();
+    }
+
+    /** Ends the wait of a hand-over, now or later: for when nobody will take the records. For any thread. */
+    void stopWaiting() {
+        workerTakesRecords.forceTermination();
     }
 
     /**
-     * Fails a hand-over that waits for a worker that is gone, now or later. Beam would wait for ever, because a connection
-     * that has ended never takes records. For any thread.
+     * Ends what waits for ever in Beam: a hand-over to a worker whose connection has ended, or that failed before it took
+     * records, and the wait for the last results of a worker that has answered and then gone. For any thread.
      */
-    void giveUpOnDeadWorker() {
-        if (worker.isCancelled()) {
-            workerTakesRecords.forceTermination();
+    void stopWaitingInVain() throws Exception {
+        boolean isGone = worker.isCancelled();
+        if (isGone || hasFailed()) {
+            stopWaiting();
+        }
+        // Without an answer the wait has not begun. The answer that never comes fails the bundle then.
+        if (isGone && response.isDone() && !hasFailed()) {
+            results.close();
         }
     }
 

@@ -43,8 +43,9 @@ import org.apache.flink.streaming.runtime.tasks.ProcessingTimeService;
  * <p><b>Few records are on their way.</b> With a backlog, Beam would hand over a hundred chunks before it waits for
  * Python (see {@link OpenBundle}), and gRPC would hold megabytes (see <code>fixed_window.py</code>).
  *
- * <p><b>A worker that has gone fails its task.</b> With a backlog, the task mostly waits until Python takes more records,
- * and Beam does not notice there that nobody will. Another thread looks.
+ * <p><b>A worker that has gone or failed fails its task.</b> With a backlog, the task mostly waits until Python takes more
+ * records, and Beam does not notice there that nobody will. Another thread looks. A task that is cancelled does not wait for
+ * Python either: the thread that closes it needs a lock of the one that waits.
  */
 public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOperator<IN, OUT> {
 
@@ -98,19 +99,26 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
             thread.setDaemon(true);
             return thread;
         });
-        workerWatch.scheduleWithFixedDelay(this::giveUpOnDeadWorker, 1, 1, TimeUnit.SECONDS);
+        workerWatch.scheduleWithFixedDelay(this::lookAtWorker, 1, 1, TimeUnit.SECONDS);
     }
 
-    private void giveUpOnDeadWorker() {
+    private void lookAtWorker() {
         OpenBundle bundle = latestBundle;
         if (bundle != null) {
-            bundle.giveUpOnDeadWorker();
+            try {
+                bundle.stopWaitingInVain();
+            } catch (Exception e) {
+                LOG.error("Cannot end the wait for a Python worker that is gone", e);
+            }
         }
     }
 
     @Override
     public void close() throws Exception {
         try {
+            if (latestBundle != null) {
+                latestBundle.stopWaiting();
+            }
             super.close();
         } finally {
             if (workerWatch != null) {
@@ -165,6 +173,10 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         if (openBundle == null && elementCount > 0) {
             openBundle = new OpenBundle(runner);
             latestBundle = openBundle;
+        }
+        if (openBundle != null && openBundle.hasFailed()) {
+            // It throws the worker's reason. Until then, nothing waits for the worker, and records would pile up.
+            invokeFinishBundle();
         }
     }
 
