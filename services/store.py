@@ -29,7 +29,7 @@ class Store:
         self._keyspace = keyspace
 
     async def prepare(self) -> None:
-        """Raises WorldFault, or TaskFault where a table or a column is missing."""
+        """Raises WorldFault, or TaskFault where a table, a column or a field of the type ``question`` is missing."""
         prepare = self._cassandra.prepare
         attempts = f"{self._keyspace}.assessment_aggregator"
         aggregates = f"{self._keyspace}.user_activity_agg"
@@ -63,7 +63,7 @@ class Store:
         self._write_draft = await prepare(
             f"INSERT INTO {attempts} (user_id, course_id, batch_id, content_id, attempt_id, updated_on, question) "
             "VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-            {"question": questions.encode},
+            {"question": questions.COLUMN},
         )
 
     async def ping(self) -> None:

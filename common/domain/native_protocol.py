@@ -10,12 +10,26 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.domain.events import to_time_ms
 
 Encoder = Callable[[Any], bytes]
 """Makes a value its bytes with their length before them. Raises TypeError, ValueError or struct.error."""
+
+
+class UserTypeEncoder(NamedTuple):
+    """An encoder of lists whose elements are of a user-defined type."""
+
+    encode: Encoder
+    fields: Mapping[str, str]
+    """The type of each field as CQL spells it, without ``frozen``, in the order in which they are encoded. On the wire
+    they have no names, so those of the cluster's type must be the same. It may have more behind them."""
+
+    def fits(self, found: Mapping[str, str]) -> bool:
+        """Whether a type of the cluster with these fields begins with those of the encoder."""
+        return list(found.items())[: len(self.fields)] == list(self.fields.items())
+
 
 _INT = struct.Struct(">i")
 _SIZE_AND_BOOLEAN = struct.Struct(">i?")

@@ -70,8 +70,26 @@ def encode(questions: Sequence[Question]) -> bytes:
     return native_protocol.elements([_encode(question) for question in questions])
 
 
+COLUMN = native_protocol.UserTypeEncoder(
+    encode,
+    {
+        "id": "text",
+        "assess_ts": "timestamp",
+        "max_score": "double",
+        "score": "double",
+        "type": "text",
+        "title": "text",
+        "resvalues": "list<map<text, text>>",
+        "params": "list<map<text, text>>",
+        "description": "text",
+        "duration": "decimal",
+    },
+)
+"""How the column is encoded."""
+
+
 def _encode(question: Question) -> bytes:
-    """The fields in the order of ``CREATE TYPE question`` in the schema."""
+    """The fields in the order of ``COLUMN``."""
     item_id, max_score, type_and_title, params_and_description = question.item.encoded
     return native_protocol.sized(
         item_id

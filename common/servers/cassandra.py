@@ -24,7 +24,7 @@ from cassandra.query import SimpleStatement
 from common.config.model import CassandraConfig
 from common.domain.events import MAX_TIME_MS, MIN_TIME_MS, to_datetime
 from common.domain.faults import TaskFault, WorldFault
-from common.domain.native_protocol import Encoder
+from common.domain.native_protocol import UserTypeEncoder
 from common.metrics import Metrics
 from common.servers.cassandra_driver.calls import Execution
 from common.servers.cassandra_driver.cluster import CLOCK, create_cluster, is_used
@@ -85,11 +85,11 @@ class Cassandra:
         self._cluster = create_cluster(self._config, connection_class)
         return self._cluster.connect(keyspace)
 
-    async def prepare(self, statement: str, encoders: Mapping[str, Encoder] | None = None) -> Statement:
+    async def prepare(self, statement: str, encoders: Mapping[str, UserTypeEncoder] | None = None) -> Statement:
         """Prepares a statement for this session.
 
         ``encoders`` replace the encoders of parameters, by column name. Raises WorldFault, or TaskFault if the table, a
-        column or the permission is missing.
+        column, a field or the permission is missing.
         """
         session, _ = self._opened()
         try:
@@ -97,7 +97,7 @@ class Cassandra:
         except Exception as error:
             raise _fault_of_the_start(error, "Cassandra refuses a statement") from error
         profile = session.cluster.profile_manager.default
-        return Statement.of(prepared, tuple((encoders or {}).items()), profile.consistency_level)
+        return Statement.of(prepared, encoders or {}, profile.consistency_level)
 
     async def read(self, statement: Statement, parameters: Sequence[Sequence[Any]]) -> list[list[Row]]:
         """Executes a statement with each list of parameters, and returns the rows of each, in that order.

@@ -3,12 +3,13 @@
 The servers are read in ``preflight_reads``; what is made of the answers is decided here. Pure.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from operator import itemgetter
 
-from common.domain import topics
+from common.domain import questions, topics
 from jobs import JOBS, config_class
 
 
@@ -189,6 +190,19 @@ def _table(name: str, table: Table | None, columns: Collection[str]) -> Iterator
         yield Result(Level.FAIL, "Cassandra", f"table {name} has an unknown primary key: {shown}")
     else:
         yield Result(Level.OK, "Cassandra", f"table {name}, key {shown}")
+
+
+def question_type(fields: Mapping[str, str]) -> Result:
+    """The type ``question``: the CQL type of each field, in their order. Empty if there is no such type."""
+    unfrozen = {name: re.sub(r"frozen<(.+)>(?=>)", r"\1", cql) for name, cql in fields.items()}
+    if questions.COLUMN.fits(unfrozen):
+        return Result(Level.OK, "Cassandra", "type question")
+    what = "does not exist: run python -m schema apply"
+    if fields:
+        expected = ", ".join(f"{name} {cql}" for name, cql in questions.COLUMN.fields.items())
+        shown = ", ".join(f"{name} {cql}" for name, cql in unfrozen.items())
+        what = f"has the fields ({shown}), and must begin with ({expected})"
+    return Result(Level.FAIL, "Cassandra", f"type question {what}")
 
 
 def clocks(differences_ms: Mapping[str, int]) -> Result:

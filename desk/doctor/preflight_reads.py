@@ -171,6 +171,11 @@ async def _cassandra(config: DeskConfig) -> list[Result]:
             "SELECT table_name, column_name, kind, position FROM system_schema.columns WHERE keyspace_name = ?"
         )
         (columns,) = await cassandra.read(of_keyspace, [(keyspace.lower(),)])
+        type_of_keyspace = await cassandra.prepare(
+            "SELECT field_names, field_types FROM system_schema.types "
+            "WHERE keyspace_name = ? AND type_name = 'question'"
+        )
+        (types,) = await cassandra.read(type_of_keyspace, [(keyspace.lower(),)])
         ((version,),) = await cassandra.execute("SELECT release_version FROM system.local")
         tables_of_system = await cassandra.prepare(
             "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?"
@@ -184,6 +189,8 @@ async def _cassandra(config: DeskConfig) -> list[Result]:
             except WorldFault as fault:
                 unreachable.append(Result(Level.WARN, "Clocks", str(fault)))
     results = list(preflight.cassandra(keyspace, _tables(columns), str(version)))
+    if columns:
+        results.append(preflight.question_type(dict(zip(*types[0], strict=True)) if types else {}))
     # Cassandra has no such table; YugabyteDB shows its tablets there.
     if ("partitions",) in {tuple(row) for row in of_system}:
         results.append(Result(Level.FAIL, "Cassandra", "this is YugabyteDB, which is not supported"))

@@ -34,7 +34,7 @@ class Store:
         self._keyspace = keyspace
 
     async def prepare(self) -> None:
-        """Raises WorldFault, or TaskFault where a table or a column is missing."""
+        """Raises WorldFault, or TaskFault where a table, a column or a field of the type ``question`` is missing."""
         prepare = self._cassandra.prepare
         attempts = f"{self._keyspace}.assessment_aggregator"
         aggregates = f"{self._keyspace}.user_activity_agg"
@@ -61,7 +61,7 @@ class Store:
             f"INSERT INTO {attempts} (user_id, course_id, batch_id, content_id, attempt_id, created_on, "
             "last_attempted_on, updated_on, total_score, total_max_score, grand_total, question) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            {"question": questions.encode},
+            {"question": questions.COLUMN},
         )
 
     async def attempts(self, enrolments: Collection[EnrolmentKey]) -> list[list[Attempt]]:

@@ -17,6 +17,7 @@ from cassandra.cluster import Session
 from common.config.model import CassandraConfig
 from common.domain import native_protocol
 from common.domain.faults import TaskFault, WorldFault
+from common.domain.native_protocol import UserTypeEncoder
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, StatementError, Write, next_timestamp_us, token_ranges
 from local.world import World
@@ -25,6 +26,10 @@ from tests.support.cassandra_proxy import RESULT, Frame, behind_a_proxy, let_the
 TABLE = "sunbird_courses.user_content_consumption"
 INSERT = f"INSERT INTO {TABLE} (userid, courseid, batchid, contentid, status) VALUES (?, ?, ?, ?, ?)"
 SELECT = f"SELECT contentid, status FROM {TABLE} WHERE userid = ? AND courseid = ?"
+INSERT_QUESTIONS = (
+    "INSERT INTO sunbird_courses.assessment_aggregator "
+    "(user_id, course_id, batch_id, content_id, attempt_id, question) VALUES (?, 'c', 'b', 'do_1', 'a', ?)"
+)
 VOID = struct.pack(">i", 1)
 
 
@@ -234,12 +239,28 @@ class TestValues:
 
     async def test_a_parameter_can_have_an_encoder_of_its_own(self, config: CassandraConfig, unique: str) -> None:
         async with opened(config) as (cassandra, _):
-            upper = {"contentid": lambda value: native_protocol.text(value.upper())}
-            insert, select = await cassandra.prepare(INSERT, upper), await cassandra.prepare(SELECT)
-            await cassandra.write([[Write(insert, (unique, "c", "b", "do_1", 1))]])
-            assert await cassandra.read(select, [(unique, "c")]) == [[("DO_1", 1)]]
+            ids = UserTypeEncoder(
+                lambda ids: native_protocol.elements([native_protocol.sized(native_protocol.text(one)) for one in ids]),
+                {"id": "text"},
+            )
+            insert = await cassandra.prepare(INSERT_QUESTIONS, {"question": ids})
+            select = await cassandra.prepare(
+                "SELECT question FROM sunbird_courses.assessment_aggregator WHERE user_id = ? AND course_id = 'c'"
+            )
+            await cassandra.write([[Write(insert, (unique, ["q1", "q2"]))]])
+            (((questions,),),) = await cassandra.read(select, [(unique,)])
+            assert [(question["id"], question["score"]) for question in questions] == [("q1", None), ("q2", None)]
             with pytest.raises(ValueError, match="no parameter nothing: INSERT"):
-                await cassandra.prepare(INSERT, {"nothing": native_protocol.text})
+                await cassandra.prepare(INSERT, {"nothing": ids})
+
+    async def test_an_encoder_of_other_fields_than_those_of_the_type_is_refused(self, config: CassandraConfig) -> None:
+        """On the wire they have no names: the score would be stored as the maximum."""
+        async with opened(config) as (cassandra, _):
+            fields = {"id": "text", "assess_ts": "timestamp", "max_score": "int"}
+            with pytest.raises(
+                TaskFault, match=r"question is list<frozen<question>> with .* max_score double, .*max_score int\)"
+            ):
+                await cassandra.prepare(INSERT_QUESTIONS, {"question": UserTypeEncoder(native_protocol.text, fields)})
 
     @pytest.mark.parametrize(
         ("values", "text"),

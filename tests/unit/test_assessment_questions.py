@@ -8,7 +8,7 @@ from cassandra import cqltypes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.domain.questions import Question, encode
+from common.domain.questions import COLUMN, Question, encode
 from tests.support.strategies import questions
 
 SCHEMA = Path(__file__).parents[2] / "schema" / "sunbird_courses.cql"
@@ -27,16 +27,26 @@ TYPES = {
 }
 
 
-def question_list() -> Any:
-    """The driver's ``list<frozen<question>>``, made from the schema."""
+def declared_fields() -> dict[str, str]:
+    """The fields of the type in the schema."""
     declaration = re.search(r"CREATE TYPE IF NOT EXISTS \S+\.question \((.*?)\);", SCHEMA.read_text(), re.DOTALL)
     assert declaration is not None
-    names, types = zip(*(line.strip(" ,").split(" ", 1) for line in declaration[1].strip().splitlines()), strict=True)
+    return dict(line.strip(" ,").split(" ", 1) for line in declaration[1].strip().splitlines())
+
+
+def question_list() -> Any:
+    """The driver's ``list<frozen<question>>``, made from the schema."""
+    names, types = zip(*declared_fields().items(), strict=True)
     question = cqltypes.UserType.make_udt_class("keyspace", "question", names, [TYPES[cql] for cql in types])
     return cqltypes.ListType.apply_parameters([question])
 
 
 QUESTION_LIST = question_list()
+
+
+def test_the_fields_are_those_of_the_schema() -> None:
+    declared = {name: re.sub(r"frozen<(.+)>(?=>)", r"\1", cql) for name, cql in declared_fields().items()}
+    assert list(COLUMN.fields.items()) == list(declared.items())
 
 
 @given(st.lists(questions, max_size=3))

@@ -12,10 +12,12 @@ from cassandra.query import BatchType, PreparedStatement
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.domain.faults import TaskFault, WorldFault
+from common.domain.native_protocol import UserTypeEncoder
 from common.servers.cassandra_driver import frames
 from common.servers.cassandra_driver.connection import DirectConnection
 from common.servers.cassandra_driver.direct import check_version
-from common.servers.cassandra_driver.errors import StatementError
+from common.servers.cassandra_driver.errors import StatementError, fault
 from common.servers.cassandra_driver.frames import Columns, Statement, Undecodable, batch_body, decode, with_timestamp
 
 VERSION, STREAM, RESULT = 4, 77, 0x08
@@ -42,7 +44,7 @@ def metadata(types: Sequence[Any] = TYPES) -> list[Any]:
 def statement(text: str = "INSERT", *, is_read: bool = False, types: Sequence[Any] = TYPES) -> Statement:
     result = [tuple(column) for column in metadata()] if is_read else None
     prepared = PreparedStatement(metadata(types), QUERY_ID, [0, 1], text, "k", VERSION, result, None, None)
-    return Statement.of(prepared, (), ConsistencyLevel.LOCAL_QUORUM)
+    return Statement.of(prepared, {}, ConsistencyLevel.LOCAL_QUORUM)
 
 
 def raw(values: Sequence[Any]) -> list[bytes | None]:
@@ -108,7 +110,7 @@ def test_the_routing_key_is_the_drivers(ids: list[str]) -> None:
     names = "abc"[: len(ids)]
     columns = [protocol.ColumnMetadata("k", "t", name, TEXT) for name in names]
     prepared = PreparedStatement(columns, b"id", list(range(len(ids))), "SELECT", "k", VERSION, None, None, None)
-    mine = Statement.of(prepared, (), ConsistencyLevel.ONE)
+    mine = Statement.of(prepared, {}, ConsistencyLevel.ONE)
     assert mine.routing_key(mine.encode(ids)) == prepared.bind(ids).routing_key
     assert len(types) == len(mine.parameters)
 
@@ -232,7 +234,7 @@ def test_a_list_with_the_callers_timestamp_may_not_be_sent_again() -> None:
     ]
     for some, is_repeatable in ((columns, False), (columns[1:], True), (columns[:1], True)):
         prepared = PreparedStatement(some, b"id", [], "INSERT", "k", VERSION, None, None, None)
-        assert Statement.of(prepared, (), ConsistencyLevel.ONE).is_repeatable is is_repeatable
+        assert Statement.of(prepared, {}, ConsistencyLevel.ONE).is_repeatable is is_repeatable
 
 
 def test_another_version_of_the_driver_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,3 +242,43 @@ def test_another_version_of_the_driver_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("cassandra.__version__", "3.31.0")
     with pytest.raises(RuntimeError, match=r"written for cassandra-driver 3\.30\.1, and this is 3\.31\.0"):
         check_version()
+
+
+FIELDS = ("id", "score", "scores")
+OWN = UserTypeEncoder(lambda _: b"own", {"id": "text", "score": "double", "scores": "map<text, double>"})
+
+
+def user_type_list(names: Sequence[str], types: Sequence[Any]) -> Any:
+    return cqltypes.ListType.apply_parameters([cqltypes.UserType.make_udt_class("k", "question", names, types)])
+
+
+def prepared_with(cql_type: Any) -> PreparedStatement:
+    return PreparedStatement(metadata([cql_type]), QUERY_ID, [], "INSERT", "k", VERSION, None, None, None)
+
+
+def test_a_type_with_the_fields_of_the_encoder_and_more_behind_them_is_accepted() -> None:
+    cql_type = user_type_list((*FIELDS, "new"), (TEXT, DOUBLE, SCORES, BIGINT))
+    own = Statement.of(prepared_with(cql_type), {"id": OWN}, ConsistencyLevel.ONE)
+    assert own.encode([[1]]) == [b"own"]
+
+
+@pytest.mark.parametrize(
+    "cql_type",
+    [
+        user_type_list(("id", "scores", "score"), (TEXT, SCORES, DOUBLE)),
+        user_type_list(FIELDS, (TEXT, cqltypes.Int32Type, SCORES)),
+        user_type_list(FIELDS[:2], (TEXT, DOUBLE)),
+        cqltypes.ListType.apply_parameters([TEXT]),
+        TEXT,
+    ],
+)
+def test_a_type_with_other_fields_than_the_encoder_is_refused(cql_type: Any) -> None:
+    """Fields have no names on the wire: the score would be stored as the maximum."""
+    with pytest.raises(TaskFault, match=r"k\.t\.id is .* must be a list of a type that begins with \(id text, score"):
+        Statement.of(prepared_with(cql_type), {"id": OWN}, ConsistencyLevel.ONE)
+
+
+def test_a_node_without_space_for_change_data_capture_is_a_fault_of_the_world() -> None:
+    body = io.BytesIO(struct.pack(">iH4s", 0x1600, 4, b"full"))
+    full = protocol.ErrorMessage.recv_body(body, VERSION, {}, None, None)
+    assert isinstance(fault(full), WorldFault)

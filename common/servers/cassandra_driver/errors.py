@@ -36,6 +36,8 @@ _WORLD = (
     cassandra.Timeout,
     cassandra.Unavailable,
     cassandra.UnresolvableContactPoints,
+    # A node's space for change data capture is full, until somebody has consumed it.
+    protocol.CDCWriteException,
     protocol.IsBootstrappingErrorMessage,
     protocol.OverloadedErrorMessage,
     protocol.PreparedQueryNotFound,

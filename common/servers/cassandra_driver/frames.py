@@ -8,14 +8,16 @@ Source: native_protocol_v4.spec, sections 2 and 4.
 
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cassandra import cqltypes
 from cassandra.protocol import ProtocolHandler
 
 from common.domain import native_protocol
-from common.domain.native_protocol import NULL, Encoder
+from common.domain.faults import TaskFault
+from common.domain.native_protocol import NULL, Encoder, UserTypeEncoder
 from common.servers.cassandra_driver.errors import StatementError
 from common.servers.cassandra_driver.values import decoder, encoder
 
@@ -109,12 +111,15 @@ class Statement:
         return [column.name for column in self.columns.columns] if self.columns else []
 
     @classmethod
-    def of(cls, prepared: Any, encoders: Sequence[tuple[str, Encoder]], consistency: int) -> "Statement":
-        """From the driver's prepared statement. ``encoders`` replace those of the parameters with these names."""
+    def of(cls, prepared: Any, encoders: Mapping[str, UserTypeEncoder], consistency: int) -> "Statement":
+        """From the driver's prepared statement. ``encoders`` replace those of the parameters with these names.
+
+        Raises TaskFault if a parameter's type has other fields than its encoder.
+        """
         bound = prepared.column_metadata or ()
-        own = dict(encoders)
-        if unknown := own.keys() - {column.name for column in bound}:
+        if unknown := encoders.keys() - {column.name for column in bound}:
             raise ValueError(f"the statement has no parameter {', '.join(sorted(unknown))}: {prepared.query_string}")
+        own = {column.name: _checked(column, encoders[column.name]) for column in bound if column.name in encoders}
         parameters = [Column(column.name, _cql(column.type)) for column in bound]
         return cls(
             prepared,
@@ -259,6 +264,23 @@ def _page(body: bytes, position: int, columns: Columns | None) -> Page:
     if position != len(body):
         raise ValueError(f"the result has {len(body)} bytes instead of {position}")
     return rows, state
+
+
+def _checked(column: Any, own: UserTypeEncoder) -> Encoder:
+    """The encoder of a parameter, if its fields come first in the type of the column's elements."""
+    (element,) = column.type.subtypes if issubclass(column.type, cqltypes.ListType) else (column.type,)
+    is_user_type = issubclass(element, cqltypes.UserType)
+    found = dict(zip(element.fieldnames, map(_cql, element.subtypes), strict=True)) if is_user_type else {}
+    if own.fits(found):
+        return own.encode
+    raise TaskFault(
+        f"Cassandra: {column.keyspace_name}.{column.table_name}.{column.name} is {_cql(column.type)} with the fields "
+        f"({_shown(found)}), and must be a list of a type that begins with ({_shown(own.fields)})"
+    )
+
+
+def _shown(fields: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {cql}" for name, cql in fields.items())
 
 
 def _cql(cql_type: Any) -> str:

@@ -1,9 +1,11 @@
 """What a preflight makes of the answers of the servers."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from common.config.loader import load
-from common.domain import topics
+from common.domain import questions, topics
 from desk.config import DeskConfig
 from desk.doctor import preflight
 from desk.doctor.preflight import COLUMNS, KEYS, Group, Level, Result, Table, Topic
@@ -98,6 +100,20 @@ def tables(**changes: Table | None) -> dict[str, Table]:
         for key in list(KEYS[name])[:1]
     }
     return {name: table for name, table in {**found, **changes}.items() if table is not None}
+
+
+class TestQuestionType:
+    FIELDS: Mapping[str, str] = {**questions.COLUMN.fields, "params": "list<frozen<map<text, text>>>"}
+
+    def test_the_fields_of_the_schema_and_more_behind_them_are_fine(self) -> None:
+        assert preflight.question_type(self.FIELDS).level is Level.OK
+        assert preflight.question_type({**self.FIELDS, "more": "int"}).level is Level.OK
+
+    def test_another_type_another_order_and_no_type_are_not(self) -> None:
+        result = preflight.question_type({**self.FIELDS, "score": "int"})
+        assert (result.level, "score int" in str(result)) == (Level.FAIL, True)
+        assert preflight.question_type(dict(reversed(list(self.FIELDS.items())))).level is Level.FAIL
+        assert "does not exist: run python -m schema apply" in str(preflight.question_type({}))
 
 
 class TestCassandra:
