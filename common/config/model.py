@@ -247,12 +247,13 @@ class RetryConfig(BackoffConfig):
     Both together must therefore be less than Flink's ``execution.checkpointing.timeout``. That is 10 minutes by
     default, so 8 minutes leave room for four such calls in a row.
     """
-    max_pause_ms: Positive = 20_000
+    max_pause_ms: Annotated[int, Field(ge=1_000)] = 20_000
     """The longest time that a worker or its TaskManager may stand still. After a longer one the task fails before it
     writes anything more, and Flink restarts it from the last checkpoint.
 
     It must be less than Flink's ``heartbeat.timeout`` (50 s by default). A task that stands still for longer than that
-    has a successor, beside which it must not write when it goes on.
+    has a successor, beside which it must not write when it goes on. At least 1 s: the watch of pauses ticks every 200
+    ms, and on a busy machine it is late by more than that although nothing has stood still.
     """
 
 
@@ -296,6 +297,16 @@ class JobConfig(Section):
         ):
             if timeout_ms >= self.retry.patience_ms:
                 raise conflict(f"{key} must be less than retry.patience_ms", key, "retry.patience_ms")
+        # A call may end just before the id has failed for long enough. The next one must begin within the patience.
+        if self.http.poison_after_ms + self.http.call_timeout_ms + self.retry.max_backoff_ms >= self.retry.patience_ms:
+            raise conflict(
+                "http.poison_after_ms, http.call_timeout_ms and retry.max_backoff_ms together must be less than "
+                "retry.patience_ms",
+                "http.poison_after_ms",
+                "http.call_timeout_ms",
+                "retry.max_backoff_ms",
+                "retry.patience_ms",
+            )
         return self
 
     @classmethod

@@ -29,39 +29,45 @@ class FailingIds(Generic[Request]):
     answered well. While nobody is answered, the service is down: the time of that does not count.
     """
 
-    def __init__(self, limit_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` is monotonic, in seconds."""
+    def __init__(
+        self, limit_seconds: float, clock: Callable[[], float] = time.monotonic, neutral: Request | None = None
+    ) -> None:
+        """``clock`` is monotonic, in seconds. ``neutral`` is a request that a healthy service always answers well."""
         self._limit = limit_seconds
+        self._neutral = neutral
         self._clock = clock
-        self._failing = TTLCache[Request, _Failing](_MAX_IDS, limit_seconds * _REMEMBERED, clock)
+        # By hash, because requests may be long.
+        self._failing = TTLCache[int, _Failing](_MAX_IDS, limit_seconds * _REMEMBERED, clock)
         self._answered = deque[Request](maxlen=2)
         self._last_good_at = float("-inf")
 
     def answered(self, request: Request, is_good: bool) -> None:
-        """Notes an answer: a 2xx, which ``is_good``, or a 4xx."""
-        self._failing.pop(request, None)
+        """Notes an answer. ``is_good``: it shows that the service is healthy, as a 2xx does and most 4xx do not."""
+        self._failing.pop(hash(request), None)
         if is_good:
             self._last_good_at = self._clock()
-            if request not in self._answered:
+            if request != self._neutral and request not in self._answered:
                 self._answered.append(request)
 
     def control(self, request: Request) -> Request | None:
         """The request to make now that ``request`` has failed, to find out whether the service answers others.
 
-        It was answered well before. None if there is no such request, or no need: this is the first failure, or others
-        were answered since the previous one.
+        It was answered well before; if none was, it is the neutral one. Without it, a worker that is only asked for
+        ``request`` since its start would never know. None if there is no such request, or no need: this is the first
+        failure, or others were answered since the previous one.
         """
-        failing = self._failing.get(request)
+        failing = self._failing.get(hash(request))
         if failing is None or self._last_good_at > failing.last:
             return None
-        return next((other for other in reversed(self._answered) if other != request), None)
+        others = (*reversed(self._answered), self._neutral)
+        return next((other for other in others if other is not None and other != request), None)
 
     def failed(self, request: Request) -> float | None:
         """Notes a 5xx. Returns for how many seconds the request has failed if it is poison, else None."""
         if request in self._answered:
             self._answered.remove(request)
         now = self._clock()
-        failing = self._failing.get(request)
+        failing = self._failing.get(hash(request))
         since = failing.since if failing is not None and self._last_good_at > failing.last else now
-        self._failing[request] = _Failing(since, now)
+        self._failing[hash(request)] = _Failing(since, now)
         return now - since if now - since >= self._limit else None

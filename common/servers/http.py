@@ -9,6 +9,10 @@ Rule G4 tells faults of the data and of the world apart:
   which no Sunbird API returns.
 * An id that is answered with 5xx over and over, while other ids are answered well, has a fault of its data: BadEvent
   ``api_error`` (:class:`~common.servers.failing_ids.FailingIds`). This is only for clients with ``poison_after_ms``.
+* Whether others are answered well is seen from other calls, and from a repeated one if there are none. Since its start
+  a worker may have asked for nothing but the id that fails. Then the client sends the ``control`` that its owner has
+  stated. The answer to that must be Sunbird's own, so that neither a service that is down nor a proxy passes for one
+  that answers: see :meth:`Answer.is_sunbirds`.
 
 aiohttp takes 57 us of CPU per request. httpx takes 1,500 with 10 connections and 7,900 with 64, because it walks over
 all connections of its pool for every request.
@@ -34,12 +38,17 @@ from common.metrics import Metrics
 from common.servers.failing_ids import FailingIds
 
 _NOT_NOW = (408, 429)
+_OK = 200
 _NOT_FOUND = 404
 _URI_TOO_LONG = 414
 _SERVER_ERROR = 500
+UNKNOWN_ID = "do_0"
+"""No content has this id: those that Sunbird gives have some twenty digits. For a client's ``control``."""
+
 # As ids these would be segments of the path that proxies resolve, escaped or not (RFC 3986, 6.2.2): the request would
 # reach another resource. No id is one of them.
 _DOT_SEGMENTS = (".", "..")
+_CONTROL_ANSWERS = ((_OK, "OK"), (_NOT_FOUND, "RESOURCE_NOT_FOUND"))
 # RFC 9110, 4.1 recommends that every server supports at least this. Many servers close the connection when a URL is
 # longer, which would look like a fault of the world, for ever.
 _LONGEST_URL = 8_000
@@ -56,6 +65,15 @@ class Answer:
     def is_success(self) -> bool:
         """Whether the status is 2xx."""
         return self.status < 300
+
+    @property
+    def is_sunbirds(self) -> bool:
+        """Whether a Sunbird service has looked for what was asked and says whether it exists.
+
+        Only such an answer has a ``responseCode`` and ``params``. The 404 of a proxy that knows no route has neither.
+        A 400 does not count, because a service may refuse an id before it asks its database.
+        """
+        return (self.status, self.at("responseCode")) in _CONTROL_ANSWERS and isinstance(self.at("params"), Mapping)
 
     def at(self, *path: str) -> Any:
         """The value at a path of members, such as ``at("result", "content", "name")``; None if there is none."""
@@ -79,13 +97,24 @@ class ApiClient:
     """One API at one URL. It is created, used and closed in one event loop."""
 
     def __init__(
-        self, name: str, url: str, config: HttpConfig, metrics: Metrics, *, poison_after_ms: int | None = None
+        self,
+        name: str,
+        url: str,
+        config: HttpConfig,
+        metrics: Metrics,
+        *,
+        poison_after_ms: int | None = None,
+        control: str | Mapping[str, Any] | None = None,
     ) -> None:
         """Connects with the first call.
 
         Ids are appended to ``url``, or queries are posted to it. ``name`` is the label of the counters ``api_calls``
         and ``api_failures``. With ``poison_after_ms``, what fails for this long while others are answered raises
         BadEvent.
+
+        ``control`` is what to ask for to see whether others are answered, as long as no other call was: an id to get or
+        a body to post, of something that does not exist. The API must need all for that answer that it needs for a
+        thing that exists. Otherwise, while only a part of it is down, every id would look like one that fails alone.
         """
         self._name = name
         self._url = url
@@ -96,7 +125,10 @@ class ApiClient:
         # Waiting for a free connection is not the service's fault, so it happens here, before any timeout begins.
         self._connections = asyncio.Semaphore(config.max_connections)
         self._breaker = _Breaker(config.breaker_failures, config.breaker_delay_ms / 1000)
-        self._failing = None if poison_after_ms is None else FailingIds[_Request](poison_after_ms / 1000)
+        self._control = None if control is None else self._request(control)
+        self._failing = (
+            None if poison_after_ms is None else FailingIds[_Request](poison_after_ms / 1000, neutral=self._control)
+        )
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=config.max_connections),
             # The whole request is timed below: aiohttp would round the timeout up to seconds.
@@ -111,17 +143,22 @@ class ApiClient:
         """
         if identifier in _DOT_SEGMENTS:
             return Answer(_NOT_FOUND, {})
-        url = self._url + quote(identifier, safe="") + query
-        return await self._call(_Request("GET", url, None), identifier)
+        return await self._call(self._request(identifier, query), identifier)
 
     async def post(self, body: Mapping[str, Any]) -> Answer:
         """Posts ``body`` as JSON. Only for queries, because it may be sent several times. Raises as :meth:`get`."""
-        content = orjson.dumps(body)
-        return await self._call(_Request("POST", self._url, content), content.decode())
+        request = self._request(body)
+        return await self._call(request, (request.content or b"").decode())
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._session.close()
+
+    def _request(self, subject: str | Mapping[str, Any], query: str = "") -> _Request:
+        """Gets an id, or posts a body."""
+        if isinstance(subject, str):
+            return _Request("GET", self._url + quote(subject, safe="") + query, None)
+        return _Request("POST", self._url, orjson.dumps(subject))
 
     async def _call(self, request: _Request, subject: str) -> Answer:
         """``subject`` is what is asked for, for the reason of a BadEvent."""
@@ -190,7 +227,8 @@ class ApiClient:
             raise
         self._breaker.succeeded()
         if self._failing is not None:
-            self._failing.answered(request, answer.is_success)
+            is_good = answer.is_sunbirds if request == self._control else answer.is_success
+            self._failing.answered(request, is_good)
         return answer
 
     async def _exchange(self, request: _Request) -> tuple[int, bytes]:

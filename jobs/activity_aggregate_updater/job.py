@@ -10,13 +10,13 @@ from common.domain.events import Refused, to_datetime
 from common.flink.job import Job, Outcome
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra
-from common.servers.http import ApiClient
+from common.servers.http import UNKNOWN_ID, ApiClient
 from common.servers.redis import RedisClient
 from jobs.activity_aggregate_updater import events, rules
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
 from jobs.activity_aggregate_updater.events import JOB, LearnerEvent
 from jobs.activity_aggregate_updater.relation_cache import RelationCache
-from jobs.activity_aggregate_updater.relations import LeafNodes
+from jobs.activity_aggregate_updater.relations import LeafNodes, search_request
 from jobs.activity_aggregate_updater.rules import Decision, Effect, Settings
 from jobs.activity_aggregate_updater.store import Store
 
@@ -46,7 +46,13 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
         self._cassandra = Cassandra(config.cassandra, metrics, clock)
         self._redis = RedisClient(config.redis, config.redis.relation_database)
         self._search_api = ApiClient(
-            "search", config.search_api, config.http, metrics, poison_after_ms=config.http.poison_after_ms
+            "search",
+            config.search_api,
+            config.http,
+            metrics,
+            poison_after_ms=config.http.poison_after_ms,
+            # Courses without leaf nodes are rare, so the one that fails is often the only one that is searched for.
+            control=search_request(UNKNOWN_ID),
         )
         self._relations = RelationCache(self._redis, self._search_api, config, metrics)
         await self._cassandra.open()

@@ -16,7 +16,7 @@ from common.metrics import Metrics
 from common.servers.cache import TimedCache
 from common.servers.cassandra import Cassandra
 from common.servers.concurrency import gather_all
-from common.servers.http import ApiClient
+from common.servers.http import UNKNOWN_ID, ApiClient
 from common.servers.redis import RedisClient
 from jobs.assessment_aggregator import answers, rules
 from jobs.assessment_aggregator.answers import CONTENT_METADATA
@@ -61,6 +61,8 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
             config.http,
             metrics,
             poison_after_ms=config.http.poison_after_ms,
+            # Nearly all contents are in the cache, so the one that fails is often the only one that is asked for.
+            control=UNKNOWN_ID,
         )
         self._leaf_nodes = TimedCache[str, frozenset[str] | Refused]("leaf_nodes", config.relation_cache, metrics)
         self._large = LargeEnrolments()

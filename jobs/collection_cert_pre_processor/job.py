@@ -17,7 +17,7 @@ from common.metrics import Metrics
 from common.servers.cache import TimedCache
 from common.servers.cassandra import Cassandra
 from common.servers.concurrency import gather_all
-from common.servers.http import Answer, ApiClient
+from common.servers.http import UNKNOWN_ID, Answer, ApiClient
 from common.servers.redis import RedisClient
 from jobs.collection_cert_pre_processor import answers, events, rules
 from jobs.collection_cert_pre_processor.answers import CONTENT_METADATA, User
@@ -79,8 +79,9 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
         self._contents = RedisClient(config.redis, config.redis.content_database)
         self._collections = RedisClient(config.redis, config.redis.collection_database)
         client = partial(ApiClient, config=config.http, metrics=metrics, poison_after_ms=config.http.poison_after_ms)
+        # Without a control: for a user that exists, this API also needs organisations, locations and declarations.
         self._user_api = client("user_read", f"{config.learner_base_url}/private/user/v1/read/")
-        self._content_api = client("content_read", f"{config.content_base_url}/content/v3/read/")
+        self._content_api = client("content_read", f"{config.content_base_url}/content/v3/read/", control=UNKNOWN_ID)
         self._templates = TimedCache[BatchKey, Templates]("templates", config.batch_cache, metrics)
         self._content_types = TimedCache[str, str | Refused | None]("content_types", config.content_cache, metrics)
         self._course_names = TimedCache[str, str | Refused]("course_names", config.course_cache, metrics)

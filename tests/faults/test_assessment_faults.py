@@ -110,9 +110,9 @@ def has_restarted(client: FlinkClient, job: str) -> bool:
 IMPATIENT = {
     # The patience must be longer than any single wait.
     "AGGREGATES__RETRY__PATIENCE_MS": "1500",
-    "AGGREGATES__HTTP__POISON_AFTER_MS": "1400",
+    "AGGREGATES__HTTP__POISON_AFTER_MS": "300",
     "AGGREGATES__REDIS__REQUEST_TIMEOUT_MS": "1000",
-    "AGGREGATES__HTTP__CALL_TIMEOUT_MS": "1000",
+    "AGGREGATES__HTTP__CALL_TIMEOUT_MS": "600",
     "AGGREGATES__HTTP__REQUEST_TIMEOUT_MS": "500",
 }
 

@@ -8,9 +8,9 @@ LIMIT = 60.0
 class Api:
     """An API, the clock, and what is noted about it."""
 
-    def __init__(self) -> None:
+    def __init__(self, neutral: str | None = None) -> None:
         self.now = 0.0
-        self.failing = FailingIds[str](LIMIT, lambda: self.now)
+        self.failing = FailingIds[str](LIMIT, lambda: self.now, neutral)
         self.is_down = False
         self.controls: list[str] = []
 
@@ -121,3 +121,32 @@ def test_the_request_that_fails_is_never_its_own_control() -> None:
     api.failing.answered("poison", is_good=True)
     assert [api.ask("poison", 10) for _ in range(7)] == [None] * 6 + [LIMIT]
     assert set(api.controls) == {"other"}
+
+
+def test_where_nobody_was_ever_answered_the_neutral_request_is_made() -> None:
+    api = Api("neutral")
+    assert [api.ask("poison", 10) for _ in range(7)] == [None] * 6 + [LIMIT]
+    assert api.controls == ["neutral"] * 6
+
+
+def test_a_request_that_was_answered_before_comes_before_the_neutral_one() -> None:
+    api = Api("neutral")
+    for _ in range(2):
+        api.ask("poison", 10)
+    api.ask("good", 1)
+    for _ in range(3):
+        api.ask("poison", 10)
+    assert api.controls == ["neutral", "good", "good"]
+
+
+def test_no_id_is_poison_while_the_neutral_request_is_not_answered_either() -> None:
+    api = Api("neutral")
+    api.is_down = True
+    assert [api.ask("poison", 10) for _ in range(100)] == [None] * 100
+    assert api.controls == ["neutral"] * 99
+
+
+def test_the_neutral_request_is_never_its_own_control() -> None:
+    api = Api("poison")
+    assert [api.ask("poison", 10) for _ in range(100)] == [None] * 100
+    assert api.controls == []
