@@ -1,4 +1,4 @@
-"""Ends the writes of a task that has stood still: SIGSTOP, a paused container, a machine that swaps.
+"""Ends the writes of a task that has stood still: SIGSTOP, a paused container, a machine that swaps or sleeps.
 
 If a worker or its TaskManager stands still for longer than Flink's heartbeat timeout, the task gets a successor
 elsewhere. When the worker goes on, it does not know that, until Flink ends it. It must write nothing any more:
@@ -31,13 +31,21 @@ _STOPPED = frozenset("Tt")
 """The states of a process that SIGSTOP or a debugger has stopped, see proc(5)."""
 
 
+# Unlike time.monotonic it goes on while the machine is suspended, which is a pause as any other. Only Linux has it.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def _clock() -> float:
+    return time.clock_gettime(_CLOCK)
+
+
 class Pauses:
     """The pauses of a process that were longer than a limit. One thread ticks, others ask."""
 
     def __init__(
         self,
         limit_seconds: float,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = _clock,
         is_running: Callable[[], bool] = lambda: True,
     ) -> None:
         """``clock`` is monotonic, in seconds; ``is_running`` says whether the TaskManager is."""

@@ -9,7 +9,7 @@ import asyncio
 import gc
 import logging
 import traceback
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -87,10 +87,10 @@ class Stage(AsyncFunction):
 
     async def _verify_access(self) -> None:
         try:
-            await self._job.open(self._metrics, self._clock)
+            await open_or_close(self._job, self._metrics, self._clock)
         except WorldFault as fault:
             logger.warning("a server does not answer yet, the first event will wait for it: %s", fault)
-        finally:
+        else:
             await self._job.close()
 
     def wait_for_room(self, received: Row) -> None:
@@ -134,11 +134,10 @@ class Stage(AsyncFunction):
 
     async def _open_job(self) -> None:
         try:
-            await self._job.open(self._metrics, self._clock)
+            await open_or_close(self._job, self._metrics, self._clock)
+        except (WorldFault, TaskFault):
+            raise
         except Exception as error:
-            await self._job.close()
-            if isinstance(error, WorldFault | TaskFault):
-                raise
             # The first event is not at fault.
             raise TaskFault(f"the job cannot start: {type(error).__name__}: {error}") from error
         self._is_open = True
@@ -170,6 +169,23 @@ class Stage(AsyncFunction):
     def bundle_finished(self) -> None:
         """Called by the guard at the end of a bundle, in its thread, where Flink accepts metrics."""
         self._metrics.report(self._metric_group)
+
+
+async def open_or_close(job: Job[Any, Any], metrics: Metrics, clock: Callable[[], int]) -> None:
+    """Opens the job, or closes what it has opened and raises what :meth:`Job.open` raised.
+
+    An exception of the close is only logged: it would hide the fault of the server, which decides about a retry.
+    """
+    try:
+        await job.open(metrics, clock)
+    except BaseException:
+        try:
+            await job.close()
+        except Exception as error:  # noqa: BLE001 - the first one is raised
+            logger.warning(
+                "a job that could not be opened cannot be closed either: %s: %s", type(error).__name__, error
+            )
+        raise
 
 
 def _to_refused(error: Exception) -> Refused:

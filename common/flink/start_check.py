@@ -10,10 +10,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pyflink.datastream import CheckpointingMode, StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
+from pyflink.util.java_utils import get_j_env_configuration
 
 from common.config.loader import variable
 from common.config.model import JobConfig
 from common.domain.faults import TaskFault
+from common.flink.stage import open_or_close
 from common.metrics import Metrics
 from common.servers import kafka
 from common.servers.access import verify_access
@@ -54,6 +57,22 @@ def check_patience(config: JobConfig, job_name: str, environment: StreamExecutio
         )
 
 
+def check_pause(config: JobConfig, job_name: str, environment: StreamExecutionEnvironment) -> None:
+    """Ends the program with code 1 and a line on stderr if a task could have a successor and still write.
+
+    Flink gives it one when a TaskManager has not been heard of for ``heartbeat.timeout``, as the configuration says
+    with which the job is submitted.
+    """
+    option = get_gateway().jvm.org.apache.flink.configuration.HeartbeatManagerOptions.HEARTBEAT_TIMEOUT
+    timeout_ms = get_j_env_configuration(environment._j_stream_execution_environment).get(option).toMillis()
+    if config.retry.max_pause_ms >= timeout_ms:
+        sys.exit(
+            f"{job_name} cannot start: retry.max_pause_ms ({config.retry.max_pause_ms}) must be less than Flink's "
+            f"heartbeat.timeout ({timeout_ms} ms). Lower {variable(('retry', 'max_pause_ms'))}, or raise Flink's "
+            "timeout in its configuration"
+        )
+
+
 def check_delivery(config: JobConfig, job_name: str, environment: StreamExecutionEnvironment) -> None:
     """Ends the program with code 1 and a line on stderr if ``kafka.delivery: exactly_once`` could not hold.
 
@@ -91,7 +110,5 @@ async def _check(config: JobConfig, job: "Job[Any, Any]") -> None:
 
 
 async def _open(job: "Job[Any, Any]") -> None:
-    try:
-        await job.open(Metrics(), next_timestamp_us)
-    finally:
-        await job.close()
+    await open_or_close(job, Metrics(), next_timestamp_us)
+    await job.close()

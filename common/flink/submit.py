@@ -26,6 +26,7 @@ def submit(job_class: Callable[[Config], Job[Any, Any]], config_class: type[Conf
     start_check.check(config, job)
     environment = StreamExecutionEnvironment.get_execution_environment()
     start_check.check_patience(config, job.name, environment)
+    start_check.check_pause(config, job.name, environment)
     start_check.check_delivery(config, job.name, environment)
     source = source_sink.source(config, config.input_topics, job.user_id_path)
     stage.build(environment, source, source_sink.sink(config), job)

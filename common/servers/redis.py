@@ -1,4 +1,4 @@
-"""Reads of Redis: what it holds about courses and contents, many keys in one round trip.
+"""Reads of Redis: what it holds about courses and contents, up to 1,000 keys in one round trip.
 
 A read has one of three results: the value; Refused if a key holds something other than it should, which is a fault of
 the data and concerns only the events that need this key; WorldFault or TaskFault if the server does not answer or
@@ -6,7 +6,8 @@ refuses the login.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,6 +20,9 @@ from common.domain.events import Refused
 from common.domain.faults import TaskFault, WorldFault
 
 Struct = TypeVar("Struct")
+
+_KEYS_AT_ONCE = 1_000
+"""In one pipeline, which has one timeout. A batch may need 240,000 keys, which take longer than that each time."""
 
 BAD_CACHE_VALUE = "bad_cache_value"
 """The kind of a refusal because a key holds a value that cannot be used."""
@@ -60,10 +64,7 @@ class RedisClient:
 
     async def sets(self, keys: Collection[str]) -> dict[str, frozenset[str] | Refused]:
         """The members of the set at each key; empty if the key is missing. Raises WorldFault and TaskFault."""
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                pipeline.smembers(key)
-            answers = await self._execute(pipeline)
+        answers = await self._read(keys, Pipeline.smembers)
         return {key: self._to_set(key, answer) for key, answer in zip(keys, answers, strict=True)}
 
     async def hashes(self, keys: Collection[str]) -> dict[str, dict[str, str] | Refused]:
@@ -71,10 +72,7 @@ class RedisClient:
 
         Raises WorldFault and TaskFault.
         """
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                pipeline.hgetall(key)
-            answers = await self._execute(pipeline)
+        answers = await self._read(keys, Pipeline.hgetall)
         return {key: self._to_hash(key, answer) for key, answer in zip(keys, answers, strict=True)}
 
     async def structs(
@@ -84,16 +82,24 @@ class RedisClient:
 
         Raises WorldFault and TaskFault.
         """
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                # Not MGET, which returns null for a key of another type.
-                pipeline.get(key)
-            answers = await self._execute(pipeline)
+        # Not MGET, which returns null for a key of another type.
+        answers = await self._read(keys, Pipeline.get)
         structs: dict[str, Struct | Refused | None] = {}
         for key, answer in zip(keys, answers, strict=True):
             struct = self._to_struct(key, answer, decoder)
             structs[key] = struct
         return structs
+
+    async def _read(self, keys: Collection[str], command: Callable[[Pipeline, str], Any]) -> list[Any]:
+        """The reply to ``command`` for each key, in order. Every :data:`_KEYS_AT_ONCE` keys have a timeout."""
+        answers: list[Any] = []
+        remaining = iter(keys)
+        while some := list(islice(remaining, _KEYS_AT_ONCE)):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for key in some:
+                    command(pipeline, key)
+                answers += await self._execute(pipeline)
+        return answers
 
     async def _execute(self, pipeline: Pipeline) -> list[Any]:
         """The replies; a key of another type has an error as its reply."""

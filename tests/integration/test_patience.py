@@ -6,7 +6,7 @@ import pytest
 from pyflink.common import Configuration
 from pyflink.datastream import StreamExecutionEnvironment
 
-from common.flink.start_check import check_patience
+from common.flink.start_check import check_patience, check_pause
 from local.errors import LocalWorldError
 from local.flink import FlinkCluster
 from local.world import World
@@ -15,12 +15,16 @@ from tests.support.configuration import load_with
 SHIPPED_MS = 480_000 + 30_000
 
 
-def check(flink: Mapping[str, str], **variables: str) -> None:
+def environment_with(flink: Mapping[str, str]) -> StreamExecutionEnvironment:
     options = Configuration()
     for key, value in flink.items():
         options.set_string(key, value)
+    return StreamExecutionEnvironment.get_execution_environment(options)
+
+
+def check(flink: Mapping[str, str], **variables: str) -> None:
     config = load_with({f"AGGREGATES__{name}": value for name, value in variables.items()})
-    check_patience(config, "SomeJob", StreamExecutionEnvironment.get_execution_environment(options))
+    check_patience(config, "SomeJob", environment_with(flink))
 
 
 CHECKPOINTS = {"execution.checkpointing.interval": "10 s"}
@@ -50,6 +54,20 @@ class TestTheCheck:
 
     def test_without_checkpoints_there_is_no_bound(self) -> None:
         check({}, RETRY__PATIENCE_MS="600000")
+
+
+class TestThePause:
+    @pytest.mark.parametrize("flink", [{}, {"heartbeat.timeout": "20001"}, {"heartbeat.timeout": "21 s"}])
+    def test_what_is_shipped_fits_flinks_default_and_what_is_longer(self, flink: dict[str, str]) -> None:
+        check_pause(load_with({}), "SomeJob", environment_with(flink))
+
+    @pytest.mark.parametrize(("flink", "pause_ms"), [({}, "50000"), ({"heartbeat.timeout": "20 s"}, "20000")])
+    def test_ends_before_a_task_can_have_a_successor(self, flink: dict[str, str], pause_ms: str) -> None:
+        config = load_with({"AGGREGATES__RETRY__MAX_PAUSE_MS": pause_ms})
+        with pytest.raises(
+            SystemExit, match=rf"retry\.max_pause_ms \({pause_ms}\) must be less than Flink's heartbeat"
+        ):
+            check_pause(config, "SomeJob", environment_with(flink))
 
 
 def test_flink_run_refuses_a_checkpoint_timeout_that_is_too_short(world: World, flink_cluster: FlinkCluster) -> None:

@@ -35,7 +35,7 @@ def environment(world: World, name: str, max_pause_ms: int) -> dict[str, str]:
 
 @asynccontextmanager
 async def running(world: World, name: str, max_pause_ms: int = MAX_PAUSE_MS) -> AsyncIterator[Any]:
-    job = JOB_CLASSES[name](load(config_class(name), environ=environment(world, name, max_pause_ms)))
+    job = JOB_CLASSES[name](load(config_class(name), environ=world.job_environment(JOBS[name])))
     try:
         await job.open(Metrics(), task_clock(max_pause_ms / 1000))
         yield job

@@ -140,6 +140,7 @@ def test_overrides_the_file(tmp_path: Path) -> None:
         ("cassandra.contact_points", "[a", "'[a': must be a list"),
         ("retry.patience_ms", "0", "'0': must be greater than 0"),
         ("retry.patience_ms", "-5", "'-5': must be greater than 0"),
+        ("retry.max_pause_ms", "999", "'999': must be greater than or equal to 1000"),
         ("skip_missing_records", "3", "'3': must be a valid boolean"),
         ("kafka.env", " ", "' ': must match pattern '^[a-zA-Z0-9._-]{1,100}$'"),
         ("kafka.env", "dev/x", "'dev/x': must match pattern '^[a-zA-Z0-9._-]{1,100}$'"),

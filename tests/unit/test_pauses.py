@@ -85,6 +85,11 @@ def test_while_the_task_manager_is_stopped_nothing_may_be_written() -> None:
     assert process.pauses.since(process.pauses.now()) is None
 
 
+def test_the_clock_goes_on_while_the_machine_is_suspended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: 7.0 if clock == time.CLOCK_BOOTTIME else 0.0)
+    assert Pauses(LIMIT).now() == 7.0
+
+
 @pytest.fixture
 def process(monkeypatch: pytest.MonkeyPatch) -> Process:
     process = Process()

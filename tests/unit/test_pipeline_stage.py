@@ -38,6 +38,7 @@ class Number(Job[int, str]):
 
     def __init__(self) -> None:
         self.opening: Callable[[], None] = lambda: None
+        self.closing: Callable[[], None] = lambda: None
         self.applying: Callable[[int], Outcome] = lambda event: [Message("out", b"%d" % event, b"key")]
         self.batches: list[list[int]] = []
         self.calls: list[str] = []
@@ -73,6 +74,7 @@ class Number(Job[int, str]):
 
     async def close(self) -> None:
         self.calls.append("close")
+        self.closing()
 
 
 class Group:
@@ -327,6 +329,39 @@ class TestOpen:
         stage, _ = opened(job)
         assert [row[2] for (row,) in invoke_of_users(stage, b"1", b"2", b"3")] == [b"1", b"2", b"3"]
         assert job.calls == ["open", "close", "open"]
+
+    def test_a_close_that_fails_too_hides_no_server_that_is_down(
+        self, job: Number, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        stage, _ = opened(job)
+        faults = [WorldFault("down")] * 2
+
+        def connect() -> None:
+            if faults:
+                raise faults.pop()
+
+        job.opening, job.closing = connect, raising(AttributeError("_redis"))
+        assert invoke(stage, b"1") == [[Row("out", b"key", b"1")]]
+        said = "a job that could not be opened cannot be closed either: AttributeError: _redis"
+        assert caplog.messages.count(said) == 2
+
+    @pytest.mark.parametrize("fault", [TaskFault("wrong password"), ZeroDivisionError("a defect")])
+    def test_nor_another_fault(self, job: Number, fault: Exception) -> None:
+        stage, _ = opened(job)
+        job.opening, job.closing = raising(fault), raising(AttributeError("_redis"))
+        with pytest.raises(TaskFault, match=str(fault)):
+            invoke(stage, b"1")
+
+    def test_nor_do_the_faults_of_the_first_login_get_lost(self, job: Number) -> None:
+        job.closing = raising(AttributeError("_redis"))
+        job.opening = raising(WorldFault("down"))
+        opened(job)
+        job.opening = raising(TaskFault("wrong password"))
+        with pytest.raises(TaskFault, match="wrong password"):
+            opened(job)
+        job.opening = lambda: None
+        with pytest.raises(AttributeError, match="_redis"):
+            opened(job)
 
     def test_waits_for_a_server_that_is_not_there_yet(self, job: Number) -> None:
         faults = [WorldFault("down")] * 3

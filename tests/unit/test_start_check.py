@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -25,8 +26,11 @@ class Opening(Job[bytes, bytes]):
     user_id_path = ("userId",)
     failed_topic = "failed"
 
-    def __init__(self, opening: Callable[[], None], calls: list[str]) -> None:
+    def __init__(
+        self, opening: Callable[[], None], calls: list[str], closing: Callable[..., None] | None = None
+    ) -> None:
         self._opening = opening
+        self._closing = closing
         self._calls = calls
 
     def decode(self, value: bytes, timestamp_ms: int) -> bytes | Skip:
@@ -45,6 +49,8 @@ class Opening(Job[bytes, bytes]):
 
     async def close(self) -> None:
         self._calls.append("close")
+        if self._closing is not None:
+            self._closing()
 
 
 def nothing() -> None:
@@ -93,6 +99,33 @@ def test_a_refusal_ends_the_program(
     with pytest.raises(SystemExit) as caught:
         start_check.check(config, Opening(nothing, calls))
     assert caught.value.code == "Opening cannot start: unknown user"
+
+
+def test_a_close_that_fails_too_hides_no_refusal(config: JobConfig, logins: list[KafkaConfig]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        start_check.check(config, Opening(raising(TaskFault("wrong password")), [], raising(AttributeError("_redis"))))
+    assert caught.value.code == "Opening cannot start: wrong password"
+
+
+@pytest.mark.parametrize("timeout_ms", [20_000, 20_001])
+def test_a_pause_must_be_shorter_than_flinks_heartbeats(
+    config: JobConfig, monkeypatch: pytest.MonkeyPatch, timeout_ms: int
+) -> None:
+    """Flink's own reading of its configuration is in tests/integration/test_patience.py."""
+    flink = MagicMock()
+    option = flink.jvm.org.apache.flink.configuration.HeartbeatManagerOptions.HEARTBEAT_TIMEOUT
+    durations = {option: MagicMock(toMillis=lambda: timeout_ms)}
+    monkeypatch.setattr(start_check, "get_gateway", lambda: flink)
+    monkeypatch.setattr(start_check, "get_j_env_configuration", lambda _: durations)
+    if timeout_ms > config.retry.max_pause_ms:
+        start_check.check_pause(config, "SomeJob", MagicMock())
+        return
+    with pytest.raises(SystemExit) as caught:
+        start_check.check_pause(config, "SomeJob", MagicMock())
+    assert caught.value.code == (
+        "SomeJob cannot start: retry.max_pause_ms (20000) must be less than Flink's heartbeat.timeout (20000 ms). "
+        "Lower AGGREGATES__RETRY__MAX_PAUSE_MS, or raise Flink's timeout in its configuration"
+    )
 
 
 @pytest.mark.parametrize("error", [WorldFault("down"), FileNotFoundError("no such certificate")])
