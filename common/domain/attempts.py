@@ -86,8 +86,9 @@ _ITEM = msgspec.json.Decoder(_Item | None)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]')
-"""Of a JSON text: a string as a whole, or a mark of its structure."""
+_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]')
+"""Of a JSON text: a string as a whole, or a mark of its structure. The quantifiers are possessive: to go back into a
+string, the expression would keep 115 bytes for each of its bytes."""
 _NO_EDATA = _Edata()
 _NO_ITEM = _Item()
 

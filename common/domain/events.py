@@ -167,6 +167,15 @@ def check_key_length(names: str, *ids: str) -> None:
         raise BadEvent("too_large", f"event has {names} of {length} bytes together: the limit is {MAX_KEY_BYTES}")
 
 
+def growth_limit(event_bytes: int) -> int:
+    """What an event of this size may become, in bytes: 16 times as much, and 1 MiB if that is more.
+
+    A batch is limited in bytes, so this limits what a worker holds. Sunbird's events stay far below it. One with a long
+    value that is copied for each of thousands of users or contents would take gigabytes.
+    """
+    return max(1024 * 1024, 16 * event_bytes)
+
+
 def to_number(value: float | str) -> float | None:
     """A number, or numeric text such as ``"0.75"``, as a double. None for other text and for numbers out of range."""
     if isinstance(value, str) and not _NUMERIC_TEXT.fullmatch(value):

@@ -10,7 +10,7 @@ import msgspec
 
 from common.domain import events
 from common.domain.enrolments import EnrolmentKey
-from common.domain.events import BadEvent, Skip, check_key_length, require_text, require_time_ms
+from common.domain.events import BadEvent, Skip, check_key_length, growth_limit, require_text, require_time_ms
 from common.domain.messages import SYNC_ENROLMENT
 
 JOB = "ActivityAggregateUpdater"
@@ -69,7 +69,8 @@ def decode(value: bytes, timestamp_ms: int) -> LearnerEvent | Skip:
     ``status``. Any other entry is ignored, whatever it is.
 
     Raises BadEvent, with the path of the field, for a value that is not a JSON object, for a field of the action that
-    is missing or has the wrong type, and ``too_large`` for ids that do not fit into the keys of the tables.
+    is missing or has the wrong type, and ``too_large`` for ids that do not fit into the keys of the tables, or that are
+    long in an event with many contents.
     """
     event = events.decode(_EVENT, value)
     edata = event.edata
@@ -91,6 +92,7 @@ def decode(value: bytes, timestamp_ms: int) -> LearnerEvent | Skip:
     if not content_ids:
         return Skip("no_completed_content")
     _check_key_lengths(enrolment, content_ids)
+    _check_growth(value, enrolment, content_ids)
     return ContentsCompleted(enrolment, content_ids, time_ms)
 
 
@@ -133,3 +135,14 @@ def _check_key_lengths(enrolment: EnrolmentKey, content_ids: tuple[str, ...]) ->
     longest = max(content_ids, key=lambda content_id: len(content_id.encode()), default="")
     check_key_length("userId and courseId", user_id, course_id)
     check_key_length("courseId, batchId and contentId", course_id, batch_id, longest)
+
+
+def _check_growth(value: bytes, enrolment: EnrolmentKey, content_ids: tuple[str, ...]) -> None:
+    """The AUDIT events ``start`` and ``complete`` of each content repeat the ids of the learner, course and batch."""
+    copies = 2 * len(content_ids) * sum(len(one.encode()) for one in enrolment)
+    if copies > growth_limit(len(value)):
+        raise BadEvent(
+            "too_large",
+            f"event has {len(content_ids)} completed contents and long ids: they would take {copies} bytes in its "
+            f"AUDIT events, and may take {growth_limit(len(value))}",
+        )

@@ -11,6 +11,10 @@ the same, and every message is sent at least once, for three reasons:
 * A counted completion and a completed enrolment are stored with the time of their event, so that the event is
   recognised when it comes again, and the same messages are sent.
 
+There is one exception to the messages: a content that a learner has completed twice, ``recount_after_ms`` apart, and
+both since the checkpoint. The row has the time of the second completion, so the first one is a duplicate when it comes
+again.
+
 The numbers of rules are those of ``docs/jobs.md``.
 """
 

@@ -26,8 +26,9 @@ MAX_BATCH_STATEMENTS = 1_000
 Cassandra's limits of 5 and 50 KiB apply to batches of several partitions (CASSANDRA-10876); these have one.
 """
 
-MAX_KNOWN_ENROLMENTS = 50_000
-"""The most recent enrolments, remembered by one subtask; about 400 bytes each."""
+MAX_KNOWN_ENROLMENTS, MAX_KNOWN_IDS_LENGTH = 50_000, 300
+"""The most recent enrolments, remembered by one subtask; about 400 bytes each. Their ids have some 100 characters.
+One with much longer ids is not remembered: Cassandra accepts 64 KB."""
 
 Batch = list[Write]
 """Writes to one partition."""
@@ -154,8 +155,9 @@ class Store:
 
     def _remember(self, enrolments: Iterable[EnrolmentKey]) -> None:
         for enrolment in enrolments:
-            self._known[enrolment] = None
-            self._known.move_to_end(enrolment)
+            if sum(map(len, enrolment)) <= MAX_KNOWN_IDS_LENGTH:
+                self._known[enrolment] = None
+                self._known.move_to_end(enrolment)
         while len(self._known) > MAX_KNOWN_ENROLMENTS:
             self._known.popitem(last=False)
 

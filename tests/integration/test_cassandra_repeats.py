@@ -136,6 +136,25 @@ async def test_nothing_is_sent_again_after_the_session_is_closed(config: Cassand
         assert len(proxy.requests) == ROWS
 
 
+async def test_what_still_waits_when_the_session_is_closed_is_never_sent(config: CassandraConfig, unique: str) -> None:
+    async with behind_a_proxy(config, max_concurrent_statements=1) as (cassandra, proxy):
+        insert = await cassandra.prepare(INSERT)
+
+        async def hold(_: Frame) -> Frame | None:
+            await asyncio.Event().wait()
+            return None
+
+        proxy.answer = hold
+        writes = [asyncio.ensure_future(cassandra.write([[Write(insert, (f"{unique}-{n}", n))]])) for n in range(3)]
+        while not proxy.requests:  # noqa: ASYNC110 - the proxy's own tasks change it
+            await asyncio.sleep(0.01)
+        await cassandra.close()
+        for write in writes:
+            with pytest.raises(WorldFault, match="session is closed"):
+                await asyncio.wait_for(write, timeout=5)
+        assert len(proxy.requests) == 1
+
+
 class EndingClock:
     """Gives so many timestamps, and then ends the task."""
 

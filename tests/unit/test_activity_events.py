@@ -219,3 +219,11 @@ def test_ids_fit_into_the_keys_of_the_tables(ids: tuple[str, ...], names: str) -
     error = bad(long(longest + 1))
     assert error.kind == "too_large"
     assert names in error.reason
+
+
+def test_a_long_id_is_not_copied_for_thousands_of_contents() -> None:
+    contents = [{"contentId": f"do_{number}", "status": 2} for number in range(3_000)]
+    assert isinstance(decoded(event(userId="u" * 36, contents=contents)), ContentsCompleted)
+    error = bad(event(userId="u" * 50_000, contents=contents))
+    assert error.kind == "too_large"
+    assert error.reason.startswith("event has 3000 completed contents and long ids: ")

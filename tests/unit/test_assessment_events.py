@@ -1,6 +1,7 @@
 """Events of ``telemetry.assess``: what is read from them, and the sentence for each that cannot be used."""
 
 import json
+import tracemalloc
 from decimal import Decimal
 from math import isfinite
 from typing import Any
@@ -342,6 +343,18 @@ class TestQuestionColumn:
             else:
                 assert attempt is not None
                 assert attempt.questions[0].resvalues.maps == ({"1": "a"},)
+
+    def test_a_long_response_in_a_nested_list_takes_no_more_memory_than_it_is_long(self) -> None:
+        response = "x" * 500_000
+        tracemalloc.start()
+        try:
+            (question,) = questions(answer(resvalues=[[response]]))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert question.resvalues.maps == ({"value": f'"{response}"'},)
+        # 5 MB; 65 MB where the scan of the list can go back into a string.
+        assert peak < 20 * len(response)
 
     @pytest.mark.parametrize("field", ["type", "title", "desc"])
     def test_texts_are_texts(self, field: str) -> None:

@@ -1,11 +1,14 @@
 """What is a certificate request, what is skipped, what fails."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from common.domain.events import BadEvent, Skip
+from common.domain.events import BadEvent, Skip, growth_limit
+from jobs.collection_cert_pre_processor import events
+from jobs.collection_cert_pre_processor.events import _MEMBERS as MEMBERS
 from jobs.collection_cert_pre_processor.events import CertificateRequest, decode, narrowed
 
 KAFKA_TIMESTAMP_MS = 1_715_657_999_999
@@ -123,3 +126,56 @@ def test_what_failed_for_one_user_is_the_same_event_for_that_user_alone() -> Non
         narrowed(value, "u-2")
         == b'{"ets":1.50,"edata":{"userIds":["u-2"],"x":12345678901234567890.10},"metadata":{"a":1}}'
     )
+
+
+def users(number: int) -> list[str]:
+    return [f"{user:036d}" for user in range(number)]
+
+
+def copies(document: object) -> int:
+    """The bytes of a request's copies, one for each of its users."""
+    value = json.dumps(document).encode()
+    request = decode(value, KAFKA_TIMESTAMP_MS)
+    assert isinstance(request, CertificateRequest)
+    return sum(len(narrowed(value, user_id)) for user_id in request.user_ids)
+
+
+def test_a_request_whose_copies_would_fill_the_memory_is_refused_as_a_whole() -> None:
+    with pytest.raises(BadEvent) as failure:
+        decoded(event(userIds=users(5_000), comment="x" * 50_000))
+    assert failure.value.kind == "too_large"
+    assert failure.value.reason.startswith("event has 5000 users in edata.userIds and too much beside them: copies")
+
+
+@pytest.mark.parametrize("changes", [{"userIds": users(26_000)}, {"userIds": users(26_000), "comment": "x" * 250}])
+def test_a_request_of_a_megabyte_that_is_nearly_all_users_is_not(changes: dict[str, Any]) -> None:
+    assert copies(event(**changes)) > 5 * growth_limit(0)
+
+
+def test_neither_is_a_small_one_whatever_it_has_beside_its_users() -> None:
+    assert copies(event(userIds=["u-1"], comment="x" * 900_000)) < growth_limit(0)
+    assert copies(event(userIds=users(40), comment="x" * 20_000)) < growth_limit(0)
+
+
+def test_what_counts_is_what_the_copies_have_not_how_the_users_are_written() -> None:
+    """Blanks between the users are in no copy."""
+    value = json.dumps(event(userIds=users(2_000)), indent=600).encode()
+    request = decode(value, KAFKA_TIMESTAMP_MS)
+    assert isinstance(request, CertificateRequest)
+    assert len(request.user_ids) == 2_000
+
+
+def test_the_copies_of_a_request_are_made_without_reading_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read a megabyte for each of 26,000 users took 50 s."""
+    read: list[bytes] = []
+
+    def decode_and_note(raw: bytes) -> Any:
+        read.append(raw)
+        return MEMBERS.decode(raw)
+
+    monkeypatch.setattr(events, "_MEMBERS", SimpleNamespace(decode=decode_and_note))
+    value, other = (json.dumps(event(userIds=users(3), comment=text)).encode() for text in "xy")
+    for user_id in users(3):
+        assert json.loads(narrowed(value, user_id)) == event(userIds=[user_id], comment="x")
+    assert len(read) == 2
+    assert json.loads(narrowed(other, "u-1")) == event(userIds=["u-1"], comment="y")

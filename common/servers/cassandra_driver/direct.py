@@ -122,7 +122,7 @@ class Requests:
             self._look_handle.cancel()
             self._look_handle = None
         for request in tuple(self._in_flight):
-            self._fail(request, ConnectionShutdown("the session is closed"))
+            self._fail(request, _closed())
 
     def _start_requests(self) -> None:
         self._is_start_scheduled = False
@@ -138,6 +138,8 @@ class Requests:
             self._free -= 1
             self._in_flight.add(request)
             try:
+                if self._is_closed:
+                    raise _closed()
                 request.encode(self._clock())
                 request.nodes = self._make_query_plan(None, request)
                 if not self._send_to_next(request):
@@ -305,6 +307,10 @@ class Requests:
             # After all answers that arrived together, so that the next requests leave together.
             self._is_start_scheduled = True
             self._loop.call_soon(self._start_requests)
+
+
+def _closed() -> ConnectionShutdown:
+    return ConnectionShutdown("the session is closed")
 
 
 def _encode(request: Request, stream: int, version: int, **_: Any) -> bytes:

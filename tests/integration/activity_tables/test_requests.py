@@ -38,6 +38,15 @@ class TestRequests:
             assert process.count("cache_hits", "known_enrolments") == 2
             assert process.counts["rows_written"] == 6 + 4
 
+    async def test_an_enrolment_with_long_ids_is_not_remembered(
+        self, servers: Servers, learner: Learner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(store, "MAX_KNOWN_IDS_LENGTH", sum(map(len, learner.enrolment)) - 1)
+        async with Running(servers.config()) as process:
+            await process.apply(learner.completed("A"))
+            await process.apply(learner.completed("B", at=T0 + 1))
+            assert process.count("cache_hits", "known_enrolments") == 0
+
     async def test_of_many_events_of_an_enrolment_are_those_of_one(self, servers: Servers, learner: Learner) -> None:
         async with Running(servers.config()) as process:
             before = process.requests
