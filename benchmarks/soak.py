@@ -7,7 +7,6 @@ the time: what grows shows as a rising row.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import threading
@@ -30,7 +29,7 @@ from benchmarks.measure import Sample, sample
 from benchmarks.topic import Topic
 from common.domain import topics
 from jobs import JOBS, config_class
-from local.config import environment_name, load_config
+from local.config import load_config
 from local.flink import TaskManager, shipped_sizes
 from local.world import ENVIRONMENT, World
 
@@ -105,7 +104,7 @@ def main(arguments: Sequence[str]) -> int:
         "cassandra.nodes": NODES,
         "kafka.brokers": NODES,
     }
-    config = load_config({**{environment_name(key): str(size) for key, size in sizes.items()}, **os.environ})
+    config = load_config(sizes=sizes)
     completions = options.minutes * 60 * COMPLETIONS_PER_SECOND + EVENTS_AHEAD
     loads = {
         "assessment_aggregator": AssessmentLoad(users=200_000),

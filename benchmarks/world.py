@@ -16,13 +16,7 @@ def world_config(parallelism: int, commitlog_sync: str) -> Config:
     """
     sizes = shipped_sizes()
     sizes["flink.task_managers"] = math.ceil(parallelism / sizes["flink.slots_per_task_manager"])
-    return load_config(
-        {
-            **{environment_name(key): str(size) for key, size in sizes.items()},
-            **os.environ,
-            environment_name("cassandra.commitlog_sync"): commitlog_sync,
-        }
-    )
+    return load_config(os.environ | {environment_name("cassandra.commitlog_sync"): commitlog_sync}, sizes=sizes)
 
 
 def benchmark_world(config: Config, servers: Iterable[str]) -> World:

@@ -82,7 +82,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         default=[20, 45],
         metavar="SECONDS",
         help="how long a fault that lasts may last, chosen at random (default %(default)s; "
-        "Flink takes a process for dead after 30 s)",
+        "Flink takes a process for dead after 30 s here)",
     )
     add("--folder", type=Path, help="keep the data and logs of all servers in this folder")
     add(

@@ -1,5 +1,7 @@
 """``python -m deploy`` writes the files here that follow from others: lists of jobs, manifests, the dashboard."""
 
+import argparse
+
 from deploy import job_lists
 from deploy.operator import base
 from deploy.prometheus import dashboard, expressions
@@ -14,5 +16,6 @@ WRITTEN = {
 """What each file must be."""
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m deploy", description=__doc__).parse_args()
     for file, build in WRITTEN.items():
         file.write_text(build())

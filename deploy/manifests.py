@@ -5,6 +5,7 @@ Kubernetes, by those of the CRDs of the Flink operator and the Prometheus operat
 validator that no schema can express.
 """
 
+import argparse
 import gzip
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -133,8 +134,11 @@ def _pod_template_problems(manifest: Manifest) -> list[str]:
     return [f"podTemplate: {problem}" for problem in _kubernetes_problems(pod)]
 
 
-def main(files: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Prints the problems of all files. Exit code 1 if there are any."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.manifests", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("files", nargs="+", metavar="FILE", help="YAML")
+    files: list[str] = parser.parse_args(arguments).files
     found = [
         f"{file}: {problem}"
         for file in files

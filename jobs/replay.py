@@ -7,6 +7,9 @@ The command continues where it last ended (consumer group ``<the job's consumer 
 event that the topic has when it starts. Offsets are committed only after the broker has acknowledged every event. If
 the command is killed, some events are sent twice and none is lost; the second one changes nothing. ``--reason`` has a
 consumer group of its own (``...-replay-<reason>``), so events that it passes over are still there for another run.
+
+With ``--since``, events that failed earlier are not sent: those that the Scala job had put there, for instance. Give it
+with the next run, too.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -21,7 +25,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from common.config.loader import ConfigError, load
 from common.config.model import JobConfig
-from common.domain.events import BadEvent
+from common.domain.events import BadEvent, to_time_ms
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.messages import repaired
 from common.servers.kafka import check_login, client_properties, watermarks
@@ -49,6 +53,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--job", required=True, choices=JOBS)
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file whose keys override the shipped ones")
     parser.add_argument("--reason", default="", metavar="TEXT", help="only events whose reason contains this text")
+    parser.add_argument(
+        "--since",
+        type=_time_ms,
+        metavar="TIME",
+        help="only events that failed at this time or later: 2026-11-27T18:00Z",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only count: send nothing and commit no offsets")
     options = parser.parse_args(arguments)
     try:
@@ -57,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.exit(2, f"{error}\n")
     try:
         check_login(config.kafka)
-        counts = replay(config, options.reason, dry_run=options.dry_run)
+        counts = replay(config, options.reason, options.since, dry_run=options.dry_run)
     except (TaskFault, WorldFault) as fault:
         print(fault, file=sys.stderr)
         return 1
@@ -68,9 +78,20 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def replay(config: JobConfig, reason: str = "", *, dry_run: bool = False) -> Counter[str]:
+def _time_ms(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-11-27T18:00Z") from None
+    if moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} has no time zone, such as Z or +05:30 at its end")
+    return to_time_ms(moment)
+
+
+def replay(config: JobConfig, reason: str = "", since_ms: int | None = None, *, dry_run: bool = False) -> Counter[str]:
     """Sends the events whose reason contains ``reason``. Others, and messages that are not failed events, are skipped.
 
+    Begins at the first event that failed at ``since_ms`` or later. Events before that are not counted.
     Returns how many were ``sent`` (or ``would be sent``), ``passed over`` and ``not of a failed topic``. Raises
     KafkaException if the broker does not accept an event; no offset of an unsent event is committed then.
     """
@@ -91,7 +112,7 @@ def replay(config: JobConfig, reason: str = "", *, dry_run: bool = False) -> Cou
     counts: Counter[str] = Counter()
     try:
         producer = Producer({**properties, "enable.idempotence": True, "message.max.bytes": MAX_MESSAGE_BYTES})
-        for partition, end in _partitions(consumer, failed_topic):
+        for partition, end in _partitions(consumer, failed_topic, since_ms):
             consumer.assign([partition])
             deadline = time.monotonic() + TIMEOUT_SECONDS
             while partition.offset < end:
@@ -114,7 +135,7 @@ def replay(config: JobConfig, reason: str = "", *, dry_run: bool = False) -> Cou
     return counts
 
 
-def _partitions(consumer: Consumer, topic: str) -> list[tuple[TopicPartition, int]]:
+def _partitions(consumer: Consumer, topic: str, since_ms: int | None) -> list[tuple[TopicPartition, int]]:
     """Each partition with the offset to continue from, and its current end."""
     metadata = consumer.list_topics(topic, TIMEOUT_SECONDS).topics[topic]
     if metadata.error is not None:
@@ -124,7 +145,13 @@ def _partitions(consumer: Consumer, topic: str) -> list[tuple[TopicPartition, in
     for partition in committed:
         first, end = watermarks(consumer, partition, TIMEOUT_SECONDS)
         # Without a committed offset it is negative. An offset below the first one is no longer retained.
-        partitions.append((TopicPartition(topic, partition.partition, max(partition.offset, first)), end))
+        start = max(partition.offset, first)
+        if since_ms is not None:
+            asked = [TopicPartition(topic, partition.partition, since_ms)]
+            (found,) = consumer.offsets_for_times(asked, TIMEOUT_SECONDS)
+            # Negative if no event is as late as that.
+            start = max(start, found.offset if found.offset >= 0 else end)
+        partitions.append((TopicPartition(topic, partition.partition, start), end))
     return partitions
 
 

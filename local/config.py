@@ -5,6 +5,7 @@ import random
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -173,13 +174,19 @@ def environment_name(key: str) -> str:
     return ENVIRONMENT_PREFIX + key.replace(".", "_").upper()
 
 
-def load_config(environment: Mapping[str, str] = os.environ, file: Path = CONFIG_FILE) -> Config:
-    """Reads `file` and lays `environment` over it; a relative state folder is taken from the repository.
+def load_config(
+    environment: Mapping[str, str] = os.environ,
+    file: Path = CONFIG_FILE,
+    sizes: Mapping[str, object] = MappingProxyType({}),
+) -> Config:
+    """Reads `file` and lays `sizes`, by key, and then `environment` over it.
 
-    Raises LocalWorldError with one line for each key that is unknown, missing or wrong.
+    A relative state folder is taken from the repository. Raises LocalWorldError with one line for each key that is
+    unknown, missing or wrong.
     """
     values: dict[str, Any] = yaml.safe_load(file.read_text())
-    overrides = {name: text for name, text in environment.items() if name.startswith(ENVIRONMENT_PREFIX)}
+    overrides = {environment_name(key): str(size) for key, size in sizes.items()}
+    overrides |= {name: text for name, text in environment.items() if name.startswith(ENVIRONMENT_PREFIX)}
     for key in _keys(Config):
         if (text := overrides.pop(environment_name(key), None)) is not None:
             *sections, field = key.split(".")

@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     apply.add_argument("--contact-points", required=True, metavar="HOST[,HOST]")
     apply.add_argument("--port", type=int, default=9042, help="(default: %(default)s)")
+    apply.add_argument("--keyspace", default="sunbird_courses", help="of the tables (default: %(default)s)")
     apply.add_argument("--datacenter", help="the one to connect to (default: that of the first contact point)")
     apply.add_argument(
         "--replication",
@@ -91,6 +92,7 @@ def _config(options: argparse.Namespace) -> CassandraConfig:
         {
             "contact_points": options.contact_points.split(","),
             "port": options.port,
+            "keyspace": options.keyspace,
             "local_datacenter": options.datacenter,
             "username": options.username,
             "password": SecretStr(password) if password else None,

@@ -30,11 +30,11 @@ before it has started, and starts the next one, for ever. A worker that has ende
 def main() -> None:
     """Reads configuration and keys, logs in to the servers once, and serves until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--workers", type=int, default=1)
-    options, remaining = parser.parse_known_args()
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default %(default)s)")
+    options, _ = parser.parse_known_args()
     if options.workers < 1:
         sys.exit("--workers must be at least 1")
-    config = parse_arguments(ServicesConfig, remaining)
+    config = parse_arguments(ServicesConfig, sys.argv[1:], parents=[parser])
     logging.config.dictConfig(logging_config(config.server.access_log))
     try:
         Tokens.of(config.tokens)

@@ -79,16 +79,21 @@ def print_config(config: Section) -> str:
 
 
 def parse_arguments(
-    config_class: type[Config], arguments: Sequence[str], environ: Mapping[str, str] = os.environ
+    config_class: type[Config],
+    arguments: Sequence[str],
+    environ: Mapping[str, str] = os.environ,
+    parents: Sequence[argparse.ArgumentParser] = (),
 ) -> Config:
     """The configuration that the command line of a program asks for.
 
-    Ends the program with code 0 after ``--print-config`` and ``--help``, and with code 2 and the problems on stderr if
-    the arguments or the configuration cannot be used.
+    ``parents`` have the arguments of the program that are not about configuration. Ends the program with code 0 after
+    ``--print-config`` and ``--help``, and with code 2 and the problems on stderr if the arguments or the configuration
+    cannot be used.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {package_of(config_class)}",
         description=config_class.__doc__,
+        parents=parents,
         epilog=f"Every key can be overridden by a variable, such as {PREFIX}CASSANDRA__PORT for cassandra.port.",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file whose keys override the shipped ones")

@@ -43,11 +43,10 @@ def apply(world: World, *arguments: str, **environment: str) -> subprocess.Compl
     )
 
 
-def columns(session: Session, table: str) -> dict[str, str]:
+def columns(session: Session, table: str, keyspace: str = "sunbird_courses") -> dict[str, str]:
     rows = session.execute(
-        "SELECT column_name, type FROM system_schema.columns "
-        "WHERE keyspace_name = 'sunbird_courses' AND table_name = %s",
-        [table],
+        "SELECT column_name, type FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s",
+        [keyspace, table],
     )
     return {row.column_name: row.type for row in rows}
 
@@ -62,13 +61,13 @@ def replication(session: Session) -> dict[str, str]:
     return dict(session.execute(query).one().replication)
 
 
-def make_old_table(session: Session) -> None:
+def make_old_table(session: Session, keyspace: str = "sunbird_courses") -> None:
     """As it was before the migration, with a row that was written then."""
-    for statement in statements((HERE / "sunbird_courses.cql").read_text()):
+    for statement in statements((HERE / "sunbird_courses.cql").read_text().replace("sunbird_courses", keyspace)):
         session.execute(statement.replace("    aggregates map<text, double>,\n", ""))
-    assert "aggregates" not in columns(session, "user_activity_agg")
+    assert "aggregates" not in columns(session, "user_activity_agg", keyspace)
     session.execute(
-        "INSERT INTO sunbird_courses.user_activity_agg (activity_type, activity_id, user_id, context_id, agg) "
+        f"INSERT INTO {keyspace}.user_activity_agg (activity_type, activity_id, user_id, context_id, agg) "
         "VALUES ('Course', 'c', 'u', 'cb:b', {'score:x': 7})"
     )
 
@@ -102,6 +101,20 @@ def test_an_old_table_gets_the_column_and_keeps_its_rows(cassandra: World, sessi
     assert apply(cassandra).returncode == 0
     row = session.execute("SELECT agg, aggregates FROM sunbird_courses.user_activity_agg").one()
     assert (dict(row.agg), dict(row.aggregates)) == ({"score:x": 7}, {"score:x": 7.5})
+
+
+def test_another_keyspace_gets_the_column_and_sunbird_courses_is_not_created(
+    cassandra: World, session: Session
+) -> None:
+    make_old_table(session, "prod_courses")
+    try:
+        result = apply(cassandra, "--keyspace", "prod_courses")
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.endswith("added the column aggregates to user_activity_agg\n")
+        assert columns(session, "user_activity_agg", "prod_courses")["aggregates"] == "map<text, double>"
+        assert not tables(session)
+    finally:
+        session.execute("DROP KEYSPACE prod_courses")
 
 
 async def test_runs_at_the_same_time_do_not_disturb_each_other(cassandra: World, session: Session) -> None:
@@ -140,6 +153,7 @@ def test_what_is_wrong_with_the_arguments_is_said(cassandra: World, tmp_path: Pa
         ("--replication", "{"): "not JSON",
         ("--replication", "{}"): 'must be an object with "class"',
         ("--username", "somebody"): "must be set together",
+        ("--keyspace", "a.b"): "schema: keyspace String should match pattern",
         ("--tls",): f"Cassandra refuses this user or connection: TLS with 127.0.0.1:{cassandra.cassandra.port}: ",
         ("--username", "somebody", "--password-file", str(tmp_path / "missing")): "No such file",
     }

@@ -126,6 +126,20 @@ def test_a_job_can_be_left_out() -> None:
     assert sorted([*names, "collection-cert-pre-processor"]) == sorted(name.replace("_", "-") for name in JOBS)
 
 
+def test_a_job_can_be_stopped_with_a_savepoint() -> None:
+    found = render_chart({"jobs": {"assessment-aggregator": {"state": "suspended"}}})
+    jobs = {one["metadata"]["name"]: one["spec"]["job"] for one in found if one["kind"] == "FlinkDeployment"}
+    stopped = jobs.pop("assessment-aggregator")
+    assert (stopped["state"], stopped["upgradeMode"]) == ("suspended", "savepoint")
+    assert {(job["state"], job["upgradeMode"]) for job in jobs.values()} == {("running", "last-state")}
+    assert [problem for manifest in found for problem in problems(manifest)] == []
+
+
+def test_a_misspelt_state_is_a_problem() -> None:
+    found = render_chart({"jobs": {"assessment-aggregator": {"state": "stopped"}}})
+    assert any("stopped" in problem for manifest in found for problem in problems(manifest))
+
+
 def test_every_container_runs_without_rights(chart: dict[tuple[str, str], Manifest]) -> None:
     pods = [manifest["spec"]["podTemplate"] for (kind, _), manifest in chart.items() if kind == "FlinkDeployment"]
     pods += [chart["Deployment", f"learner-aggregates-{name}"]["spec"]["template"] for name in ("services", "desk")]

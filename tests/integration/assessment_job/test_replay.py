@@ -1,5 +1,6 @@
 """A failed topic goes back to its input topic: payload restored, key kept, nothing twice, nothing lost."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from local.world import World
 from tests.conftest import Topics
 from tests.support.assessment import Assessment, Learner
 from tests.support.tables import Tables
+from tests.support.waiting import wait_until
 
 EVENTS = [b'{"userId":"u-1","score":7.50}', b'{"userId":"u-2","metadata":{"a":1}}', b"\xff not JSON"]
 REASONS = ["course is missing", "course is missing", "not JSON"]
@@ -71,6 +73,21 @@ def test_only_events_with_the_reason(topics: Topics, config: AssessmentAggregato
     assert replay(config, "not JSON") == {"sent": 1, "passed over": 2, "not of a failed topic": 1}
     assert {value for _, value in arrived(topics, config)} == set(EVENTS)
     assert replay(config) == {"sent": 3, "not of a failed topic": 1}
+
+
+def test_only_events_that_failed_since_a_time(topics: Topics, config: AssessmentAggregatorConfig) -> None:
+    fail(topics, config)
+    failed_topic = config.kafka.topic(config.failed_topic)
+    last = max(message.timestamp()[1] for message in topics.read(failed_topic))
+    wait_until(lambda: time.time() * 1000 > last, "the clock has passed the time of the last event", 5)
+    since_ms = last + 1
+    assert replay(config, since_ms=since_ms, dry_run=True) == {}
+    later = failed_event(config, b'{"userId":"u-4"}')
+    topics.produce(failed_topic, [later])
+    assert replay(config, since_ms=since_ms, dry_run=True) == {"would be sent": 1}
+    assert replay(config, since_ms=since_ms) == {"sent": 1}
+    assert [value for _, value in arrived(topics, config)] == [b'{"userId":"u-4"}']
+    assert replay(config, since_ms=since_ms) == {}
 
 
 def test_a_broker_that_refuses_an_event_gets_it_again(
