@@ -30,9 +30,6 @@ _DECIDE_SLOWLY = Edit(
     "        decisions = await self._decide(checked, now_ms)\n"
     '        await __import__("asyncio").sleep(__import__("random").uniform(0, 2))\n',
 )
-# The worker that is paused alone may be that of another job. Those of a TaskManager are several.
-_ZOMBIE_FAULTS = ("SIGSTOP Python worker, kill -9 others", *("SIGSTOP TaskManager and workers",) * 3)
-
 SABOTAGES = {
     # Each column and each kind of message, written wrongly.
     "double questions": Sabotage(
@@ -76,8 +73,12 @@ SABOTAGES = {
         ("kill -9 Python worker",) * 3,
     ),
     # A worker that was frozen writes what it had decided, although its successor has gone on.
-    # The pause is long enough for the successor to be started and to apply what the learners did meanwhile.
-    "zombies": Sabotage([_IGNORE_PAUSES, _IGNORE_END_OF_TASK, _DECIDE_SLOWLY], _ZOMBIE_FAULTS, pauses=(120,)),
+    # The pauses end when the successor has just begun, so that both apply the events since the checkpoint.
+    "zombies": Sabotage(
+        [_IGNORE_PAUSES, _IGNORE_END_OF_TASK, _DECIDE_SLOWLY],
+        ("SIGSTOP TaskManager and workers",) * 5,
+        pauses=(46, 49, 52, 55),
+    ),
     # One batch in five writes its attempts, but not its aggregates.
     "skip-write": Sabotage(
         [
