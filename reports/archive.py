@@ -56,15 +56,20 @@ def folders(batch: Batch) -> tuple[str, str]:
 
 
 def files_in_order(paths: Iterable[str]) -> list[str]:
-    """The paths of archived files among ``paths``, the earliest week first; in a week, the file written first."""
+    """The paths of archived files among ``paths``, in the order in which they were written.
 
-    def moment(path: str) -> tuple[int, int, list[tuple[int, str]], str] | None:
+    A name has the year, the week, and mostly the time in ms at which the file was written. Files without that time are
+    in order of their weeks, before the others. At New Year the year and the week do not belong together: 30 December
+    2024 is in week 1 of 2025, and the archival job names it 2024-1.
+    """
+
+    def moment(path: str) -> tuple[int, int, int, list[tuple[int, str]], str] | None:
         if (match := _FILE_NAME.fullmatch(path.rpartition("/")[2])) is None:
             return None
         year, week, rest = match.groups()
-        # Mostly the time in ms at which the file was written.
         written = [(int(digits or 0), text) for digits, text in re.findall(r"([0-9]{1,18})|([^0-9]+)", rest)]
-        return int(year), int(week), written, path
+        time_ms = written[0][0] if re.match(r"[0-9]{13}(?![0-9])", rest) else 0
+        return time_ms, int(year), int(week), written, path
 
     return [key[-1] for key in sorted(filter(None, map(moment, paths)))]
 

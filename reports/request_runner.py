@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from common.domain.faults import TaskFault, WorldFault
@@ -222,7 +222,8 @@ class RequestRunner:
             url = await self._destination.place(made.file, made.path)
             await self._destination.delete_leftovers(made.path)
             for duplicate in running.duplicates:
-                if not is_file_name(duplicate.request_id):
+                # The table allows one id under two tags.
+                if duplicate.request_id == request.request_id or not is_file_name(duplicate.request_id):
                     continue
                 leftover = made.path.parent.with_name(duplicate.request_id) / made.path.name
                 await self._destination.delete_leftovers(leftover, with_itself=True)
@@ -239,7 +240,9 @@ class RequestRunner:
         outcome = running.attempt.end(_now())
         for request in (running.request, *running.duplicates):
             name = f"{request.tag} {request.request_id}"
-            if await self._job_requests.save_outcome((request.tag, request.request_id), outcome):
+            # Of duplicates, some may have failed more often than others.
+            own = replace(outcome, iteration=request.iteration + (outcome.status == FAILED))
+            if await self._job_requests.save_outcome((request.tag, request.request_id), own):
                 self._is_successful &= outcome.status != FAILED
                 self._display.print(name, f"{outcome.status} {outcome.err_message or ''}".rstrip())
             else:

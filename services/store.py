@@ -16,6 +16,11 @@ MAX_IN = 100
 """Contents that one statement may name. For more of them the learner's whole batch is read and filtered."""
 
 
+DRAFT_IS_OLDER_US = 60_000_000
+"""A draft is written with a time that is this much earlier. So a submission wins that the aggregator has sent but that
+cannot be read yet: its write may be in flight for 12 s, and the clocks of the machines may differ."""
+
+
 class Store:
     """The statements of one session.
 
@@ -137,7 +142,8 @@ class Store:
         row is read: a submission that the aggregator writes in between is newer and stays, whichever of the two writes
         arrives first. Raises WorldFault and TaskFault.
         """
-        write_time_us = next_timestamp_us()
+        # A submission that the aggregator has already sent may not be visible yet, and has an earlier timestamp.
+        write_time_us = next_timestamp_us() - DRAFT_IS_OLDER_US
         keys = [(*draft.event.enrolment, draft.content_id, _attempt_id(draft)) for draft in drafts]
         totals = await self._cassandra.read(self._read_total, keys)
         is_open = [not rows or rows[0][0] is None for rows in totals]

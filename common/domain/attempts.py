@@ -16,17 +16,21 @@ from common.domain.enrolments import EnrolmentKey
 from common.domain.events import BadEvent, check_key_length, require_text, require_time_ms, shown, to_number
 from common.domain.questions import Item, Question, Responses, TextMaps, to_item, to_responses
 
+MAX_PARTS = 10_000
+"""How many texts the responses and params of an attempt may have together. Each takes about 250 bytes of memory, and
+``[1,1,1...]`` has one for every two bytes. An attempt at 100 questions with 10 options each has 2,000."""
+
 MAX_CACHED_ITEMS = 4_096
-MAX_CACHED_ITEM_BYTES = 8_192
-"""How many converted items a worker caches, and the size of the largest JSON that it caches. 8 KB of JSON take about
-26 KB of memory and 0.5 KB take 3 KB, so the cache usually needs 12 MB and never more than 110 MB. Converting an item
-takes 8 us."""
+MAX_CACHED_ITEM_BYTES, MAX_CACHED_ITEM_COMMAS = 8_192, 64
+"""How many converted items a worker caches, and the largest JSON that it caches. 8 KB of JSON take about 26 KB of
+memory and 0.5 KB take 3 KB, so the cache usually needs 12 MB and never more than 180 MB. Converting an item takes 8 us.
+"""
 
 MAX_CACHED_RESPONSES = 16_384
-MAX_CACHED_RESPONSES_BYTES = 512
-"""How many converted responses a worker caches, and the size of the largest JSON that it caches: about 1 KB of memory
-each, 16 MB in all. A multiple-choice question has few different responses. Free text rarely repeats, and takes 1 us to
-convert."""
+MAX_CACHED_RESPONSES_BYTES, MAX_CACHED_RESPONSES_COMMAS = 512, 16
+"""How many converted responses a worker caches, and the largest JSON that it caches: about 1 KB of memory each, never
+more than 5 KB, and usually 16 MB in all. A multiple-choice question has few different responses. Free text rarely
+repeats, and takes 1 us to convert."""
 
 
 class SubmittedAttempt(msgspec.Struct, frozen=True, gc=False):
@@ -135,15 +139,27 @@ def _attempt(attempt_id: str, answers: Sequence[_Answer]) -> SubmittedAttempt:
 def _unique_questions(answers: Sequence[_Answer]) -> tuple[Question, ...]:
     """A3: the latest answer to each question. Of two with the same time, the one later in the list."""
     latest: dict[str, Question] = {}
+    parts = 0
     for index, answer in enumerate(answers):
         try:
             question = _question(answer)
         except BadEvent as error:
             raise BadEvent(error.kind, f"{error.reason}, in events[{index}]") from error
+        parts += _parts(question.resvalues.maps) + _parts(question.item.params)
+        if parts > MAX_PARTS:
+            raise _too_many_parts()
         other = latest.get(question.item.id)
         if other is None or question.time_ms >= other.time_ms:
             latest[question.item.id] = question
     return tuple(latest.values())
+
+
+def _parts(maps: TextMaps) -> int:
+    return len(maps) + sum(map(len, maps))
+
+
+def _too_many_parts() -> BadEvent:
+    return BadEvent("too_large", f"event has more than {MAX_PARTS} texts in its responses and params")
 
 
 def _total(path: str, scores: Sequence[float]) -> float:
@@ -162,9 +178,12 @@ def _question(answer: _Answer) -> Question:
     edata = answer.edata or _NO_EDATA
     raw_item = bytes(edata.item)
     raw_responses = bytes(edata.resvalues)
-    use_cached = len(raw_responses) <= MAX_CACHED_RESPONSES_BYTES
+    use_cached = (
+        len(raw_responses) <= MAX_CACHED_RESPONSES_BYTES and raw_responses.count(b",") <= MAX_CACHED_RESPONSES_COMMAS
+    )
+    use_cached_item = len(raw_item) <= MAX_CACHED_ITEM_BYTES and raw_item.count(b",") <= MAX_CACHED_ITEM_COMMAS
     return Question(
-        item=_cached_item(raw_item) if len(raw_item) <= MAX_CACHED_ITEM_BYTES else _item(raw_item),
+        item=_cached_item(raw_item) if use_cached_item else _item(raw_item),
         time_ms=_time_ms("ets", answer.ets),
         score=_number("edata.score", edata.score),
         resvalues=_cached_responses(raw_responses) if use_cached else _responses(raw_responses),
@@ -236,6 +255,8 @@ def _text_maps(raw: bytes, path: str) -> TextMaps:
                 maps.append(_text_map(events.decode(_OBJECT, inner, path)))
             elif inner != b"null":
                 maps.append({"value": inner.decode()})
+            if len(maps) > MAX_PARTS:
+                raise _too_many_parts()
     return tuple(maps)
 
 

@@ -18,7 +18,7 @@ from common.config.model import CassandraConfig, KafkaConfig
 from common.domain.attempts import decode
 from common.domain.messages import Message, repaired
 from common.metrics import Metrics
-from common.servers.cassandra import Cassandra, Row
+from common.servers.cassandra import Cassandra, Row, next_timestamp_us
 from local.http_services import GROUP, HttpServices, Switch
 from local.world import World
 from services import assessment
@@ -225,6 +225,27 @@ async def test_a_draft_that_was_overtaken_by_its_submission_changes_nothing(worl
             release.set()
         assert list(await asyncio.gather(early, late)) == [[True], [False]]
 
+    [row] = learner.attempts()
+    assert (row.total_score, [question.score for question in row.question]) == (7.5, [7.5])
+
+
+async def test_a_draft_never_replaces_a_submission_that_was_sent_before_it_and_arrives_after_its_read(
+    world: World, learner: Learner
+) -> None:
+    sent_at_us = next_timestamp_us()
+    async with held_store(world) as (cassandra, store):
+        draft = asyncio.create_task(store.save_drafts([draft_of(learner, answer(1.0))], TIME_MS))
+        await cassandra.reads_done(1)
+        learner.session.execute(
+            f"UPDATE assessment_aggregator USING TIMESTAMP {sent_at_us} "
+            "SET total_score = 7.5, question = [{id: 'q1', score: 7.5}] "
+            "WHERE user_id = %s AND course_id = %s AND batch_id = %s "
+            "AND content_id = 'do_quiz' AND attempt_id = 'attempt-1'",
+            (learner.user_id, learner.course_id, learner.batch_id),
+        )
+        for release in cassandra.held:
+            release.set()
+        assert await draft == [True]
     [row] = learner.attempts()
     assert (row.total_score, [question.score for question in row.question]) == (7.5, [7.5])
 

@@ -356,6 +356,30 @@ class TestQuestionColumn:
         # 5 MB; 65 MB where the scan of the list can go back into a string.
         assert peak < 20 * len(response)
 
+    def test_more_texts_than_any_question_has_are_refused_before_they_take_memory(self) -> None:
+        for answers in (
+            [answer(resvalues=[1] * 390_000)],
+            [answer(resvalues=[[1] * 390_000])],
+            [answer(item=item(id=f"q{n}", params=[1] * 1_000)) for n in range(11)],
+        ):
+            value = json.dumps(submission(events=answers)).encode()
+            tracemalloc.start()
+            try:
+                with pytest.raises(BadEvent, match="more than 10000 texts") as raised:
+                    decode(value, KAFKA_TIME)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert raised.value.kind == "too_large"
+            # 98 MiB of 1.2 MB without the limit.
+            assert peak < 50_000_000
+
+    def test_an_item_or_a_response_of_many_parts_is_not_cached(self) -> None:
+        caches = (attempts._cached_item, attempts._cached_responses)
+        before = [cache.cache_info().currsize for cache in caches]
+        questions(answer(resvalues=[2] * 100, item=item(params=[2] * 100)))
+        assert [cache.cache_info().currsize for cache in caches] == before
+
     @pytest.mark.parametrize("field", ["type", "title", "desc"])
     def test_texts_are_texts(self, field: str) -> None:
         assert refusal_of_answer(item=item(**{field: 1})).reason == (

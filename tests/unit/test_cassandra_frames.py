@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -184,7 +185,8 @@ class Cut(DirectConnection):
     """The frames that a connection takes, without a socket."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._pieces = []
+        self._missing = 0
         self.is_closed = False
         self.taken: list[tuple[int, int, int, bytes]] = []
 
@@ -204,7 +206,26 @@ def test_frames_are_the_same_wherever_they_are_cut(sent: list[tuple[int, int, by
         for start in range(0, len(stream), step):
             connection._take(stream[start : start + step])
         assert connection.taken == expected
-        assert connection._rest == b""
+        assert connection._pieces == []
+
+
+def test_a_large_frame_that_comes_in_small_pieces_is_not_copied_with_each() -> None:
+    body = bytes(4_000_000)
+    stream = frames.HEADER.pack(0x84, 0, STREAM, 8, len(body)) + body
+    connection = Cut()
+    tracemalloc.start()
+    try:
+        for start in range(0, len(stream), 16_384):
+            connection._take(stream[start : start + 16_384])
+            if start > len(stream) // 2:
+                tracemalloc.reset_peak()
+                break
+        taken, _ = tracemalloc.get_traced_memory()
+        connection._take(stream[start + 16_384 : start + 32_768])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - taken < 100_000
 
 
 @pytest.mark.parametrize(

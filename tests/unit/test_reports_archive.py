@@ -173,6 +173,12 @@ def test_the_order_of_files() -> None:
     assert archive.files_in_order(paths) == [f"b/{name}" for name in [*names[:3], names[4], names[3]]]
 
 
+def test_the_order_of_files_at_new_year() -> None:
+    """30 December 2024 is in the first week, which is that of 2025."""
+    names = ["2024-50-1734000000000.csv.gz", "2024-1-1735600000000.csv.gz", "2025-2-1736500000000.csv.gz"]
+    assert archive.files_in_order(sorted(names)) == names
+
+
 def test_an_attempt_that_is_also_in_cassandra() -> None:
     stored = [AttemptRow("do_2", "a1", NOON, 2.0, None)]
     archived = [AttemptRow("do_2", "a1", None, 1.0, None), AttemptRow("do_1", "a1", None, 1.0, None)]

@@ -89,7 +89,9 @@ class TestFormulas:
     def test_escaped(self, cell: str) -> None:
         assert escape_formula(cell) == f"'{cell}"
 
-    @pytest.mark.parametrize("cell", ["", "a=1", "7.5", "-7.5", "-0", "+3", "1E+3", "-1.5e-07", "75%", "[{'1':'='}]"])
+    @pytest.mark.parametrize(
+        "cell", ["", "a=1", "7.5", "-7.5", "-0", "+3", "1E+3", "-1.5e-07", "75%", "-50%", "[{'1':'='}]"]
+    )
     def test_left_alone(self, cell: str) -> None:
         assert escape_formula(cell) == cell
 

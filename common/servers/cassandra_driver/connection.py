@@ -215,24 +215,33 @@ class DirectConnection(LoopConnection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Connects, in one of the driver's threads."""
-        self._rest = b""
+        self._pieces: list[bytes] = []
+        self._missing = 0
         super().__init__(*args, **kwargs)
 
     def _take(self, data: bytes) -> None:
-        if self._rest:
-            data = self._rest + data
-        position, end = 0, len(data)
+        if self._pieces:
+            self._pieces.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return
+            data, self._pieces = b"".join(self._pieces), []
+        position, end, size = 0, len(data), HEADER.size
         while end - position >= HEADER.size:
             version, flags, stream, opcode, length = HEADER.unpack_from(data, position)
             body = position + HEADER.size
             if end - body < length:
+                size += length
                 break
             position = body + length
             frame = _Frame(version & _VERSION_MASK, flags, stream, opcode, HEADER.size, HEADER.size + length)
             self.process_msg(frame, data[body:position])
             if self.is_closed:
                 return
-        self._rest = data[position:]
+        if position < end:
+            # Joined once: an answer of megabytes comes in hundreds of pieces, with TLS in thousands.
+            self._pieces = [data[position:]]
+            self._missing = size - (end - position)
 
     def error_all_requests(self, error: Exception) -> None:
         """Fails everything in flight. Called in whichever thread notices that the connection is lost."""

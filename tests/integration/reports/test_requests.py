@@ -145,6 +145,12 @@ class TestJobRequests:
         assert not reports.path("progress", course.batch_id, "zip", second).exists()
         assert job_requests[other]["download_urls"] != job_requests[first]["download_urls"]
 
+    def test_duplicates_keep_the_number_of_their_own_tries(self, job_requests: JobRequests) -> None:
+        first = job_requests.submit({"batchId": "b-unknown"}, iteration=2)
+        second = job_requests.submit({"batchId": "b-unknown"})
+        job_requests.run(code=1)
+        assert [job_requests.outcome(each)[:2] for each in (first, second)] == [("FAILED", 3), ("FAILED", 1)]
+
     def test_a_channel_that_has_had_enough_waits_for_the_next_run(
         self, course: Course, job_requests: JobRequests, monkeypatch: pytest.MonkeyPatch
     ) -> None:
