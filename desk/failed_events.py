@@ -10,7 +10,7 @@ from common.domain import messages, topics
 from common.domain.events import BadEvent
 from desk.config import DeskKafkaConfig
 from desk.records import FailedMessage, Search
-from desk.topic_search import decoded, failed_message, search
+from desk.topic_search import failed_message, search
 
 MAX_SHOWN = 200
 """Events on one page; the latest ones."""
@@ -93,7 +93,7 @@ def _event(message: Message) -> FailedEvent:
         text = msgspec.json.format(value).decode(errors="replace")
     except msgspec.DecodeError:
         text = value.decode(errors="replace")
-    return FailedEvent(failed_message(message, decoded(message)), key.decode(errors="replace"), text)
+    return FailedEvent(failed_message(message), key.decode(errors="replace"), text)
 
 
 def _place(message: Message) -> str:

@@ -47,7 +47,12 @@ ENGLISH: Mapping[str, str] = {
     "attempt.dated": "{attempt} on {on}",
     "attempt.best": "{attempt} (the best)",
     "attempt.more": "and {number} earlier ones",
-    "attempts.outdated": "The stored best scores do not match the attempts: {what}. A recomputation puts it right.",
+    "attempts.outdated": "The stored best scores do not match the attempts: {what}.",
+    "attempts.recompute": "A recomputation puts it right.",
+    "attempts.would_remove": (
+        "A recomputation would also remove scores whose attempts are not stored any more. Perhaps they were archived, "
+        "so an operator has to decide."
+    ),
     "attempts.differs": "{key} is {stored}, {expected} is right",
     # Best score.
     "best_score.some": "The best score of the course is {best} percent: {score} of {maximum} in {content}.",

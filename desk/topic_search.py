@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -21,31 +22,25 @@ _TIMESTAMP = 1
 """The index of the time in what ``Message.timestamp`` returns."""
 
 
-class _FailedMetadata(msgspec.Struct):
+_Members = Mapping[str, msgspec.Raw]
+"""A JSON object, each member as it came. Events may have failed because of a member's type, so each is read alone."""
+
+Value = TypeVar("Value")
+
+
+class _FailedMetadata(msgspec.Struct, frozen=True):
     validation_error: str = ""
     src: str = ""
 
 
-class _Edata(msgspec.Struct, rename="camel"):
-    user_id: str | None = None
-    user_ids: list[str] | None = None
-    course_id: str | None = None
-    batch_id: str | None = None
-    name: str | None = None
-    related: dict[str, msgspec.Raw] | None = None
+class _Failed(msgspec.Struct):
+    metadata: _FailedMetadata = _FailedMetadata()
 
 
-class _Event(msgspec.Struct, rename="camel"):
-    """The members that say whom an event is about, wherever the kinds of events have them."""
-
-    metadata: _FailedMetadata | None = None
-    user_id: str | None = None
-    course_id: str | None = None
-    batch_id: str | None = None
-    edata: _Edata | None = None
-
-
-_EVENT = msgspec.json.Decoder(_Event, strict=False)
+_FAILED = msgspec.json.Decoder(_Failed)
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXT = msgspec.json.Decoder(str)
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +70,10 @@ def learner_messages(kafka: DeskKafkaConfig, key: EnrolmentKey) -> LearnerMessag
     failed: list[FailedMessage] = []
     certificates: list[CertificateMessage] = []
     for message in found.messages:
-        event = decoded(message)
         if message.topic() in failed_topics:
-            if _is_failed_for(message, event, key):
-                failed.append(failed_message(message, event))
-        elif event is not None and (asked := _certificate(message, event, key, generator)) is not None:
+            if _is_failed_for(message, key):
+                failed.append(failed_message(message))
+        elif (asked := _certificate(message, key, generator)) is not None:
             certificates.append(asked)
     return LearnerMessages(Search(failed, found.since_ms), Search(certificates, found.since_ms))
 
@@ -148,17 +142,10 @@ def _ranges(consumer: Consumer, topic_names: Sequence[str], messages: int) -> It
             yield (topic, number), _Range(max(first, end - messages), end, end - messages > first)
 
 
-def decoded(message: Message) -> _Event | None:
-    """The event of a message; None if it cannot be read."""
-    try:
-        return _EVENT.decode(message.value() or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def failed_message(message: Message, event: _Event | None) -> FailedMessage:
-    """A message of a failed topic, with job and reason as far as it can be read."""
-    metadata = event.metadata if event is not None and event.metadata is not None else _FailedMetadata()
+def failed_message(message: Message) -> FailedMessage:
+    """A message of a failed topic, with job and reason as far as it can be read, whatever the event is like."""
+    failed = _read(_FAILED, message.value())
+    metadata = _FailedMetadata() if failed is None else failed.metadata
     return FailedMessage(
         message.topic(),
         message.partition(),
@@ -169,34 +156,46 @@ def failed_message(message: Message, event: _Event | None) -> FailedMessage:
     )
 
 
-def _is_failed_for(message: Message, event: _Event | None, key: EnrolmentKey) -> bool:
-    users, course_id, batch_id = _about(event)
+def _is_failed_for(message: Message, key: EnrolmentKey) -> bool:
+    event = _members(message.value())
+    users, course_id, batch_id = _about(event, _members(event.get("edata")))
     is_theirs = message.key() == key.user_id.encode() or key.user_id in users
     return is_theirs and course_id in (None, key.course_id) and batch_id in (None, key.batch_id)
 
 
-def _certificate(message: Message, event: _Event, key: EnrolmentKey, generator: str) -> CertificateMessage | None:
-    users, course_id, batch_id = _about(event)
+def _certificate(message: Message, key: EnrolmentKey, generator: str) -> CertificateMessage | None:
+    event = _members(message.value())
+    edata = _members(event.get("edata"))
+    users, course_id, batch_id = _about(event, edata)
     if key.user_id not in users or (course_id, batch_id) != (key.course_id, key.batch_id):
         return None
-    name = event.edata.name if event.edata is not None and message.topic() == generator else None
+    name = _text(edata.get("name")) if message.topic() == generator else None
     return CertificateMessage(message.topic(), message.timestamp()[_TIMESTAMP], name)
 
 
-def _about(event: _Event | None) -> tuple[set[str], str | None, str | None]:
-    """The users, the course and the batch of an event."""
-    if event is None:
-        return set(), None, None
-    edata = event.edata or _Edata()
-    related: Mapping[str, msgspec.Raw] = edata.related or {}
-    users = {user for user in (event.user_id, edata.user_id, *(edata.user_ids or ())) if user}
-    return (
-        users,
-        event.course_id or edata.course_id or _text(related.get("courseId")),
-        event.batch_id or edata.batch_id or _text(related.get("batchId")),
+def _about(event: _Members, edata: _Members) -> tuple[set[str], str | None, str | None]:
+    """The users, the course and the batch of an event, wherever the kinds of events have them."""
+    related = _members(edata.get("related"))
+    in_list = _read(_LIST, edata.get("userIds")) or ()
+    users = {_text(user) for user in (event.get("userId"), edata.get("userId"), *in_list)}
+    course_id, batch_id = (
+        _text(event.get(name)) or _text(edata.get(name)) or _text(related.get(name)) for name in ("courseId", "batchId")
     )
+    return {user for user in users if user}, course_id, batch_id
+
+
+def _members(raw: msgspec.Raw | bytes | None) -> _Members:
+    """The members of an object; none if it is no object."""
+    return _read(_MEMBERS, raw) or {}
 
 
 def _text(raw: msgspec.Raw | None) -> str | None:
-    value = None if raw is None else msgspec.json.decode(raw)
-    return value if isinstance(value, str) else None
+    return _read(_TEXT, raw)
+
+
+def _read(decoder: msgspec.json.Decoder[Value], raw: msgspec.Raw | bytes | None) -> Value | None:
+    """None for what is missing or does not fit."""
+    try:
+        return None if raw is None else decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -8,9 +8,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
 from common.domain import questions, topics
+from common.domain.events import Refused
 from jobs import JOBS, config_class
+from jobs.activity_aggregate_updater import relations
+
+if TYPE_CHECKING:
+    from common.servers.http import Answer
 
 
 class Level(StrEnum):
@@ -230,6 +236,30 @@ def redis(courses: int, without: Sequence[str]) -> Result:
         what = f"{len(without)} of {courses} courses with a running batch have no leaf nodes: {', '.join(without[:5])}"
         return Result(level, "Redis", f"{what}. Their events would go to the failed topic: publish them again")
     return Result(Level.OK, "Redis", f"the leaf nodes of {courses} courses with a running batch are there")
+
+
+def api(name: str, answer: "Answer", works: bool) -> Result:
+    """What an API has answered about an id that does not exist, and whether that is the answer of one that works."""
+    if works:
+        return Result(Level.OK, "APIs", f"the {name} API answers")
+    what = f"the {name} API answered {answer.status} {answer.at('responseCode') or ''}".rstrip()
+    return Result(Level.FAIL, "APIs", f"{what}: check its address, and whether the jobs may ask it from here")
+
+
+def reads_users(answer: "Answer") -> bool:
+    """Whether the user read API has looked for the user. The 404 of a gateway has no ``responseCode``."""
+    is_gateways = answer.status == 404 and answer.at("responseCode") is None
+    return answer.status not in (401, 403) and not is_gateways
+
+
+def reads_contents(answer: "Answer") -> bool:
+    """Whether the content read API has looked for the content."""
+    return answer.is_sunbirds
+
+
+def searches(answer: "Answer") -> bool:
+    """Whether the job could use the answer of the search API."""
+    return not isinstance(relations.course_status("", answer), Refused)
 
 
 def flink(configuration: Mapping[str, str], version: str, slots: int, wanted_version: str) -> Iterator[Result]:

@@ -20,7 +20,7 @@ from common.domain.faults import TaskFault, WorldFault
 from common.domain.relations import leaf_nodes_key
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, StatementError, token_ranges
-from common.servers.http import ApiClient
+from common.servers.http import Answer, ApiClient
 from common.servers.kafka import check_login, client_properties, watermarks
 from common.servers.redis import RedisClient
 from desk.config import DeskConfig
@@ -253,16 +253,16 @@ async def _apis(config: DeskConfig) -> list[Result]:
     user = client("user_read", f"{config.learner_base_url}/private/user/v1/read/")
     content = client("content_read", f"{config.content_base_url}/content/v3/read/")
     search = client("search", config.search_api)
-    asked: list[tuple[str, ApiClient, Callable[[], Awaitable[object]]]] = [
-        ("user read", user, lambda: user.get(_NOBODY, USER_FIELDS)),
-        ("content read", content, lambda: content.get(_NOBODY)),
-        ("search", search, lambda: search.post(relations.search_request(_NOBODY))),
+    asked: list[tuple[str, ApiClient, Callable[[], Awaitable[Answer]], Callable[[Answer], bool]]] = [
+        ("user read", user, lambda: user.get(_NOBODY, USER_FIELDS), preflight.reads_users),
+        ("content read", content, lambda: content.get(_NOBODY), preflight.reads_contents),
+        ("search", search, lambda: search.post(relations.search_request(_NOBODY)), preflight.searches),
     ]
     results = []
-    for name, api, ask in asked:
+    for name, api, ask, works in asked:
         try:
-            await ask()
-            results.append(Result(Level.OK, "APIs", f"the {name} API answers"))
+            answer = await ask()
+            results.append(preflight.api(name, answer, works(answer)))
         except WorldFault as fault:
             results.append(Result(Level.FAIL, "APIs", f"the {name} API does not answer: {fault}"))
         finally:

@@ -79,14 +79,15 @@ class Repair:
         intent = self._journal.open_intent
         if intent is None:
             return 0
-        there = self._values_since(intent)
         messages = [event.message(self._kafka) for event in intent.events]
+        there = self._values_since(intent, {message.value for message in messages})
         left = [message for message in messages if message.value not in there]
         send(self._kafka, left)
         self._journal.confirm()
         return len(left)
 
-    def _values_since(self, intent: Intent) -> set[bytes]:
+    def _values_since(self, intent: Intent, wanted: Collection[bytes]) -> set[bytes]:
+        """Those of ``wanted`` that the topics hold. Others are not kept: learners' events come all the time."""
         values: set[bytes] = set()
         consumer = self._consumer("support-desk")
         with closing(consumer):
@@ -101,7 +102,7 @@ class Repair:
                                 f"sent, because {topic} does not keep them any more. Check again, and repair the new "
                                 "findings"
                             )
-                    values.update(read_to_end(consumer, topic, dict(ends)))
+                    values.update(value for value in read_to_end(consumer, topic, dict(ends)) if value in wanted)
             except KafkaException as error:
                 raise self._fault(error) from error
         return values

@@ -7,10 +7,10 @@ from math import isclose
 import msgspec
 
 from common.domain.aggregates import SCORE, contents_of, overall_best_score
-from common.domain.attempts import AssessmentEvent
 from common.domain.events import BadEvent, shown
 from desk.doctor.chart import Chart
 from desk.doctor.findings import Check, Finding
+from desk.explanation.scores import recomputed
 from desk.explanation.settings import JobSettings
 from desk.records import Unknown
 from desk.remedies import Remedy
@@ -31,26 +31,16 @@ def _content_of_course(chart: Chart) -> str:
     return next((content_id for content_id in of_attempts if content_id in nodes.all), min(nodes.all))
 
 
-def _remedy(chart: Chart) -> Remedy | None:
-    """A recompute, but not without attempts: it would remove scores, and perhaps the attempts were only archived."""
+def _remedy(chart: Chart, changes: assessment_rules.AggregateChanges) -> Remedy | None:
+    """A recompute, but not one that would remove scores: perhaps their attempts were only archived."""
     has_scored = any(attempt.total_score is not None for attempt in chart.record.attempts)
-    return Remedy.RECOMPUTE if has_scored else None
-
-
-def _recomputed(chart: Chart, settings: JobSettings) -> assessment_rules.AggregateChanges:
-    """What a recompute request would write now (rule A8)."""
-    record = chart.record
-    request = AssessmentEvent(record.key, "", record.now_ms, attempt=None)
-    stored = record.aggregates.aggregates
-    decision = assessment_rules.decide(record.attempts, [request], stored, settings.assessment, record.now_ms)
-    assert decision.aggregates is not None  # a recompute request is never stale
-    return decision.aggregates
+    return Remedy.RECOMPUTE if has_scored and not changes.removed_keys else None
 
 
 def scores(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
     """Entries of ``aggregates`` that differ from those of a recompute, and entries that it would remove."""
-    changes, row = _recomputed(chart, settings), chart.record.aggregates
-    content_id, remedy = _content_of_course(chart), _remedy(chart)
+    changes, row = recomputed(chart.record, settings), chart.record.aggregates
+    content_id, remedy = _content_of_course(chart), _remedy(chart, changes)
     for key, right in sorted(changes.aggregates.items()):
         stored = row.aggregates.get(key)
         if stored == right:
@@ -100,7 +90,8 @@ def details(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
 
 
 def _agg_details(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
-    content_id, remedy = _content_of_course(chart), _remedy(chart)
+    changes = recomputed(chart.record, settings)
+    content_id, remedy = _content_of_course(chart), _remedy(chart, changes)
 
     def finding(kind: str, what: str) -> Finding:
         return chart.finding(Check.DETAILS, kind, f"agg_details {what}", remedy, content_id)
@@ -117,7 +108,7 @@ def _agg_details(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
         scores[detail.content_id, detail.attempt_id] = detail.score, detail.max_score
     expected = {
         (detail.content_id, detail.attempt_id): (detail.score, detail.max_score)
-        for detail in map(_DETAIL.decode, _recomputed(chart, settings).agg_details)
+        for detail in map(_DETAIL.decode, changes.agg_details)
     }
     for key in sorted(found.keys() | expected.keys()):
         where = f"attempt {key[1]} at {key[0]}"
@@ -142,7 +133,7 @@ def cut(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
     if not contents_of(SCORE, record.aggregates.agg):
         return
     of_agg = {key: float(value) for key, value in record.aggregates.agg.items()}
-    exact = record.aggregates.merged | dict(_recomputed(chart, settings).aggregates)
+    exact = record.aggregates.merged | dict(recomputed(chart.record, settings).aggregates)
     try:
         best_cut, best_exact = (
             overall_best_score(certificate_rules.percents(aggregates, types, settings.certificate))

@@ -191,14 +191,19 @@ def _differences(record: LearnerRecord, settings: JobSettings, wording: Wording)
     if row is None or row.is_phantom or not isinstance(nodes, LeafNodes):
         return []
     sync = _sync(record, row.for_progress(), nodes, settings)
+    done = completion(record, settings)
+    # Before the first completion the job has not looked at the enrolment, so a sync would only begin it.
+    is_looked_at = done is not None and any(status >= COMPLETED for status in done.statuses.values())
     differences = []
-    for change in sync.enrolment_changes:
+    for change in sync.enrolment_changes if is_looked_at else ():
         if change.status != row.status:
             differences.append(say("progress.status", stored=shown(row.status), expected=change.status))
         if change.progress != (row.progress or 0):
             differences.append(say("progress.progress", stored=shown(row.progress), expected=change.progress))
-        if change.content_status:
-            number = wording.sentences.count("contents", len(change.content_status))
+        # A content that was opened since the last completion is not in the map yet.
+        lacking = [status for status in change.content_status.values() if status >= COMPLETED]
+        if lacking:
+            number = wording.sentences.count("contents", len(lacking))
             differences.append(say("progress.content_status", number=number))
     count = record.aggregates.merged.get(COMPLETED_COUNT)
     if sync.completed_count is not None and sync.completed_count != (count or 0.0):

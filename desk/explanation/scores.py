@@ -44,9 +44,13 @@ def attempts(record: LearnerRecord, settings: JobSettings, wording: Wording) -> 
         ]
     if drafts:
         sentences.append(say("attempts.drafts", drafts=count("attempts", drafts)))
-    differences = _differences(record, settings, wording)
+    changes = recomputed(record, settings)
+    differences = _differences(record, changes, wording)
+    # Scores without an attempt are no fault: perhaps the attempts were archived. A recompute would remove them.
+    is_safe = not changes.removed_keys
     if differences:
         sentences.append(say("attempts.outdated", what=wording.some(differences)))
+        sentences.append(say("attempts.recompute" if is_safe else "attempts.would_remove"))
     return Step(
         "attempts",
         say("attempts?"),
@@ -57,7 +61,7 @@ def attempts(record: LearnerRecord, settings: JobSettings, wording: Wording) -> 
             for content_id, of_content in sorted(by_content.items())
             for item in _of_content(record, content_id, of_content, wording)
         ),
-        _recomputation(record) if differences else None,
+        _recomputation(record) if differences and is_safe else None,
         is_broken=bool(differences),
         is_fact=True,
     )
@@ -92,20 +96,22 @@ def _of_content(record: LearnerRecord, content_id: str, of_content: list[Attempt
     return found
 
 
-def _differences(record: LearnerRecord, settings: JobSettings, wording: Wording) -> list[str]:
-    """What a recompute request would change in ``aggregates`` (rule A8)."""
-    if not record.attempts:
-        return []  # rows that only the old job has written are as good as it left them
-    request = AssessmentEvent(record.key, record.attempts[0].content_id, record.now_ms, attempt=None)
+def recomputed(record: LearnerRecord, settings: JobSettings) -> assessment_rules.AggregateChanges:
+    """What a recompute request would write now (rule A8)."""
+    request = AssessmentEvent(record.key, "", record.now_ms, attempt=None)
     stored = record.aggregates.aggregates
     decision = assessment_rules.decide(record.attempts, [request], stored, settings.assessment, record.now_ms)
     assert decision.aggregates is not None  # a recompute request is never stale
-    expected = decision.aggregates.aggregates
-    changed = [(key, stored.get(key), value) for key, value in sorted(expected.items()) if stored.get(key) != value]
-    removed = [(key, stored[key], None) for key in sorted(decision.aggregates.removed_keys)]
+    return decision.aggregates
+
+
+def _differences(record: LearnerRecord, changes: assessment_rules.AggregateChanges, wording: Wording) -> list[str]:
+    """The entries of ``aggregates`` that do not follow from the submitted attempts."""
+    stored = record.aggregates.aggregates
     return [
-        wording.sentences.say("attempts.differs", key=key, stored=shown(is_now), expected=shown(is_right))
-        for key, is_now, is_right in (*changed, *removed)
+        wording.sentences.say("attempts.differs", key=key, stored=shown(stored.get(key)), expected=shown(is_right))
+        for key, is_right in sorted(changes.aggregates.items())
+        if stored.get(key) != is_right
     ]
 
 

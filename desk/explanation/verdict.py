@@ -32,7 +32,10 @@ def verdict(
         first.setdefault(made.outcome, made)
     broken = [step for step in steps if step.is_broken]
     summed = _Sum(wording, broken, _what_is_wrong(record, broken, wording))
-    earned = [made.template.name for made in decisions if made.outcome == Outcome.EARNED]
+    met = [made.template for made in decisions if made.outcome in (Outcome.EARNED, Outcome.ISSUED)]
+    # Without criteria of the enrolment the rules do not look at the certificates that the learner holds.
+    held = [template for template in met if issued_certificate(record, template)]
+    earned = [template.name for template in met if template not in held]
     requests = {name: asked_of_generator(record, name) for name in earned}
     lost = [name for name, request in requests.items() if request is None]
     if lost and not isinstance(record.certificate_messages, Unknown):
@@ -47,8 +50,8 @@ def verdict(
             is_broken=True,
             tell=say("tell.fulfilled"),
         )
-    if Outcome.ISSUED in first:
-        on = issued_on(issued_certificate(record, first[Outcome.ISSUED].template), wording)
+    if held:
+        on = issued_on(issued_certificate(record, held[0]), wording)
         return summed.step(Verdict.YES, say("verdict.issued", on=on), say("tell.issued"))
     if lost and isinstance(record.certificate_messages, Unknown):
         sentence = say("verdict.fulfilled.unread", reason=record.certificate_messages.reason)

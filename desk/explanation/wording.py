@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 
-from common.domain.events import to_datetime
+from common.domain.events import MAX_TIME_MS, MIN_TIME_MS, to_datetime
 from desk.records import LearnerRecord
 from desk.sentences import Sentences
 
@@ -41,7 +41,10 @@ class Wording:
             return text
 
     def _local(self, moment: datetime | int) -> datetime:
-        return (to_datetime(moment) if isinstance(moment, int) else moment).astimezone(self.zone)
+        if isinstance(moment, int):
+            # Producers may put anything into the timestamp of a Kafka message, such as microseconds.
+            moment = to_datetime(min(max(moment, MIN_TIME_MS), MAX_TIME_MS))
+        return moment.astimezone(self.zone)
 
     def some(self, texts: Sequence[str]) -> str:
         """The texts in a row, the first ones by name and the rest by number."""

@@ -58,9 +58,13 @@ class LiveFigures:
             self._take(entry)
         if entry.task is None and time.monotonic() >= entry.due:
             entry.task = asyncio.create_task(self._scan(course_id, batch_id))
-        if entry.task is not None and entry.snapshot is None:
-            await asyncio.wait({entry.task}, timeout=wait_seconds)
-            if entry.task.done():
+        task = entry.task
+        if task is not None and entry.snapshot is None:
+            await asyncio.wait({task}, timeout=wait_seconds)
+            if task.cancelled():
+                return None  # others have asked for so many batches meanwhile that this one was dropped
+            # Somebody else who waited for the same scan may have taken it.
+            if entry.task is task and task.done():
                 self._take(entry)
         if entry.snapshot is None and entry.fault is not None:
             raise entry.fault

@@ -53,6 +53,7 @@ class Pages:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._course_audit = audit.CourseAudit(desk.config.server.session_seconds)
 
     async def login(self, request: Request) -> Response:
         """The form for the token, and what it sends."""
@@ -182,7 +183,7 @@ class Pages:
             if batch_id and batch_id not in dict(batches):
                 raise DeskError(f"There is no batch {batch_id} of {course_id}. Check both ids.")
         if batch_id:
-            audit.write(request, request.state.person, "course", "shown", course=course_id, batch=batch_id)
+            self._course_audit.shown(request, request.state.person, course_id, batch_id)
             figures = await self._figures(course_id, batch_id)
         return desk.page(
             request,
@@ -199,6 +200,7 @@ class Pages:
     async def course_figures(self, request: Request) -> Response:
         """The figures alone, for the page that updates itself."""
         course_id, batch_id = (request.query_params.get(name, "").strip() for name in ("course", "batch"))
+        self._course_audit.updated(request, request.state.person, course_id, batch_id)
         return HTMLResponse(await self._figures(course_id, batch_id))
 
     async def _figures(self, course_id: str, batch_id: str) -> Markup:
@@ -226,6 +228,7 @@ class Pages:
         """The charts of a batch as a file to keep."""
         desk = self._desk
         course_id, batch_id = (request.query_params.get(name, "").strip() for name in ("course", "batch"))
+        audit.write(request, request.state.person, "picture", "shown", course=course_id, batch=batch_id)
         snapshot = await desk.live.snapshot(course_id, batch_id, wait_seconds=_PICTURE_SECONDS)
         if snapshot is None:
             raise DeskError("The figures are still being read. Ask again in a while.")

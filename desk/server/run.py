@@ -2,13 +2,14 @@
 
 import logging.config
 import sys
+from typing import Any
 
 import uvicorn
 
 from desk.config import DeskConfig
 from desk.server.application import create_application
 
-_LOGGING = {
+_LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
@@ -18,7 +19,7 @@ _LOGGING = {
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
         # Apart from everything else, so that it can be kept apart.
-        "audit": {"class": "logging.StreamHandler", "formatter": "audit", "stream": "ext://sys.stdout"},
+        "audit": {"class": "desk.server.audit.AuditHandler", "formatter": "audit", "stream": "ext://sys.stdout"},
     },
     "root": {"level": "WARNING", "handlers": ["stderr"]},
     "loggers": {

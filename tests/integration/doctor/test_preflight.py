@@ -6,7 +6,7 @@ import yaml
 
 from common.config.section import PREFIX
 from jobs import JOBS
-from local.http_services import job_settings
+from local.http_services import CONTENT, SEARCH, USER, Switch, job_settings
 from local.world import World
 from tests.integration.doctor.conftest import Ward
 from tests.support.desk_world import run_desk
@@ -68,3 +68,16 @@ async def test_the_configuration_files_of_the_jobs_are_enough(ward: Ward, world:
         assert any(f"group {job}-of-us has no offsets" in line for line in lines), lines
     assert f"OK    Kafka: topic {ward.prefix}.telemetry.assess, 2 partitions" in lines
     assert not [line for line in lines if line.startswith("FAIL") and "no offsets" not in line]
+
+
+async def test_apis_that_refuse_are_named(ward: Ward) -> None:
+    for route in (USER, CONTENT, SEARCH):
+        ward.services.switch(route, Switch(status=403))
+    try:
+        ended = run_desk(ward.environment, "preflight")
+    finally:
+        for route in (USER, CONTENT, SEARCH):
+            ward.services.switch(route, Switch())
+    assert ended.returncode == 1
+    for name in ("user read", "content read", "search"):
+        assert f"FAIL  APIs: the {name} API answered 403" in ended.stdout

@@ -65,6 +65,7 @@ def test_only_the_checks_that_were_asked_for() -> None:
 
 
 REPORTED_ONLY = {
+    "score_without_attempt",
     "question_doubled",
     "question_missing",
     "progress_too_high",
@@ -101,6 +102,19 @@ def test_scores_whose_attempts_are_gone_are_only_reported() -> None:
     patient.of_course["score:Q1"] = 7.5
     (finding,) = found(patient)
     assert (finding.kind, finding.remedy) == ("score_without_attempt", None)
+
+
+@pytest.mark.parametrize("fault", [patients.score_differs, patients.score_missing, patients.detail_missing])
+def test_no_recompute_puts_right_one_score_and_removes_another(fault: Fault) -> None:
+    """The attempts at one quiz were archived before the learner attempted the other one."""
+    patient = sick(random.Random(3), fault, COURSE, "asha")
+    patient.of_course["score:gone"] = 7.5
+    findings = found(patient)
+    assert {(finding.check, finding.kind) for finding in findings} == {
+        *patient.expected,
+        (Check.SCORES, "score_without_attempt"),
+    }
+    assert [finding.remedy for finding in findings if finding.check in (Check.SCORES, Check.DETAILS)] == [None] * 2
 
 
 def test_a_recompute_names_a_content_of_the_course() -> None:

@@ -1,14 +1,17 @@
 """The files of findings and the journal of a repair: what is in them after a kill at any byte; what a repair sends."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from common.config.model import JobKafkaConfig
 from common.domain.enrolments import EnrolmentKey
+from desk.config import DeskKafkaConfig
+from desk.doctor import repair
 from desk.doctor.findings import Check, Finding, FindingsError, FindingsFile, Header, read
-from desk.doctor.journal import Event, Journal, JournalError
-from desk.doctor.repair import plan
+from desk.doctor.journal import Event, Intent, Journal, JournalError
+from desk.doctor.repair import Repair, plan
 from desk.remedies import Remedy
 
 HEADER = Header("do_course", None, tuple(Check), 2)
@@ -146,3 +149,18 @@ def test_the_same_event_has_the_same_bytes() -> None:
     for remedy in Remedy:
         assert event(remedy=remedy).message(kafka) == event(remedy=remedy).message(kafka)
     assert event().key == EnrolmentKey("asha", "do_course", "b1")
+
+
+def test_of_what_was_sent_since_an_intent_only_its_own_events_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a kill the repair reads on from there, and learners' events have come all the time."""
+    kafka = DeskKafkaConfig.model_validate({"bootstrap_servers": "b:9092", "env": "dev"})
+    intent = Intent(1, {"dev.telemetry.assess": {0: 5}}, [event("asha"), event("ravi")])
+    ours, not_sent = (one.message(kafka).value for one in intent.events)
+    monkeypatch.setattr(repair, "watermarks", lambda *_: (0, 10))
+    monkeypatch.setattr(repair, "reading_consumer", lambda *_: nullcontext())
+    monkeypatch.setattr(repair, "closing", lambda consumer: consumer)
+    monkeypatch.setattr(repair, "read_to_end", lambda *_: iter([b"foreign", ours, b"other"]))
+    sender = Repair(kafka, Journal(tmp_path / "journal"), print)
+    assert sender._values_since(intent, {ours, not_sent}) == {ours}

@@ -6,8 +6,9 @@ import pytest
 
 from common.config.loader import load
 from common.domain import questions, topics
+from common.servers.http import Answer
 from desk.config import DeskConfig
-from desk.doctor import preflight
+from desk.doctor import preflight, preflight_reads
 from desk.doctor.preflight import COLUMNS, KEYS, Group, Level, Result, Table, Topic
 from desk.doctor.preflight_reads import variables_of_the_desk
 from jobs import JOBS, config_class
@@ -193,3 +194,50 @@ def test_a_preflight_takes_the_variables_of_the_jobs_and_no_misspelt_ones() -> N
     left = variables_of_the_desk(given)
     assert "AGGREGATES__CERT_DOMAIN_URL" in given
     assert left == REQUIRED[DeskConfig] | others
+
+
+NOT_FOUND = Answer(404, {"responseCode": "RESOURCE_NOT_FOUND", "params": {}})
+FOUND_NOTHING = Answer(200, {"responseCode": "OK", "params": {}, "result": {"count": 0}})
+
+
+async def apis(monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Answer]) -> list[Result]:
+    """What the preflight says of APIs that answer so, by their name."""
+
+    class FakeApi:
+        def __init__(self, name: str, *_: object) -> None:
+            self._answer = answers[name]
+
+        async def get(self, *_: object) -> Answer:
+            return self._answer
+
+        async def post(self, *_: object) -> Answer:
+            return self._answer
+
+        async def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(preflight_reads, "ApiClient", FakeApi)
+    return await preflight_reads._apis(load(DeskConfig, environ=REQUIRED[DeskConfig]))
+
+
+WORKING = {"user_read": NOT_FOUND, "content_read": NOT_FOUND, "search": FOUND_NOTHING}
+
+
+async def test_apis_that_have_looked_for_what_does_not_exist_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = await apis(monkeypatch, WORKING)
+    assert (len(results), levels(results)) == (3, {Level.OK})
+
+
+@pytest.mark.parametrize("name", WORKING)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(401, {"responseCode": "CLIENT_ERROR", "params": {}}),
+        Answer(403, {}),
+        Answer(404, {"message": "no Route"}),
+    ],
+    ids=["unauthorized", "forbidden", "gateway"],
+)
+async def test_an_api_that_refuses_fails(name: str, answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    (problem,) = problems(await apis(monkeypatch, {**WORKING, name: answer}))
+    assert problem.startswith(f"FAIL  APIs: the {name.replace('_', ' ')} API answered {answer.status}")

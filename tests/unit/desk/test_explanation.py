@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -11,7 +12,7 @@ from common.domain.events import Refused, Skip
 from desk.explanation.scores import MAX_ATTEMPTS
 from desk.explanation.steps import Verdict
 from desk.explanation.wording import Wording, percent_text
-from desk.records import AggregatesRow, CertificateMessage, Course, FailedMessage, Search, Unknown
+from desk.records import AggregatesRow, CertificateMessage, ContentRow, Course, FailedMessage, Search, Unknown
 from desk.remedies import Remedy
 from desk.sentences import ENGLISH, LANGUAGES
 from jobs.activity_aggregate_updater.relations import CourseStatus
@@ -58,6 +59,13 @@ class TestTheVerdict:
         held = [{"name": "COMPLETION", "identifier": "c-1", "lastIssuedOn": "2024-05-14"}]
         step = explained(learner(issued_certificates=held)).verdict
         assert (step.verdict, step.sentence) == (Verdict.YES, "Certificate: issued on 14 May 2024.")
+
+    def test_is_yes_if_the_certificate_of_a_template_without_criteria_of_the_enrolment_was_issued(self) -> None:
+        """The rules do not look at what the learner holds then, and a request would issue it again."""
+        held = [{"name": "COMPLETION", "identifier": "c-1", "lastIssuedOn": "2024-05-14"}]
+        step = explained(learner(batch=batch(template(AT_LEAST_75)), issued_certificates=held)).verdict
+        assert (step.verdict, step.sentence) == (Verdict.YES, "Certificate: issued on 14 May 2024.")
+        assert (step.next, step.is_broken) == (None, False)
 
     def test_of_a_request_names_no_score_if_the_template_asks_for_none(self) -> None:
         record = learner(batch=batch(template(COMPLETED)), certificate_messages=Search([GENERATOR]))
@@ -227,6 +235,41 @@ class TestProgress:
         assert step.next is not None
         assert step.next.remedy is Remedy.SYNC
 
+    def test_of_a_content_that_was_opened_since_the_last_completion_is_no_fault(self) -> None:
+        record = learner(
+            status=1,
+            progress=1,
+            completed_on=None,
+            content_status={VIDEO: 2},
+            contents=[completed(VIDEO), ContentRow(Content(QUIZ, 1))],
+            aggregates=aggregates(7.5, 1),
+        )
+        assert not explained(record).step("progress").is_broken
+        assert verdict(record).endswith("Nothing is broken.")
+
+    def test_before_the_first_completion_nothing_stored_is_wrong(self) -> None:
+        record = learner(
+            status=0,
+            progress=None,
+            completed_on=None,
+            content_status=None,
+            contents=[ContentRow(Content(QUIZ, 1))],
+            aggregates=AggregatesRow(),
+            attempts=[],
+        )
+        assert not explained(record).step("progress").is_broken
+        assert verdict(record).endswith("Nothing is broken.")
+
+    def test_only_completed_contents_are_lacking_in_the_row(self) -> None:
+        record = learner(
+            course=course(VIDEO, QUIZ, "do_3"),
+            status=1,
+            completed_on=None,
+            content_status={VIDEO: 2},
+            contents=[completed(VIDEO), completed(QUIZ), ContentRow(Content("do_3", 1))],
+        )
+        assert "contentstatus lacks 1 content." in explained(record).step("progress").sentence
+
     def test_of_a_course_that_has_grown_since_is_still_completed(self) -> None:
         step = explained(learner(course=course(VIDEO, QUIZ, "do_new"))).step("progress")
         assert step.verdict is Verdict.YES
@@ -332,13 +375,30 @@ class TestScores:
         assert values[0] == "7.5 of 10 on 14 May 2024, 09:12:40 (the best)"
         assert (len(values), values[-1]) == (MAX_ATTEMPTS + 2, "and 4 earlier ones")
 
-    def test_a_key_without_an_attempt_is_removed_by_a_recomputation(self) -> None:
-        row = aggregates(7.5)
-        stale = replace(row, aggregates={**row.aggregates, "score:do_gone": 9.0})
-        record = learner(aggregates=stale, content_types={QUIZ: "SelfAssess", "do_gone": "SelfAssess"})
+    @pytest.mark.parametrize("drafts", [[], [Attempt(QUIZ, "b", None, NOW, None, None)]], ids=["none", "a draft"])
+    def test_scores_whose_attempts_were_all_archived_are_no_fault(self, drafts: list[Attempt]) -> None:
+        """A recompute would remove every score."""
+        step = explained(learner(attempts=drafts)).step("attempts")
+        assert (step.is_broken, step.next) == (False, None)
+        assert "is right" not in step.sentence
+
+    @pytest.mark.parametrize("stored", [7.5, 7.0])
+    def test_no_recomputation_is_offered_that_would_remove_the_score_of_an_archived_attempt(
+        self, stored: float
+    ) -> None:
+        row = aggregates(stored)
+        archived = replace(row, aggregates={**row.aggregates, "score:do_gone": 9.0})
+        record = learner(7.5, aggregates=archived, content_types={QUIZ: "SelfAssess", "do_gone": "SelfAssess"})
         step = explained(record).step("attempts")
-        assert step.is_broken
-        assert "score:do_gone is 9.0, unset is right" in step.sentence
+        assert (step.is_broken, step.next) == (stored != 7.5, None)
+        assert "do_gone" not in step.sentence
+        assert ("A recomputation would also remove scores" in step.sentence) == step.is_broken
+
+    def test_a_recomputation_that_removes_nothing_is_offered(self) -> None:
+        step = explained(learner(7.5, aggregates=aggregates(7.0))).step("attempts")
+        assert step.sentence.endswith("score:do_quiz is 7.0, 7.5 is right. A recomputation puts it right.")
+        assert step.next is not None
+        assert step.next.remedy is Remedy.RECOMPUTE
 
     def test_a_score_that_cannot_be_had_is_a_fault(self) -> None:
         refused = Refused("content_api", "content read API answered 403 for do_quiz")
@@ -396,6 +456,18 @@ class TestOtherSteps:
     def test_a_failed_message_of_somebody_else_has_no_command(self) -> None:
         step = explained(learner(failed=Search([replace(FAILED, job="", reason="")]))).step("requests")
         assert (step.verdict, step.is_broken, step.next) == (Verdict.NO, True, None)
+
+    def test_a_time_that_no_calendar_has_is_shown_as_its_last_day(self) -> None:
+        """Whoever sends a message may give its time in us."""
+        assert WORDING.time(NOW_MS * 1000) == "30 December 9999, 23:59:59"
+        assert WORDING.day(-NOW_MS * 1000) == "2 January 1"
+        odd = replace(FAILED, time_ms=NOW_MS * 1000)
+        assert "30 December 9999" in explained(learner(failed=Search([odd]))).step("requests").sentence
+
+    @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
+    @pytest.mark.parametrize("time_ms", [NOW_MS * 1000, -NOW_MS * 1000])
+    def test_such_a_time_can_be_shown_in_every_zone(self, zone: str, time_ms: int) -> None:
+        assert replace(WORDING, zone=ZoneInfo(zone)).time(time_ms)
 
     def test_the_latest_check_is_told_if_the_generator_was_not_asked(self) -> None:
         checks = [CertificateMessage("dev.issue.certificate.request", NOW_MS + ms) for ms in (0, 1000)]

@@ -1,0 +1,42 @@
+"""Several people look at the figures of a batch at once."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from desk.figures import Figures
+from desk.server.live import LiveFigures, Snapshot
+from tests.support.desk_records import NOW_MS, SETTINGS, batch
+
+SCAN_SECONDS = 0.05
+
+
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch) -> LiveFigures:
+    """Keeps two batches, and scans nothing."""
+
+    async def scan(*_: str) -> Snapshot:
+        await asyncio.sleep(SCAN_SECONDS)
+        return Snapshot(Figures(batch(), {}), {}, NOW_MS, SCAN_SECONDS)
+
+    reader: Any = SimpleNamespace(config=SimpleNamespace(server=SimpleNamespace(max_batches=2, refresh_seconds=5)))
+    figures = LiveFigures(reader, SETTINGS)
+    monkeypatch.setattr(figures, "_scan", scan)
+    return figures
+
+
+async def test_all_who_wait_for_the_first_scan_get_its_figures(live: LiveFigures) -> None:
+    first, second = await asyncio.gather(*(live.snapshot("do_course", "b", wait_seconds=5) for _ in range(2)))
+    assert first is not None
+    assert first is second
+
+
+async def test_who_waits_for_a_batch_that_is_dropped_is_told_that_there_are_no_figures_yet(live: LiveFigures) -> None:
+    first, *others = await asyncio.gather(
+        *(live.snapshot("do_course", f"b-{number}", wait_seconds=5) for number in range(3))
+    )
+    assert first is None
+    assert all(others)
+    assert await live.snapshot("do_course", "b-0", wait_seconds=5) is not None

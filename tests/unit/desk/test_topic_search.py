@@ -1,0 +1,93 @@
+"""What the desk reads of messages, also of those that have failed because of a wrong type."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from common.domain import messages
+from common.domain.enrolments import EnrolmentKey
+from desk import topic_search
+from desk.topic_search import failed_message
+from tests.support.desk_records import KEY, NOW_MS
+
+FAILED, GENERATOR = "dev.telemetry.assess.failed", "dev.generate.certificate.request"
+
+
+@dataclass
+class Received:
+    """A message as a consumer gets it."""
+
+    of: messages.Message
+
+    def topic(self) -> str:
+        return self.of.topic
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return 7
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, NOW_MS
+
+    def key(self) -> bytes | None:
+        return self.of.key
+
+    def value(self) -> bytes:
+        return self.of.value
+
+
+def failed(value: bytes) -> Received:
+    return Received(messages.failed(FAILED, "AssessmentAggregator", value, "r"))
+
+
+WRONG_TYPES = [
+    b'{"batchId":131}',
+    b'{"courseId":[]}',
+    b'{"userId":{}}',
+    b'{"edata":"x"}',
+    b'{"edata":{"userIds":[1]}}',
+    b'{"edata":{"related":[]}}',
+    b'{"metadata":"x"}',
+    b'"no object"',
+    b"\xff",
+]
+
+
+@pytest.mark.parametrize("value", WRONG_TYPES)
+def test_job_and_reason_are_read_whatever_the_event_is_like(value: bytes) -> None:
+    found = failed_message(failed(value))
+    assert (found.job, found.reason) == ("AssessmentAggregator", "r")
+
+
+@pytest.mark.parametrize("value", [b"no JSON", b"[]", b'{"metadata":{"src":1}}', b"{}"])
+def test_a_message_of_somebody_else_has_neither(value: bytes) -> None:
+    found = failed_message(Received(messages.Message(FAILED, value)))
+    assert (found.job, found.reason, found.time_ms) == ("", "", NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("event", "is_theirs"),
+    [
+        ({"userId": "asha", "batchId": 131}, True),
+        ({"userId": "asha", "batchId": 131, "courseId": "do_other"}, False),
+        ({"userId": "ravi", "batchId": 131}, False),
+        ({"edata": {"userIds": [1, "asha"], "batchId": "batch"}}, True),
+        ({"edata": {"userIds": ["asha"], "related": {"batchId": "other"}}}, False),
+    ],
+)
+def test_whom_an_event_is_about_is_read_member_by_member(event: dict[str, Any], is_theirs: bool) -> None:
+    assert topic_search._is_failed_for(failed(json.dumps(event).encode()), KEY) is is_theirs
+
+
+def test_a_request_to_the_generator_has_the_name_of_its_template() -> None:
+    related = {"courseId": KEY.course_id, "batchId": KEY.batch_id}
+    value = json.dumps({"edata": {"userId": "asha", "name": "Merit", "related": related}}).encode()
+    message = Received(messages.Message(GENERATOR, value))
+    asked = topic_search._certificate(message, KEY, GENERATOR)
+    assert asked is not None
+    assert (asked.template_name, asked.time_ms) == ("Merit", NOW_MS)
+    assert topic_search._certificate(message, EnrolmentKey("ravi", KEY.course_id, KEY.batch_id), GENERATOR) is None
