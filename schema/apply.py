@@ -38,8 +38,10 @@ async def apply_schema(config: CassandraConfig, report: Callable[[str], None], r
     cassandra = Cassandra(config, Metrics())
     try:
         await cassandra.open()
-        await _create(cassandra, config.keyspace, replication, report)
-        await _migrate(cassandra, config.keyspace, report)
+        # As Cassandra stores a name without quotes, and as its system tables have it.
+        keyspace = config.keyspace.lower()
+        await _create(cassandra, keyspace, replication, report)
+        await _migrate(cassandra, keyspace, report)
     finally:
         await cassandra.close()
 
@@ -119,7 +121,7 @@ async def _wait_for_agreement(cassandra: Cassandra) -> None:
         versions = {
             version
             for table in ("local", "peers")
-            for (version,) in await cassandra.execute(f"SELECT schema_version FROM system.{table}", node=node)
+            for (version,) in await _execute(cassandra, f"SELECT schema_version FROM system.{table}", node)
         }
         if len(versions) == 1:
             return
@@ -131,5 +133,5 @@ async def _wait_for_agreement(cassandra: Cassandra) -> None:
         await asyncio.sleep(_AGREEMENT_POLL_SECONDS)
 
 
-async def _execute(cassandra: Cassandra, cql: str) -> list[Row]:
-    return await cassandra.execute(cql, AGREEMENT_TIMEOUT_SECONDS)
+async def _execute(cassandra: Cassandra, cql: str, node: str | None = None) -> list[Row]:
+    return await cassandra.execute(cql, AGREEMENT_TIMEOUT_SECONDS, node)

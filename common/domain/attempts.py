@@ -17,8 +17,9 @@ from common.domain.events import BadEvent, check_key_length, require_text, requi
 from common.domain.questions import Item, Question, Responses, TextMaps, to_item, to_responses
 
 MAX_PARTS = 10_000
-"""How many texts the responses and params of an attempt may have together. Each takes about 250 bytes of memory, and
-``[1,1,1...]`` has one for every two bytes. An attempt at 100 questions with 10 options each has 2,000."""
+"""How many maps and entries the responses and params of an attempt may have together. A map with one entry takes about
+260 bytes of memory, and ``[1,1,1...]`` has one for every two bytes. An attempt at 100 questions with 10 options each
+has about 2,000."""
 
 MAX_CACHED_ITEMS = 4_096
 MAX_CACHED_ITEM_BYTES, MAX_CACHED_ITEM_COMMAS = 8_192, 64
@@ -145,17 +146,13 @@ def _unique_questions(answers: Sequence[_Answer]) -> tuple[Question, ...]:
             question = _question(answer)
         except BadEvent as error:
             raise BadEvent(error.kind, f"{error.reason}, in events[{index}]") from error
-        parts += _parts(question.resvalues.maps) + _parts(question.item.params)
+        parts += question.resvalues.parts + question.item.parts
         if parts > MAX_PARTS:
             raise _too_many_parts()
         other = latest.get(question.item.id)
         if other is None or question.time_ms >= other.time_ms:
             latest[question.item.id] = question
     return tuple(latest.values())
-
-
-def _parts(maps: TextMaps) -> int:
-    return len(maps) + sum(map(len, maps))
 
 
 def _too_many_parts() -> BadEvent:

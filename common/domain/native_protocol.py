@@ -31,6 +31,11 @@ class UserTypeEncoder(NamedTuple):
         return list(found.items())[: len(self.fields)] == list(self.fields.items())
 
 
+def shown_fields(fields: Mapping[str, str]) -> str:
+    """The fields of a user-defined type as text: ``id text, score double``."""
+    return ", ".join(f"{name} {cql}" for name, cql in fields.items())
+
+
 _INT = struct.Struct(">i")
 _SIZE_AND_BOOLEAN = struct.Struct(">i?")
 _SIZE_AND_INT = struct.Struct(">ii")

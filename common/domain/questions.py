@@ -22,6 +22,8 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     description: str | None
     encoded: tuple[bytes, bytes, bytes, bytes]
     """The fields above in the order of the type, cut where the fields of an answer go in."""
+    parts: int
+    """The maps in ``params`` and their entries."""
 
 
 class Responses(msgspec.Struct, frozen=True, gc=False):
@@ -29,6 +31,8 @@ class Responses(msgspec.Struct, frozen=True, gc=False):
 
     maps: TextMaps
     encoded: bytes
+    parts: int
+    """The maps and their entries."""
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
@@ -57,12 +61,16 @@ def to_item(
         native_protocol.text(type) + native_protocol.text(title),
         native_protocol.text_maps(params) + native_protocol.text(description),
     )
-    return Item(id, max_score, type, title, params, description, encoded)
+    return Item(id, max_score, type, title, params, description, encoded, _parts(params))
 
 
 def to_responses(maps: TextMaps) -> Responses:
     """Responses with their encoding."""
-    return Responses(maps, native_protocol.text_maps(maps))
+    return Responses(maps, native_protocol.text_maps(maps), _parts(maps))
+
+
+def _parts(maps: TextMaps) -> int:
+    return len(maps) + sum(map(len, maps))
 
 
 def encode(questions: Sequence[Question]) -> bytes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from common.domain import questions, topics
 from common.domain.events import Refused
+from common.domain.native_protocol import shown_fields
 from jobs import JOBS, config_class
 from jobs.activity_aggregate_updater import relations
 
@@ -205,9 +206,8 @@ def question_type(fields: Mapping[str, str]) -> Result:
         return Result(Level.OK, "Cassandra", "type question")
     what = "does not exist: run python -m schema apply"
     if fields:
-        expected = ", ".join(f"{name} {cql}" for name, cql in questions.COLUMN.fields.items())
-        shown = ", ".join(f"{name} {cql}" for name, cql in unfrozen.items())
-        what = f"has the fields ({shown}), and must begin with ({expected})"
+        expected = shown_fields(questions.COLUMN.fields)
+        what = f"has the fields ({shown_fields(unfrozen)}), and must begin with ({expected})"
     return Result(Level.FAIL, "Cassandra", f"type question {what}")
 
 

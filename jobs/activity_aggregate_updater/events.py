@@ -140,9 +140,10 @@ def _check_key_lengths(enrolment: EnrolmentKey, content_ids: tuple[str, ...]) ->
 def _check_growth(value: bytes, enrolment: EnrolmentKey, content_ids: tuple[str, ...]) -> None:
     """The AUDIT events ``start`` and ``complete`` of each content repeat the ids of the learner, course and batch."""
     copies = 2 * len(content_ids) * sum(len(one.encode()) for one in enrolment)
-    if copies > growth_limit(len(value)):
+    limit = growth_limit(len(value))
+    if copies > limit:
         raise BadEvent(
             "too_large",
             f"event has {len(content_ids)} completed contents and long ids: they would take {copies} bytes in its "
-            f"AUDIT events, and may take {growth_limit(len(value))}",
+            f"AUDIT events, and may take {limit}",
         )

@@ -108,7 +108,8 @@ def test_another_keyspace_gets_the_column_and_sunbird_courses_is_not_created(
 ) -> None:
     make_old_table(session, "prod_courses")
     try:
-        result = apply(cassandra, "--keyspace", "prod_courses")
+        # Cassandra takes a name without quotes in lower case.
+        result = apply(cassandra, "--keyspace", "Prod_Courses")
         assert result.returncode == 0, result.stderr
         assert result.stdout.endswith("added the column aggregates to user_activity_agg\n")
         assert columns(session, "user_activity_agg", "prod_courses")["aggregates"] == "map<text, double>"

@@ -17,7 +17,7 @@ from cassandra.protocol import ProtocolHandler
 
 from common.domain import native_protocol
 from common.domain.faults import TaskFault
-from common.domain.native_protocol import NULL, Encoder, UserTypeEncoder
+from common.domain.native_protocol import NULL, Encoder, UserTypeEncoder, shown_fields
 from common.servers.cassandra_driver.errors import StatementError
 from common.servers.cassandra_driver.values import decoder, encoder
 
@@ -275,12 +275,8 @@ def _checked(column: Any, own: UserTypeEncoder) -> Encoder:
         return own.encode
     raise TaskFault(
         f"Cassandra: {column.keyspace_name}.{column.table_name}.{column.name} is {_cql(column.type)} with the fields "
-        f"({_shown(found)}), and must be a list of a type that begins with ({_shown(own.fields)})"
+        f"({shown_fields(found)}), and must be a list of a type that begins with ({shown_fields(own.fields)})"
     )
-
-
-def _shown(fields: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {cql}" for name, cql in fields.items())
 
 
 def _cql(cql_type: Any) -> str:
