@@ -3,6 +3,7 @@
 import operator
 import os
 from collections.abc import Callable
+from fractions import Fraction
 
 import msgspec
 import pytest
@@ -17,7 +18,8 @@ from jobs.activity_aggregate_updater.rules import Content
 from jobs.collection_cert_pre_processor import criteria, rules
 from jobs.collection_cert_pre_processor.events import CertificateRequest
 from jobs.collection_cert_pre_processor.rules import Decisions
-from tests.support.desk_records import SETTINGS, VIDEO, WORDING, explained, learner, verdict
+from tests.support.desk_records import SETTINGS, VIDEO, WORDING, batch, explained, learner, verdict
+from tests.support.desk_records import template as template_with
 from tests.support.desk_strategies import records
 
 EXAMPLES = int(os.environ.get("DESK_EXAMPLES", "150"))
@@ -60,16 +62,23 @@ def template_ids(decisions: Decisions) -> list[str]:
 
 
 def best_percent(record: LearnerRecord) -> float:
-    """The best score of the course, computed without the job's rules."""
+    """The best score of the course, computed without the job's rules and without binary fractions."""
     scores = {**record.aggregates.agg, **record.aggregates.aggregates}
     assert not isinstance(record.content_types, Unknown)
     counted = [key.split(":")[1] for key in scores if key.startswith("score:")]
     percents = [
-        scores[f"score:{content_id}"] * 100 / (scores.get(f"max_score:{content_id}") or 1)
+        float(
+            round(_exact(scores[f"score:{content_id}"]) * 100 / _exact(scores.get(f"max_score:{content_id}") or 1), 9)
+        )
         for content_id in counted
         if record.content_types[content_id] == "SelfAssess"
     ]
     return max(percents, default=0.0)
+
+
+def _exact(number: float) -> Fraction:
+    """As it is written: 7.496 is no binary fraction."""
+    return Fraction(repr(number))
 
 
 @given(records)
@@ -111,6 +120,8 @@ def test_the_verdict_is_that_of_the_job(record: LearnerRecord) -> None:
 
 @given(records)
 @settings(max_examples=EXAMPLES)
+# In binary it is 74.96000000000001 percent.
+@example(learner(7.496, batch=batch(template_with({"assessment": {"score": 74.96}}))))
 def test_the_comparison_that_decided_is_false_and_those_before_it_are_true(record: LearnerRecord) -> None:
     for template in record.batch.templates.usable:
         made = decide(record, template, SETTINGS, WORDING)
