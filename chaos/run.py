@@ -68,6 +68,7 @@ class Run:
         began_ms = time.time_ns() // 1_000_000
         _prepare(self.cluster, load)
         with Producing(self.cluster.world, load) as producing:
+            self._wait_until_applied(load)
             for name in choose(faults, seed, number):
                 self._inject(seed, name, load)
         _wait_until_done(self.cluster)
@@ -90,6 +91,17 @@ class Run:
         )
         for problem in problems[:SHOWN_PROBLEMS]:
             self.report(f"  [red]{problem.kind}: {problem.what}")
+
+    def _wait_until_applied(self, load: Load) -> None:
+        """Waits for the first messages about a load: a worker starts with its first event, and on a busy machine that
+        takes longer than it takes to inject a fault, which would then interrupt nothing. Raises LocalWorldError."""
+        deadline = time.monotonic() + RECOVERY_TIMEOUT_SECONDS
+        # Of the activity aggregate updater and of the assessment aggregator. The third job's come only with them.
+        while not ((sent := self.messages.sent.of(load)).audits and sent.requests):
+            if time.monotonic() > deadline:
+                raise LocalWorldError(f"no messages about the first events after {RECOVERY_TIMEOUT_SECONDS:g} s")
+            time.sleep(POLL_SECONDS)
+            self.messages.read()
 
     def _inject(self, seed: int, name: str, load: Load) -> None:
         # At a random time, but with events in flight.

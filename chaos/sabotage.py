@@ -79,9 +79,9 @@ SABOTAGES = {
     # A worker that was frozen writes what it had decided, although its successor has gone on.
     # The pause is long enough for the successor to be started and to apply what the learners did meanwhile.
     "zombies": Sabotage(
-        [_IGNORE_PAUSES, _IGNORE_END_OF_TASK, _decide_slowly(8)],
+        [_IGNORE_PAUSES, _IGNORE_END_OF_TASK, _decide_slowly(2)],
         ("SIGSTOP TaskManager and workers",) * 3,
-        pauses=(120,),
+        pauses=(90,),
     ),
     # One batch in five writes its attempts, but not its aggregates.
     "skip-write": Sabotage(

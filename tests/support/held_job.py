@@ -55,8 +55,6 @@ def main(gate: str) -> None:
         partial(Held, Path(gate)),
         {
             "parallelism.default": "1",
-            # A checkpoint would end the bundle.
-            "execution.checkpointing.interval": "10 min",
             # The bundle ends when no event has come for five times as long.
             "execution.buffer-timeout.interval": "2 s",
         },

@@ -13,15 +13,18 @@ from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 
 INPUT, OUTPUT = "input", "output"
 
+_LONG_BUNDLES = {"python.fn-execution.bundle.time": "600000", "execution.checkpointing.interval": "10 min"}
+
 
 def run(create: Callable[[str, str], Job[Any, Any]], options: Mapping[str, str]) -> None:
     """`create` makes the job from the names of its failed topic and of OUTPUT. `options` are Flink's.
 
-    A bundle that ends waits for what is in flight, however little that is: here its time never ends it.
+    A bundle that ends waits for what is in flight, however little that is: here neither its time nor a checkpoint ends
+    it.
     """
     config = load(AssessmentAggregatorConfig)
     configuration = Configuration()
-    for key, value in {"python.fn-execution.bundle.time": "600000", **options}.items():
+    for key, value in {**_LONG_BUNDLES, **options}.items():
         configuration.set_string(key, value)
     environment = StreamExecutionEnvironment.get_execution_environment(configuration)
     job = create(f"{config.kafka.env}.failed", f"{config.kafka.env}.{OUTPUT}")
