@@ -112,7 +112,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--cores",
         choices=["separate", "shared"],
         default="separate" if len(os.sched_getaffinity(0)) > 1 else "shared",
-        help="separate: half of the cores run the TaskManagers and the plain driver, the other half all "
+        help="separate: half of the cores run Flink and the plain driver, the other half all "
         "servers, as if these ran on other machines; shared: everything runs on all cores (default %(default)s)",
     )
     parser.add_argument(

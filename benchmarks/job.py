@@ -45,8 +45,8 @@ def measure_job(name: str, load: Load, world: World, cores: Cores, options: argp
         f"commitlog_sync {options.commitlog_sync}",
         flush=True,
     )
-    for manager in world.flink.task_managers:
-        move(manager.pid, cores.of_job)
+    for server in world.flink.servers:
+        move(server.pid, cores.of_job)
     load.prepare(world)
     with closing(Topic(world, load.input_topic)) as topic, closing(Topic(world, load.output_topic)) as output:
         return _measure(load, world, cores, options, topic, output)

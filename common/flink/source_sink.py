@@ -77,6 +77,10 @@ def sink(config: JobConfig) -> KafkaSink:
         "acks": "all",
         "enable.idempotence": "true",
         "linger.ms": "5",
+        # A completion is answered by several AUDIT events of 1 KB that differ little. By default the broker would get
+        # them in portions of 16 KB, uncompressed. Kafka's Java client, which Sunbird's consumers use, reads LZ4.
+        "batch.size": "65536",
+        "compression.type": "lz4",
         # The failed topic must accept whatever the input topic accepted, and base64 makes it longer.
         "max.request.size": str(16 * 1024 * 1024),
     }
