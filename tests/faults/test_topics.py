@@ -4,9 +4,11 @@ One job for all, on a broker that makes no topic by itself.
 """
 
 import json
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from random import Random
 
 import psutil
 import pytest
@@ -76,8 +78,8 @@ def good(learner: Learner) -> dict[str, object]:
 
 
 def bad(unique: str, length: int) -> bytes:
-    """No JSON, so that all of it is wrapped."""
-    return f'{{"userId": "{unique}'.encode().ljust(length, b".")
+    """No JSON, so that all of it is wrapped; and nothing that LZ4 could make shorter."""
+    return (f'{{"userId": "{unique}'.encode() + b64encode(Random(unique).randbytes(length)))[:length]
 
 
 def restarts(cluster: MiniCluster) -> int:
