@@ -23,16 +23,14 @@ MESSAGES = "common/domain/messages.py"
 _IGNORE_PAUSES = Edit("common/flink/pauses.py", "        if seconds is not None:\n", "        if False:\n")
 _IGNORE_END_OF_TASK = Edit("common/flink/stage.py", "        worker_watch.end_with_task()\n", "")
 
-
-def _decide_slowly(max_seconds: float) -> Edit:
-    """Waits between the read of the rows and the write of what was decided.
-
-    So a pause, or a later decision in another place, is more likely to come in between.
-    """
-    decide = "        decisions = await self._decide(checked, now_ms)\n"
-    wait = f'        await __import__("asyncio").sleep(__import__("random").uniform(0, {max_seconds:g}))\n'
-    return Edit("jobs/assessment_aggregator/job.py", decide, decide + wait)
-
+# For up to 2 s between the read of the rows and the write of what was decided: so that a pause, or a later decision in
+# another place, is more likely to come in between.
+_DECIDE = "        decisions = await self._decide(checked, now_ms)\n"
+_DECIDE_SLOWLY = Edit(
+    "jobs/assessment_aggregator/job.py",
+    _DECIDE,
+    f'{_DECIDE}        await __import__("asyncio").sleep(__import__("random").uniform(0, 2))\n',
+)
 
 SABOTAGES = {
     # Each column and each kind of message, written wrongly.
@@ -72,14 +70,14 @@ SABOTAGES = {
                 "stream._j_data_stream.rebalance()",
             ),
             Edit("common/flink/stage.py", "    key_type = Types.ROW([Types.STRING()]).get_java_type_info()\n", ""),
-            _decide_slowly(2),
+            _DECIDE_SLOWLY,
         ],
         ("kill -9 Python worker",) * 3,
     ),
     # A worker that was frozen writes what it had decided, although its successor has gone on.
     # The pause is long enough for the successor to be started and to apply what the learners did meanwhile.
     "zombies": Sabotage(
-        [_IGNORE_PAUSES, _IGNORE_END_OF_TASK, _decide_slowly(2)],
+        [_IGNORE_PAUSES, _IGNORE_END_OF_TASK, _DECIDE_SLOWLY],
         ("SIGSTOP TaskManager and workers",) * 3,
         pauses=(90,),
     ),
