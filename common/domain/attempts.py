@@ -156,7 +156,7 @@ def _unique_questions(answers: Sequence[_Answer]) -> tuple[Question, ...]:
 
 
 def _too_many_parts() -> BadEvent:
-    return BadEvent("too_large", f"event has more than {MAX_PARTS} texts in its responses and params")
+    return BadEvent("too_large", f"event has more than {MAX_PARTS} maps and entries in its responses and params")
 
 
 def _total(path: str, scores: Sequence[float]) -> float:
