@@ -2,9 +2,16 @@
 
 from typing import ClassVar
 
-from common.config.model import CacheConfig, JobConfig
-from common.config.values import BaseUrl, Text, Texts, TimeZone
+from common.config.model import BatchConfig, CacheConfig, JobConfig
+from common.config.values import BaseUrl, Positive, Text, Texts, TimeZone
 from common.domain import topics
+
+
+class CertificateBatchConfig(BatchConfig):
+    """More batches than in the other jobs, because most of the time a batch waits for the user API."""
+
+    max_in_flight_requests: Positive = 6
+    max_buffered_requests: Positive = 1_000
 
 
 class CollectionCertPreProcessorConfig(JobConfig):
@@ -14,6 +21,7 @@ class CollectionCertPreProcessorConfig(JobConfig):
     input_topic: ClassVar[str] = topics.ISSUE_CERTIFICATE_REQUEST
     failed_topic: ClassVar[str] = topics.ISSUE_CERTIFICATE_FAILED
 
+    batch: CertificateBatchConfig = CertificateBatchConfig()
     supported_content_types: Texts = ("SelfAssess",)
     enable_suppress_exception: bool = True
     learner_base_url: BaseUrl

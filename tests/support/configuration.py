@@ -40,11 +40,14 @@ name_of = ".".join
 
 
 def shipped(config: type[Section]) -> dict[str, Any]:
-    """The files that are shipped, the outer one first, merged at their first level: no section is in both."""
+    """The files that are shipped, the outer one first. A section may be in both: the inner one overrides its keys."""
     folder = REPOSITORY / Path(*config.__module__.split(".")[:-1])
     outer = folder.parent / "config.yaml"
-    own: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
-    return {**(yaml.safe_load(outer.read_text()) if outer.exists() else {}), **own}
+    values: dict[str, Any] = yaml.safe_load(outer.read_text()) if outer.exists() else {}
+    for key, value in yaml.safe_load((folder / "config.yaml").read_text()).items():
+        shared = values.get(key)
+        values[key] = {**shared, **value} if isinstance(shared, dict) and isinstance(value, dict) else value
+    return values
 
 
 def at(values: Any, location: tuple[str, ...]) -> Any:
