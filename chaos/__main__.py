@@ -18,6 +18,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+from chaos.cluster import OPTIONS_OF_DELIVERY
 from chaos.faults import FAULTS, faults_for
 from chaos.oracle import Problem
 from chaos.run import Toll, start_jobs
@@ -84,6 +85,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="how long a fault that lasts may last, chosen at random (default %(default)s; "
         "Flink takes a process for dead after 30 s here)",
     )
+    add(
+        "--delivery",
+        choices=OPTIONS_OF_DELIVERY,
+        default="at_least_once",
+        help="the jobs' kafka.delivery (default %(default)s); with exactly_once, a message that is read twice is wrong",
+    )
     add("--folder", type=Path, help="keep the data and logs of all servers in this folder")
     add(
         "--sabotage",
@@ -105,7 +112,7 @@ def _config(folder: Path, nodes: int) -> Config:
 
 def _run_seeds(world: World, options: argparse.Namespace) -> int:
     with ExitStack() as stack:
-        run = stack.enter_context(start_jobs(world, options.pause_seconds, Sabotage(), _print))
+        run = stack.enter_context(start_jobs(world, options.pause_seconds, Sabotage(), _print, options.delivery))
         # Also shown if a later seed is interrupted.
         stack.callback(_show, run.tolls)
         for seed in options.seeds:
@@ -128,7 +135,8 @@ def _sabotage(world: World, options: argparse.Namespace) -> int:
     for number, name in enumerate(names):
         sabotage = SABOTAGES[name]
         _print(f"sabotage {name}")
-        with start_jobs(world, sabotage.pauses or options.pause_seconds, sabotage, _print) as run:
+        pauses = sabotage.pauses or options.pause_seconds
+        with start_jobs(world, pauses, sabotage, _print, options.delivery) as run:
             # Another seed for each, because they share the tables.
             run.seed(options.seeds[0] + number, sabotage.faults, len(sabotage.faults))
         if not run.problems:

@@ -23,6 +23,9 @@ OPTIONS = {
     # Faults are injected every few seconds. With the usual maximum of a minute, a run would mostly wait for restarts.
     "restart-strategy.exponential-delay.max-backoff": "3 s",
 }
+EXACTLY_ONCE = "exactly_once"
+OPTIONS_OF_DELIVERY = {"at_least_once": {}, EXACTLY_ONCE: {"execution.checkpointing.mode": "EXACTLY_ONCE"}}
+"""What Flink needs for each value of ``kafka.delivery``."""
 RECOVERY_TIMEOUT_SECONDS = 240.0
 PARALLELISM = 2
 """With one subtask, events that are not grouped by user would still be applied in one place."""
@@ -62,6 +65,8 @@ class Cluster:
     """Changes to the code of all jobs."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Flink configuration for all jobs, on top of OPTIONS."""
+    delivery: str = "at_least_once"
+    """The jobs' ``kafka.delivery``."""
     jobs: dict[str, str] = field(default_factory=dict)
     """Job ids by the name of the job."""
     restarts: int = 0
@@ -85,10 +90,11 @@ class Cluster:
             jar=jars.FLINK_CONNECTOR_JAR,
             parallelism=parallelism,
             savepoint=savepoint,
-            options={**OPTIONS, **self.options},
+            options={**OPTIONS, **OPTIONS_OF_DELIVERY[self.delivery], **self.options},
             environment={
                 **self.world.job_environment(JOBS[name]),
                 "AGGREGATES__KAFKA__ENV": self.environment,
+                "AGGREGATES__KAFKA__DELIVERY": self.delivery,
                 **job_settings(self.services.base_url)[name],
             },
         )

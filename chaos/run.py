@@ -12,15 +12,17 @@ import msgspec
 from cassandra.concurrent import execute_concurrent_with_args
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from chaos.cluster import POLL_SECONDS, RECOVERY_TIMEOUT_SECONDS, Cluster
+from chaos.cluster import EXACTLY_ONCE, POLL_SECONDS, RECOVERY_TIMEOUT_SECONDS, Cluster
 from chaos.faults import FAULTS, choose
 from chaos.history import COURSE_NAME, USER
 from chaos.load import PASS_PERCENT, Load
 from chaos.node_faults import Impossible
 from chaos.observe import CONCURRENCY, Messages, open_tables, read_rows
-from chaos.oracle import Problem, compare
+from chaos.oracle import Kind, Problem, compare
 from chaos.sabotage import Sabotage
+from common.config.model import KafkaConfig
 from common.domain import redis_databases, topics
+from common.servers.kafka import read_to_end, reading_consumer
 from jobs import JOBS, config_class
 from local import generator
 from local.errors import LocalWorldError
@@ -78,6 +80,8 @@ class Run:
         with open_tables(self.cluster.world) as session:
             read_rows(session, load, observed)
         problems = compare(load, observed)
+        if self.cluster.delivery == EXACTLY_ONCE and (repeats := self.messages.sent.repeats(load)):
+            problems.append(Problem(Kind.TWICE, f"{repeats} messages are repeats"))
         self.problems += problems
         messages_out = len(observed.audits) + len(observed.requests)
         self.events += producing.events
@@ -124,19 +128,25 @@ class Run:
 
 @contextmanager
 def start_jobs(
-    world: World, pauses: Sequence[float], sabotage: Sabotage, report: Callable[[str], None]
+    world: World,
+    pauses: Sequence[float],
+    sabotage: Sabotage,
+    report: Callable[[str], None],
+    delivery: str = "at_least_once",
 ) -> Iterator[Run]:
     """Submits the jobs with their own topics and HTTP services, and cancels them at the end of the `with` block.
 
     `pauses` are the possible lengths (s) of faults that last. `world` must be running, and is left running. `report`
-    prints a line of text. Raises LocalWorldError.
+    prints a line of text. `delivery` is the jobs' ``kafka.delivery``. Raises LocalWorldError.
     """
     world.kafka.create_topics(f"{ENVIRONMENT}.{topic}" for topic in topics.ALL)
     with (
         HttpServices() as services,
         closing(Messages(world.kafka.bootstrap_servers, ENVIRONMENT)) as messages,
     ):
-        cluster = Cluster(world, services, ENVIRONMENT, random.Random(), pauses, sabotage.edits, sabotage.options)
+        cluster = Cluster(
+            world, services, ENVIRONMENT, random.Random(), pauses, sabotage.edits, sabotage.options, delivery
+        )
         cluster.submit_all()
         try:
             cluster.wait_until_recovered(checkpoints=1)
@@ -217,30 +227,25 @@ def _prepare(cluster: Cluster, load: Load) -> None:
 def _wait_until_done(cluster: Cluster) -> None:
     """Waits until completed checkpoints cover all events. Raises LocalWorldError if the time runs out."""
     deadline = time.monotonic() + RECOVERY_TIMEOUT_SECONDS
+    kafka = KafkaConfig(bootstrap_servers=cluster.world.kafka.bootstrap_servers, env=ENVIRONMENT)
     for name, topics_of_job in INPUTS.items():
-        settings = {
-            "bootstrap.servers": cluster.world.kafka.bootstrap_servers,
-            "group.id": f"{ENVIRONMENT}-{name.replace('_', '-')}-group",
-            "log_level": 0,
-        }
-        with closing(Consumer(settings)) as consumer:
-            while backlog := sum(_lag(consumer, f"{ENVIRONMENT}.{topic}") for topic in topics_of_job):
+        with closing(reading_consumer(kafka, f"{ENVIRONMENT}-{name.replace('_', '-')}-group")) as consumer:
+            while any(_has_backlog(consumer, f"{ENVIRONMENT}.{topic}") for topic in topics_of_job):
                 if time.monotonic() > deadline:
-                    raise LocalWorldError(
-                        f"{name} still has a backlog of {backlog} events after {RECOVERY_TIMEOUT_SECONDS:g} s"
-                    )
+                    raise LocalWorldError(f"{name} still has a backlog after {RECOVERY_TIMEOUT_SECONDS:g} s")
                 time.sleep(POLL_SECONDS)
+        if cluster.delivery == EXACTLY_ONCE:
+            # The offsets of a checkpoint may be committed before the messages that were sent until then.
+            cluster.wait_until_recovered()
 
 
-def _lag(consumer: Consumer, topic: str) -> int:
-    """The number of events that the consumer group has not committed yet; 1 if the broker does not answer."""
+def _has_backlog(consumer: Consumer, topic: str) -> bool:
+    """Whether there is a message that the consumer group has not committed yet, or the broker does not answer."""
     try:
-        partitions = [
-            TopicPartition(topic, number) for number in consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        ]
-        return sum(
-            consumer.get_watermark_offsets(partition, timeout=30)[1] - max(partition.offset, 0)
-            for partition in consumer.committed(partitions, timeout=30)
-        )
+        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        committed = consumer.committed([TopicPartition(topic, number) for number in partitions], timeout=30)
+        # Messages, not offsets: the mark at the end of a transaction has one, too.
+        start = {partition.partition: partition.offset for partition in committed}
+        return next(read_to_end(consumer, topic, start), None) is not None
     except KafkaException:
-        return 1
+        return True

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import msgspec
 
-from chaos.history import Key
 from chaos.load import Load
 from chaos.oracle import AUDITS, CERTIFICATES, REQUESTS, Failed, Observed, Sent
 from common.domain import topics
@@ -14,6 +13,9 @@ from common.domain.messages import repaired
 FAILED = tuple(topics.INPUT_OF)
 OUTPUTS = (AUDITS, REQUESTS, CERTIFICATES, *FAILED)
 """The topics, without the environment."""
+
+_Cause = tuple[str, int]
+"""The user and the time (ms) of an event."""
 
 
 class SentMessages:
@@ -28,15 +30,28 @@ class SentMessages:
         self._values[topic][value] += 1
 
     def repeats(self, load: Load) -> int:
-        """The number of AUDIT events and certificate requests that are repeats: more than their events account for."""
-        found = Counter[Key]()
-        for topic in (AUDITS, REQUESTS):
+        """The number of messages that are repeats: more than their events or, for certificates, requests account for.
+
+        A valid event may itself have been sent again; one on a failed topic never is.
+        """
+        requested = Counter[_Cause]()
+        repeats = 0
+        for topic, causes in ((AUDITS, load.produced), (REQUESTS, load.produced), (CERTIFICATES, requested)):
+            found = Counter[tuple[_Cause, str]]()
             for value, count in self._about(topic, load):
                 sent = _to_sent(topic, value)
+                cause = sent.user_id, sent.time_ms
                 # The id alone: a repeated request may name another attempt as the latest.
-                found[sent.user_id, str(sent.time_ms), sent.message_id] += count
-        return sum(
-            max(0, count - load.produced[user_id, int(time_ms)]) for (user_id, time_ms, _), count in found.items()
+                found[cause, sent.message_id] += count
+                if topic == REQUESTS:
+                    requested[cause] += count
+            repeats += sum(max(0, count - causes[cause]) for (cause, _), count in found.items())
+        course_id = load.course.course_id.encode()
+        return repeats + sum(
+            count - 1
+            for topic in FAILED
+            for value, count in self._values[topic].items()
+            if course_id in repaired(value)
         )
 
     def of(self, load: Load) -> Observed:

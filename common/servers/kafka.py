@@ -4,6 +4,7 @@ The properties of the jobs' sources and sinks, which use Kafka's Java client, ar
 """
 
 import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -14,6 +15,7 @@ from common.config.model import KafkaConfig
 from common.domain.faults import TaskFault, WorldFault
 
 _POLL_SECONDS = 0.05
+_READ_SECONDS = 30.0
 _MAX_TRANSACTION_TIMEOUT = "transaction.max.timeout.ms"
 _LEADER_CHANGES = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -87,6 +89,43 @@ def watermarks(consumer: Consumer, partition: TopicPartition, timeout_seconds: f
             if error.args[0].code() not in _LEADER_CHANGES or time.monotonic() > deadline:
                 raise
         time.sleep(_POLL_SECONDS)
+
+
+def reading_consumer(kafka: KafkaConfig, group: str) -> Consumer:
+    """A consumer that commits nothing, and is told where a partition ends."""
+    settings = {"group.id": group, "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
+    return Consumer({**client_properties(kafka), **settings})
+
+
+def read_to_end(consumer: Consumer, topic: str, start: Mapping[int, int] | None = None) -> Iterator[bytes]:
+    """The values of a topic up to its present end, from ``start`` (offsets by partition) or from its beginning.
+
+    ``consumer`` is a :func:`reading_consumer`. A topic that does not exist is empty. Raises KafkaException.
+    """
+    found = consumer.list_topics(timeout=_READ_SECONDS).topics
+    for number in found[topic].partitions if topic in found else ():
+        first, end = watermarks(consumer, TopicPartition(topic, number), _READ_SECONDS)
+        begin = max(first, (start or {}).get(number, first))
+        if begin < end:
+            consumer.assign([TopicPartition(topic, number, begin)])
+            yield from _values_before(consumer, end)
+
+
+def _values_before(consumer: Consumer, end: int) -> Iterator[bytes]:
+    """Of the assigned partition. The last offsets may be those of a transaction and hold no message."""
+    while True:
+        # Not consume(): it waits until it has as many messages as were asked for.
+        message = consumer.poll(_READ_SECONDS)
+        if message is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        error = message.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            raise KafkaException(error)
+        if error is not None or message.offset() >= end:
+            return
+        yield message.value() or b""
+        if message.offset() == end - 1:
+            return
 
 
 def client_properties(kafka: KafkaConfig) -> dict[str, str]:

@@ -10,11 +10,10 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
 from common.domain.faults import WorldFault
-from common.servers.kafka import watermarks
+from common.servers.kafka import read_to_end, reading_consumer, watermarks
 from desk.config import DeskKafkaConfig
 from desk.doctor.findings import Check, Finding
 from desk.doctor.journal import Event, Intent, Journal
-from desk.doctor.requested import read_to_end, reading_consumer
 from desk.remedies import Remedy
 from desk.sender import send
 

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from chaos.load import Event, Load
-from chaos.oracle import compare
+from chaos.load import FAILED_TOPIC, Event, Load
+from chaos.oracle import AUDITS, CERTIFICATES, REQUESTS, compare
 from chaos.sent import SentMessages
 from tests.support.rules_pipeline import Pipeline
 
@@ -41,3 +41,19 @@ def test_what_the_rules_decide_is_right(seed: int, is_in_order: bool) -> None:
     observed.values, observed.written = pipeline.observed.values, pipeline.observed.written
     assert compare(load, observed) == []
     assert sending.repeats(load) == 0
+
+
+@pytest.mark.parametrize("topic", [AUDITS, REQUESTS, CERTIFICATES, *FAILED_TOPIC.values()])
+def test_a_message_that_was_sent_again_is_a_repeat(topic: str) -> None:
+    load = Load(1, cohort=4)
+    pipeline = Pipeline(load)
+    sending = SentMessages()
+    # More than once around the cohort, so that somebody gets a certificate.
+    while not any(message.topic == topic for message in pipeline.sent):
+        pipeline.apply(load.next_event())
+    for message in pipeline.sent:
+        sending.add(message.topic, message.value)
+    assert sending.repeats(load) == 0
+    again = next(message for message in reversed(pipeline.sent) if message.topic == topic)
+    sending.add(again.topic, again.value)
+    assert sending.repeats(load) == 1

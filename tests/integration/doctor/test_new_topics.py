@@ -7,8 +7,7 @@ from contextlib import closing
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewTopic
 
-from common.servers.kafka import watermarks
-from desk.doctor.requested import reading_consumer
+from common.servers.kafka import reading_consumer, watermarks
 from local.world import World
 from tests.integration.doctor.conftest import Ward
 
