@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -26,7 +27,9 @@ class CertificateRequest:
 
 
 class _Action(msgspec.Struct):
-    action: str | None = None
+    """The field may have any type, because other services use the topic too and may use the same name."""
+
+    action: Any = None
 
 
 class _AnyEvent(msgspec.Struct):
@@ -53,13 +56,14 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def decode(value: bytes, timestamp_ms: int) -> CertificateRequest | Skip:
     """Rule C1: decodes one Kafka value. ``timestamp_ms`` is its Kafka timestamp, used if ``ets`` is missing.
 
-    Skips events that are not valid requests, because other services use the topic too: ``other_action``, ``no_batch``,
-    ``no_course``, ``no_user``. Raises BadEvent for a value that is not a JSON object, and for a field of the wrong type
-    in a request, and ``too_large`` for one whose copies, one for each user, would take too many bytes. The fields of
-    other actions are not checked.
+    Skips events that are not valid requests, because other services use the topic too: ``other_action``, also for an
+    event without an action, ``no_batch``, ``no_course``, ``no_user``. Raises BadEvent for a value that is not a JSON
+    object, and for a field of the wrong type in a request, and ``too_large`` for one whose copies, one for each user,
+    would take too many bytes. The fields of other actions are not checked.
     """
-    action = events.decode(_ANY_EVENT, value).edata
-    if action is None or (action.action or "").lower() != ACTION:
+    any_edata = events.decode(_ANY_EVENT, value).edata
+    action = any_edata.action if any_edata else None
+    if not isinstance(action, str) or action.lower() != ACTION:
         return Skip("other_action")
     event = events.decode(_EVENT, value)
     edata = event.edata

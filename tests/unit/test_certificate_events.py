@@ -77,6 +77,8 @@ def test_the_kafka_timestamp_stands_in_for_a_missing_time(document: dict[str, An
         ({"edata": None}, "other_action"),
         (event(action="user-enrolment-sync"), "other_action"),
         (event(action=None), "other_action"),
+        (event(action=7), "other_action"),
+        (event(action=["issue-certificate"]), "other_action"),
         (event(batchId=" "), "no_batch"),
         (event(batchId=None), "no_batch"),
         (event(courseId=""), "no_course"),
