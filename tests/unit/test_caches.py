@@ -267,6 +267,16 @@ async def test_a_loader_that_forgets_a_key_is_found_out() -> None:
     assert await setup.get("a") == {"a": "A"}
 
 
+async def test_a_loader_that_returns_an_exception_is_found_out() -> None:
+    """Raised again for each event that needs it, it would keep the stack frames of all of them."""
+    setup = Setup()
+    setup.load.values["a"] = BadEvent("wrong_type", "no")
+    for _ in range(2):
+        with pytest.raises(TypeError, match="an exception cannot be cached"):
+            await setup.get("a", "b")
+    assert setup.load.asked == [["a", "b"], ["a", "b"]]
+
+
 async def test_who_gives_up_takes_the_load_from_nobody() -> None:
     setup = Setup()
     setup.load.gate = asyncio.Event()
