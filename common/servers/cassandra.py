@@ -29,7 +29,7 @@ from common.metrics import Metrics
 from common.servers.cassandra_driver.calls import Execution
 from common.servers.cassandra_driver.cluster import CLOCK, create_cluster, is_used
 from common.servers.cassandra_driver.connection import DirectConnection, LoopConnection, bound_to
-from common.servers.cassandra_driver.direct import Requests
+from common.servers.cassandra_driver.direct import Requests, check_version
 from common.servers.cassandra_driver.errors import StatementError, fault
 from common.servers.cassandra_driver.frames import Column, Row, Statement
 
@@ -62,8 +62,10 @@ class Cassandra:
     async def open(self, keyspace: str | None = None) -> None:
         """Connects. ``keyspace`` is for statements that name a table without its keyspace.
 
-        Raises WorldFault if no node answers, TaskFault if the nodes refuse this user or certificate.
+        Raises WorldFault if no node answers, TaskFault if the nodes refuse this user or certificate, or if the driver
+        has another version.
         """
+        check_version()
         loop = asyncio.get_running_loop()
         connection_class = bound_to(loop, DirectConnection)
         try:

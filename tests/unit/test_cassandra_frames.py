@@ -13,8 +13,11 @@ from cassandra.query import BatchType, PreparedStatement
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.config.model import CassandraConfig
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.native_protocol import UserTypeEncoder
+from common.metrics import Metrics
+from common.servers.cassandra import Cassandra
 from common.servers.cassandra_driver import frames
 from common.servers.cassandra_driver.connection import DirectConnection
 from common.servers.cassandra_driver.direct import check_version
@@ -258,11 +261,12 @@ def test_a_list_with_the_callers_timestamp_may_not_be_sent_again() -> None:
         assert Statement.of(prepared, {}, ConsistencyLevel.ONE).is_repeatable is is_repeatable
 
 
-def test_another_version_of_the_driver_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_version_of_the_driver_is_refused_before_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
     check_version()
     monkeypatch.setattr("cassandra.__version__", "3.31.0")
-    with pytest.raises(RuntimeError, match=r"written for cassandra-driver 3\.30\.1, and this is 3\.31\.0"):
-        check_version()
+    nobody = Cassandra(CassandraConfig(contact_points=("127.0.0.1",), port=1), Metrics())
+    with pytest.raises(TaskFault, match=r"written for cassandra-driver 3\.30\.1, and this is 3\.31\.0"):
+        await nobody.open()
 
 
 FIELDS = ("id", "score", "scores")

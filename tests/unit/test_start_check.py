@@ -16,6 +16,7 @@ from common.flink.job import Job, Outcome
 from common.metrics import Metrics
 from common.servers import kafka
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
+from jobs.assessment_aggregator.job import AssessmentAggregator
 from tests.support.required_keys import REQUIRED
 
 
@@ -65,7 +66,7 @@ def raising(error: Exception) -> Callable[..., None]:
 
 
 @pytest.fixture
-def config() -> JobConfig:
+def config() -> AssessmentAggregatorConfig:
     return load(AssessmentAggregatorConfig, environ=REQUIRED[AssessmentAggregatorConfig])
 
 
@@ -99,6 +100,17 @@ def test_a_refusal_ends_the_program(
     with pytest.raises(SystemExit) as caught:
         start_check.check(config, Opening(nothing, calls))
     assert caught.value.code == "Opening cannot start: unknown user"
+
+
+def test_a_driver_of_another_version_ends_the_program(
+    config: AssessmentAggregatorConfig, logins: list[KafkaConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cassandra.__version__", "3.31.0")
+    with pytest.raises(SystemExit) as caught:
+        start_check.check(config, AssessmentAggregator(config))
+    line = str(caught.value.code)
+    assert line.startswith("AssessmentAggregator cannot start: common.servers.cassandra_driver is written for")
+    assert "\n" not in line
 
 
 def test_a_close_that_fails_too_hides_no_refusal(config: JobConfig, logins: list[KafkaConfig]) -> None:

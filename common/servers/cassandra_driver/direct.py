@@ -49,9 +49,12 @@ _FIRST_PAUSE_SECONDS = 0.1
 
 
 def check_version() -> None:
-    """Raises RuntimeError unless cassandra-driver has the version that this package was tested with."""
+    """Raises TaskFault unless cassandra-driver has the version that this package was tested with.
+
+    To be called before a session connects: even the connections use parts that are not documented.
+    """
     if cassandra.__version__ != SUPPORTED_VERSION:
-        raise RuntimeError(
+        raise TaskFault(
             f"common.servers.cassandra_driver is written for cassandra-driver {SUPPORTED_VERSION}, and this is "
             f"{cassandra.__version__}: compare cassandra/connection.py and cassandra/pool.py of both, and run "
             "the tests that docs/decisions/cassandra-driver.md names"
@@ -76,7 +79,6 @@ class Requests:
         ``requests_repeated``. ``timeout`` and ``late_after`` are in seconds: after the one a request has failed, after
         the other it is sent to one more node if it may be.
         """
-        check_version()
         self._session = session
         self._loop = loop
         self._clock = clock
