@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from common.domain.aggregates import merge
-from common.domain.events import to_time_ms
 from services.envelope import client_error, convert, forbidden, invalid_request
 
 Member = Mapping[str, Any]
@@ -38,16 +36,16 @@ class GroupActivityQuery(NamedTuple):
 
 
 class AggregatesRow(NamedTuple):
-    """A row of ``user_activity_agg``: one learner in one batch. Each of the maps may be null.
+    """A row of ``user_activity_agg``: one learner in one batch.
 
-    The maps are JSON texts made by Cassandra. Times look like ``2024-05-14 03:32:40.002Z``, and a double that is no
-    number is null.
+    The first two maps may be null, or they are JSON texts made by Cassandra, in which a double that is no number is
+    null. A time that cannot be used is None.
     """
 
     user_id: str
     agg: str | None
     aggregates: str | None
-    agg_last_updated: str | None
+    agg_last_updated_ms: Mapping[str, int | None]
 
 
 # An answer may have more than ten thousand of these, which Python's cyclic collector would look at again and again.
@@ -101,7 +99,6 @@ class CachedAnswer(msgspec.Struct):
 
 
 _METRICS = msgspec.json.Decoder(dict[str, float | None] | None)
-_TIMES = msgspec.json.Decoder(dict[str, str] | None)
 CACHED_ANSWER = msgspec.json.Decoder(CachedAnswer)
 
 
@@ -158,25 +155,18 @@ def shape(
 
     The time of the count is the latest of all times, or ``now_ms`` if there is none.
     """
-    times_ms = _TimesMs()
+    times_ms: set[int | None] = set()
     entries = [_entry(members[row.user_id], row, times_ms) for row in rows]
-    latest = max((time_ms for time_ms in times_ms.values() if time_ms is not None), default=now_ms)
+    latest = max((time_ms for time_ms in times_ms if time_ms is not None), default=now_ms)
     count = EnrolmentCount("enrolmentCount", latest, len({row.user_id for row in rows}))
     return GroupActivity(query.group_id, Activity(query.activity_id, query.activity_type, [count]), entries)
 
 
-class _TimesMs(dict[str | None, int | None]):
-    """The times of metrics in ms. Each text is parsed once: one write gives many metrics the same time."""
-
-    def __missing__(self, time: str | None) -> int | None:
-        self[time] = time_ms = None if time is None else _time_ms(time)
-        return time_ms
-
-
-def _entry(member: Member, row: AggregatesRow, times_ms: _TimesMs) -> MemberAggregates:
-    time_of = ((_TIMES.decode(row.agg_last_updated) if row.agg_last_updated else None) or {}).get
+def _entry(member: Member, row: AggregatesRow, times_ms: set[int | None]) -> MemberAggregates:
+    """A member in one batch. The times of the metrics are added to ``times_ms``."""
     merged = merge(_metrics(row.agg), _metrics(row.aggregates))
-    times = map(times_ms.__getitem__, map(time_of, merged))
+    times = list(map(row.agg_last_updated_ms.get, merged))
+    times_ms.update(times)
     return MemberAggregates(
         user_id=row.user_id,
         agg=list(map(Metric, merged, times, merged.values())),
@@ -190,14 +180,6 @@ def _entry(member: Member, row: AggregatesRow, times_ms: _TimesMs) -> MemberAggr
 def _metrics(column: str | None) -> dict[str, float]:
     metrics = (_METRICS.decode(column) if column else None) or {}
     return {key: math.nan if value is None else value for key, value in metrics.items()}
-
-
-def _time_ms(time: str) -> int | None:
-    """None for a time outside the years 1 to 9999."""
-    try:
-        return to_time_ms(datetime.fromisoformat(time))
-    except ValueError:
-        return None
 
 
 def _present(member: Member, name: str) -> Any | UnsetType:

@@ -1,7 +1,10 @@
 """What the services read from Cassandra, and the drafts of attempts, which is all that they write."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+
+import msgspec
 
 from common.domain import questions
 from common.domain.aggregates import ACTIVITY_TYPE, context_id, merge
@@ -11,6 +14,8 @@ from common.servers.cassandra import Cassandra, Row, Statement, Write, next_time
 from services.assessment import AcceptedAssessment
 from services.content_state import AttemptTotals, Consumption, ContentStateQuery
 from services.group_activity import AggregatesRow
+
+_TIMES = msgspec.json.Decoder(dict[str, str] | None)
 
 MAX_IN = 100
 """Contents that one statement may name. For more of them the learner's whole batch is read and filtered."""
@@ -132,7 +137,12 @@ class Store:
         """The rows of these learners in all batches. Raises WorldFault and TaskFault."""
         keys = [(ACTIVITY_TYPE, activity_id, user_id) for user_id in user_ids if _fits(activity_id, user_id)]
         rows = await self._cassandra.read(self._read_group, keys)
-        return [AggregatesRow(*row) for learner_rows in rows for row in learner_rows]
+        times_ms = _TimesMs(partial(self._cassandra.usable_json_time_ms, "agg_last_updated"))
+        return [
+            AggregatesRow(user_id, agg, aggregates, times_ms.of(agg_last_updated))
+            for learner_rows in rows
+            for user_id, agg, aggregates, agg_last_updated in learner_rows
+        ]
 
     async def save_drafts(self, drafts: Sequence[AcceptedAssessment], now_ms: int) -> list[bool]:
         """Writes the answers of attempts that are not submitted yet. The result is False for one that is.
@@ -154,6 +164,27 @@ class Store:
             for key, draft in open_drafts.items()
         )
         return is_open
+
+
+class _TimesMs(dict[str, int | None]):
+    """The times of metrics in ms. A text is parsed once, unless it cannot be used: one write gives many metrics the
+    same time."""
+
+    def __init__(self, usable_ms: Callable[[str], int | None]) -> None:
+        super().__init__()
+        self._usable_ms = usable_ms
+
+    def __missing__(self, time: str) -> int | None:
+        time_ms = self._usable_ms(time)
+        # Each time that cannot be used is to be counted.
+        if time_ms is not None:
+            self[time] = time_ms
+        return time_ms
+
+    def of(self, column: str | None) -> dict[str, int | None]:
+        """The times in a map that Cassandra has made a JSON text."""
+        times = (_TIMES.decode(column) if column else None) or {}
+        return dict(zip(times, map(self.__getitem__, times.values()), strict=True))
 
 
 def _fits(*ids: str) -> bool:

@@ -22,7 +22,7 @@ from cassandra.cluster import Cluster, Session
 from cassandra.query import SimpleStatement
 
 from common.config.model import CassandraConfig
-from common.domain.events import MAX_TIME_MS, MIN_TIME_MS, to_datetime
+from common.domain.events import MAX_TIME_MS, MIN_TIME_MS, to_datetime, to_time_ms
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.native_protocol import UserTypeEncoder
 from common.metrics import Metrics
@@ -189,6 +189,18 @@ class Cassandra:
             return time_ms
         self._counts["unusable_times", "column", column] += 1
         return None
+
+    def usable_json_time_ms(self, column: str, time: str) -> int | None:
+        """The same of a ``timestamp`` as Cassandra's ``toJson`` writes it: ``2024-05-14 03:32:40.002Z``.
+
+        ``toJson`` leaves the era out, so some times before the year 1 look like times after it.
+        """
+        try:
+            return to_time_ms(datetime.fromisoformat(time))
+        except ValueError:
+            # Of a year that does not have four digits.
+            self._counts["unusable_times", "column", column] += 1
+            return None
 
     def to_datetime(self, column: str, time_ms: int | None) -> datetime | None:
         """The same as an aware datetime in UTC."""

@@ -9,7 +9,7 @@ from itertools import chain, zip_longest
 from common.domain.aggregates import ACTIVITY_TYPE, COMPLETED_COUNT, context_id
 from common.domain.enrolments import EnrolmentKey
 from common.metrics import Metrics
-from common.servers.cassandra import Cassandra, Write
+from common.servers.cassandra import Cassandra, Row, Write
 from common.servers.concurrency import gather_all
 from jobs.activity_aggregate_updater.progress import EnrolmentChange, EnrolmentRow
 from jobs.activity_aggregate_updater.rules import (
@@ -108,11 +108,15 @@ class Store:
         return {
             enrolment: Stored(
                 contents=[Content(*row) for row in contents],
-                enrolment=EnrolmentRow(*rows[0]) if rows else None,
+                enrolment=self._enrolment_row(rows[0]) if rows else None,
                 is_known=enrolment in known,
             )
             for enrolment, contents, rows in zip(enrolments, content_rows, enrolment_rows, strict=True)
         }
+
+    def _enrolment_row(self, row: Row) -> EnrolmentRow:
+        active, status, completed_on_ms, *rest = row
+        return EnrolmentRow(active, status, self._cassandra.usable_time_ms("completedon", completed_on_ms), *rest)
 
     async def write(self, decisions: Mapping[EnrolmentKey, Decision], now: datetime) -> None:
         """Rule U8: writes in the order of each decision. ``now`` becomes ``datetime`` and ``agg_last_updated``."""

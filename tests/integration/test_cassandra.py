@@ -237,6 +237,15 @@ class TestValues:
             assert usable == [None, None, None, None, datetime(1970, 1, 1, tzinfo=UTC), None]
             assert metrics.counts["unusable_times", "column", "last_access_time"] == 4
 
+            select = await cassandra.prepare(f"SELECT toJson(last_access_time) FROM {TABLE} WHERE userid = ?")
+            (rows,) = await cassandra.read(select, [(unique,)])
+            usable_ms = [cassandra.usable_json_time_ms("as_json", text.strip('"')) for (text,) in rows]
+            before_year_1 = usable_ms.pop(3)
+            assert usable_ms == [None, None, None, 0]
+            assert metrics.counts["unusable_times", "column", "as_json"] == 3
+            # Cassandra wrote it without its era.
+            assert before_year_1 is not None
+
     async def test_a_parameter_can_have_an_encoder_of_its_own(self, config: CassandraConfig, unique: str) -> None:
         async with opened(config) as (cassandra, _):
             ids = UserTypeEncoder(

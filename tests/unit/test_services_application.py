@@ -53,7 +53,7 @@ class World:
         return self._answer("aggregates", {})
 
     async def group(self, *_: Any) -> Any:
-        return self._answer("group", [AggregatesRow("u", None, None, None)])
+        return self._answer("group", [AggregatesRow("u", None, None, {})])
 
     async def members(self, *_: Any) -> Any:
         return self._answer("members", [{"userId": "u"}])

@@ -22,6 +22,16 @@ class TestWhatStopsTheScalaJobAndMustWork:
         messages, _ = await applied(config, course.request())
         assert edata(messages)["issuedDate"] == "2024-05-14"
 
+    async def test_completedon_is_in_microseconds(
+        self, course: Course, config: CollectionCertPreProcessorConfig
+    ) -> None:
+        """No datetime can hold it, so it is taken as unset, and counted."""
+        course.templates(template())
+        course.enrol(course.asha, completedon=1_715_630_400_001_000)
+        messages, job = await applied(config, course.request())
+        assert edata(messages)["issuedDate"] == "2024-05-14"
+        assert job.of("unusable_times") == {"completedon": 1}
+
     async def test_criteria_of_assessment_alone(self, course: Course, config: CollectionCertPreProcessorConfig) -> None:
         course.templates(template(AT_LEAST_75))
         course.score(course.asha, course.quiz_of_10(7.5))

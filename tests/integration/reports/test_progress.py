@@ -102,6 +102,16 @@ class TestProgress:
         titles = ("Progress", "Completion Date", "Certificate Status")
         assert {user_id: tuple(row[title] for title in titles) for user_id, row in rows.items()} == expected
 
+    def test_a_time_that_no_datetime_can_hold_is_left_out_with_a_warning(
+        self, course: Course, reports: Reports, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Somebody wrote us instead of ms."""
+        course.create("quiz")
+        user_id = course.learner("asha", completedon=1_715_713_200_000_000, contentstatus={"quiz": 2})
+        (row,) = reports.of("progress", course.batch_id)
+        assert (row["Completion Date"], row["Enrolment Date"]) == ("", "14/05/2024")
+        assert f"completedon of {user_id} is left out, it is no time in ms: 1715713200000000" in caplog.messages
+
     def test_of_the_copy_of_the_enrolments(
         self, course: Course, reports: Reports, monkeypatch: pytest.MonkeyPatch
     ) -> None:
