@@ -183,7 +183,11 @@ class HttpConfig(BackoffConfig):
     request_timeout_ms: Positive = 5_000
     """For one request, until the last byte of its response."""
     call_timeout_ms: Positive = 30_000
-    """For a call with all its retries, and with the wait while the service is down."""
+    """For a call with all its retries, and with the waits while the service is down and for one of ``max_connections``.
+
+    While it waits for a connection, each answer to another call begins the time anew. So all calls end within this time
+    once the service is down, and none fails because a service that answers is asked for much.
+    """
     max_connections: Positive = 100
     breaker_failures: Positive = 5
     """After this many failures in a row, only one probe at a time is sent until one succeeds."""
@@ -243,9 +247,10 @@ class RetryConfig(BackoffConfig):
     patience_ms: Positive = 480_000
     """After this time the task fails, and Flink restarts it from the last checkpoint.
 
-    The last try may begin just before that and take ``http.call_timeout_ms`` longer, and a checkpoint waits for it.
-    Both together must therefore be less than Flink's ``execution.checkpointing.timeout``. That is 10 minutes by
-    default, so 8 minutes leave room for four such calls in a row.
+    The last try may begin just before that and take ``http.call_timeout_ms`` longer, however many calls it makes at the
+    same time, and a checkpoint waits for it. Both together must therefore be less than Flink's
+    ``execution.checkpointing.timeout``. That is 10 minutes by default, so 8 minutes leave room for the three calls that
+    a try of the certificate job makes one after the other: for contents, for courses and for users.
     """
     max_pause_ms: Annotated[int, Field(ge=1_000)] = 20_000
     """The longest time that a worker or its TaskManager may stand still. After a longer one the task fails before it

@@ -5,6 +5,9 @@ Rule G4 tells faults of the data and of the world apart:
 * A 2xx with a JSON object, and a 4xx, is an answer about the data: :class:`Answer`.
 * A 5xx, a refused or broken connection, a timeout, an incomplete answer, and a 2xx without a JSON object (a proxy's
   error page) are faults of the world. The call is repeated until ``call_timeout_ms`` is over, then raises WorldFault.
+* The time of a call includes its wait in line for one of ``max_connections``. But while others are answered, this wait
+  is no fault of the world: then the time begins anew with each answer. So many calls may take as long as they need, and
+  yet all of them end within ``call_timeout_ms`` once the service is down.
 * So are 408 (timed out) and 429 (too many requests): they depend on the moment, not on what was asked for. So is a 3xx,
   which no Sunbird API returns.
 * An id that is answered with 5xx over and over, while other ids are answered well, has a fault of its data: BadEvent
@@ -122,8 +125,9 @@ class ApiClient:
         self._counts = metrics.counts
         self._calls = ("api_calls", "api", name)
         self._failures = ("api_failures", "api", name)
-        # Waiting for a free connection is not the service's fault, so it happens here, before any timeout begins.
+        # Not aiohttp's own line: its wait would count as the time of a request.
         self._connections = asyncio.Semaphore(config.max_connections)
+        self._answered_at = float("-inf")
         self._breaker = _Breaker(config.breaker_failures, config.breaker_delay_ms / 1000)
         self._control = None if control is None else self._request(control)
         self._failing = (
@@ -139,7 +143,8 @@ class ApiClient:
     async def get(self, identifier: str, query: str = "") -> Answer:
         """Requests the URL with ``identifier`` (any characters) and ``query`` (``?fields=name``) appended.
 
-        Raises WorldFault after ``call_timeout_ms``, and BadEvent ``api_error`` if only this id is not answered.
+        Raises WorldFault after ``call_timeout_ms``, which begins with each answer to another call anew as long as this
+        one waits for a connection. Raises BadEvent ``api_error`` if only this id is not answered.
         """
         if identifier in _DOT_SEGMENTS:
             return Answer(_NOT_FOUND, {})
@@ -164,12 +169,13 @@ class ApiClient:
         """``subject`` is what is asked for, for the reason of a BadEvent."""
         if len(request.url) > _LONGEST_URL:
             return Answer(_URI_TOO_LONG, {})
+        loop = asyncio.get_running_loop()
+        came_at = loop.time()
         async with self._connections:
-            deadline = asyncio.get_running_loop().time() + self._config.call_timeout_ms / 1000
+            deadline = max(came_at, self._answered_at) + self._config.call_timeout_ms / 1000
             fault: WorldFault | None = None
-            if not self._breaker.is_open():
-                # Nearly every call ends here, so it has no timer of its own: HttpConfig has request_timeout_ms below
-                # call_timeout_ms.
+            if not self._breaker.is_open() and loop.time() + self._config.request_timeout_ms / 1000 <= deadline:
+                # Nearly every call ends here, so it has no timer of its own: the request has one, which is enough.
                 try:
                     return await self._send(request)
                 except WorldFault as error:
@@ -179,6 +185,9 @@ class ApiClient:
     async def _call_again(self, request: _Request, subject: str, fault: WorldFault | None, deadline: float) -> Answer:
         """Goes on until ``deadline``, a time of the event loop, after ``fault``; None if nothing was sent yet."""
         backoff_ms = self._config.initial_backoff_ms
+        if asyncio.get_running_loop().time() >= deadline:
+            # It was over in line. A request would be cut off as soon as it is sent.
+            raise fault or self._was_down()
         try:
             async with asyncio.timeout_at(deadline):
                 while True:
@@ -193,7 +202,10 @@ class ApiClient:
                     except WorldFault as error:
                         fault = error
         except TimeoutError:
-            raise fault or WorldFault(f"{self._url} was down for {self._config.call_timeout_ms} ms") from None
+            raise fault or self._was_down() from None
+
+    def _was_down(self) -> WorldFault:
+        return WorldFault(f"{self._url} was down for {self._config.call_timeout_ms} ms")
 
     async def _require_others_to_fail(self, request: _Request, subject: str, error: _ServerError) -> None:
         """Raises BadEvent if the request has failed for ``poison_after_ms`` while others were answered."""
@@ -226,6 +238,7 @@ class ApiClient:
             self._counts[self._failures] += 1
             raise
         self._breaker.succeeded()
+        self._answered_at = asyncio.get_running_loop().time()
         if self._failing is not None:
             is_good = answer.is_sunbirds if request == self._control else answer.is_success
             self._failing.answered(request, is_good)

@@ -1,5 +1,6 @@
 """The certificate pre-processor: what it fetches for a batch of requests, and the messages that the rules decide on."""
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -157,6 +158,9 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
             (learner.request.course_id for learner in earners), self._load_course_names
         )
         user_ids = list(dict.fromkeys(learner.user_id for learner in earners))
+        # In another order at each try. Users that cannot be read may take all connections for as long as a call may
+        # take, and those behind them, whose answers would show that the API is up, are not asked in this try.
+        random.shuffle(user_ids)
         asked = [awaited_or_refused(self._ask_user(user_id)) for user_id in user_ids]
         users = dict(zip(user_ids, await gather_all(asked), strict=True))
         return [

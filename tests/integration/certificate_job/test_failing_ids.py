@@ -66,6 +66,24 @@ async def test_of_one_request_with_several_users_only_that_user_fails(
     assert edata([message for message in messages if message.topic == OUT])["userId"] == other
 
 
+async def test_users_that_cannot_be_read_do_not_keep_all_connections_from_the_others(
+    course: Course, impatient: CollectionCertPreProcessorConfig, services: HttpServices
+) -> None:
+    """Nobody was asked for before them, and only those behind them show that the service is up."""
+    course.templates(template())
+    learners = [course.user(f"{course.asha}-{number}") for number in range(6)]
+    for learner in learners:
+        course.enrol(learner)
+    failing, others = learners[:3], learners[3:]
+    services.failing.update(failing)
+    few = impatient.model_copy(update={"http": impatient.http.model_copy(update={"max_connections": 3})})
+
+    async with running(few) as job:
+        ((*messages,),) = await job.apply(course.request(*learners))
+    assert [message["edata"]["userIds"] for message in failures(messages)] == [[user_id] for user_id in failing]
+    assert [edata([message])["userId"] for message in messages if message.topic == OUT] == others
+
+
 async def test_a_content_that_cannot_be_read_fails_only_learners_with_a_score_of_it(
     course: Course, impatient: CollectionCertPreProcessorConfig, services: HttpServices
 ) -> None:

@@ -92,3 +92,25 @@ class TestWhatMustWaitAndThenWork:
             services.switch(USER, Switch())
             messages_by_request = await waiting
             assert [edata(messages)["userId"] for messages in messages_by_request] == learners
+
+    async def test_a_try_of_many_users_takes_no_longer_than_a_call(
+        self, course: Course, config: CollectionCertPreProcessorConfig, services: HttpServices
+    ) -> None:
+        """Or a checkpoint would time out before the patience of the job is over."""
+        course.templates(template())
+        learners = [course.user(f"{course.asha}-{number}") for number in range(40)]
+        for learner in learners:
+            course.enrol(learner)
+        few = {"max_connections": 1, "request_timeout_ms": 400, "call_timeout_ms": 500}
+        impatient = config.model_copy(update={"http": QUICK.model_copy(update=few)})
+
+        async with running(impatient) as job:
+            services.refuse()
+            started = time.monotonic()
+            waiting = asyncio.create_task(job.apply(course.request(*learners)))
+            await until(lambda: job.retries >= 1)
+            # One call after the other would take 20 s.
+            assert time.monotonic() - started < 10
+            services.accept()
+            ((*messages,),) = await waiting
+            assert [message.topic for message in messages] == [OUT] * len(learners)

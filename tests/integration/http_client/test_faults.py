@@ -138,3 +138,49 @@ class TestWorldFaults:
             answers = await asyncio.gather(*(learner.get("nobody") for _ in range(5)))
             assert [answer.status for answer in answers] == [404] * 5
             assert all(call.cancelled() for call in calls)
+
+
+class TestWaitingInLine:
+    """More calls than connections."""
+
+    async def test_the_service_is_down_for_all_of_them_at_the_same_time(self, services: HttpServices) -> None:
+        services.refuse()
+
+        short = {"max_connections": 1, "request_timeout_ms": 400, "call_timeout_ms": 500}
+        async with client(services.base_url + USER_READ, **short) as learner:
+            started = time.monotonic()
+            faults = await asyncio.gather(*(learner.get("u-1") for _ in range(40)), return_exceptions=True)
+            # One after the other they would take 20 s.
+            assert time.monotonic() - started < 10
+            assert all(isinstance(fault, WorldFault) for fault in faults)
+            # Those that have waited for too long send nothing any more, and the log says what is wrong.
+            assert "Cannot connect" in str(faults[0])
+            assert f"{services.base_url}{USER_READ} was down for 500 ms" in {str(fault) for fault in faults}
+
+    async def test_does_not_count_while_others_are_answered(self, services: HttpServices) -> None:
+        services.switch(USER, Switch(delay_ms=200))
+
+        patient = {"max_connections": 2, "request_timeout_ms": 1_900, "call_timeout_ms": 2_000}
+        async with client(services.base_url + USER_READ, **patient) as learner:
+            started = time.monotonic()
+            answers = await asyncio.gather(*(learner.get("u-1") for _ in range(30)))
+            # The last one has waited for longer than a call may take.
+            assert time.monotonic() - started > 2.5
+            assert all(answer.is_success for answer in answers)
+            assert learner.counts == (30, 0)
+
+    async def test_counts_from_the_last_answer_on(self, services: HttpServices) -> None:
+        short = {"max_connections": 2, "request_timeout_ms": 1_400, "call_timeout_ms": 1_500}
+        async with client(services.base_url + USER_READ, **short) as learner:
+            services.switch(USER, Switch(delay_ms=100))
+            calls = [asyncio.create_task(learner.get("u-1")) for _ in range(60)]
+            await until(lambda: sum(call.done() for call in calls) >= 10)
+            services.refuse()
+            stopped = time.monotonic()
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            waited = time.monotonic() - stopped
+            faults = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+            assert len(faults) >= 40
+            assert all(isinstance(fault, WorldFault) for fault in faults)
+            # The time of one call, not of twenty or more that come after each other.
+            assert 1.2 < waited < 15
