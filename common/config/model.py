@@ -256,9 +256,10 @@ class RetryConfig(BackoffConfig):
     """The longest time that a worker or its TaskManager may stand still. After a longer one the task fails before it
     writes anything more, and Flink restarts it from the last checkpoint.
 
-    It must be less than Flink's ``heartbeat.timeout`` (50 s by default). A task that stands still for longer than that
-    has a successor, beside which it must not write when it goes on. At least 1 s: the watch of pauses ticks every 200
-    ms, and on a busy machine it is late by more than that although nothing has stood still.
+    It must be less than Flink's ``heartbeat.timeout`` minus its ``heartbeat.interval`` (50 s and 10 s by default). A
+    task that stands still for longer than that may have a successor, beside which it must not write when it goes on:
+    the timeout begins with the last heartbeat before the pause. At least 1 s: the watch of pauses ticks every 200 ms,
+    and on a busy machine it is late by more than that although nothing has stood still.
     """
 
 

@@ -1,7 +1,8 @@
 """Ends the writes of a task that has stood still: SIGSTOP, a paused container, a machine that swaps or sleeps.
 
-If a worker or its TaskManager stands still for longer than Flink's heartbeat timeout, the task gets a successor
-elsewhere. When the worker goes on, it does not know that, until Flink ends it. It must write nothing any more:
+If a worker or its TaskManager stands still for longer than ``max_pause_ms``, the task may get a successor elsewhere:
+see :func:`common.flink.start_check.check_pause`. When the worker goes on, it does not know that, until Flink ends it.
+It must write nothing any more:
 
 * What it has decided from rows that it read before is stale: the successor has applied the same events and later ones.
 * To read again does not help. It still has events, and would apply them at the same time as its successor: each could

@@ -60,16 +60,19 @@ def check_patience(config: JobConfig, job_name: str, environment: StreamExecutio
 def check_pause(config: JobConfig, job_name: str, environment: StreamExecutionEnvironment) -> None:
     """Ends the program with code 1 and a line on stderr if a task could have a successor and still write.
 
-    Flink gives it one when a TaskManager has not been heard of for ``heartbeat.timeout``, as the configuration says
-    with which the job is submitted.
+    Flink gives it one when the JobManager has not heard of a TaskManager for ``heartbeat.timeout``. That time begins
+    with the last heartbeat, which may have come a whole ``heartbeat.interval`` before the pause began. Both are read
+    from the configuration with which the job is submitted.
     """
-    option = get_gateway().jvm.org.apache.flink.configuration.HeartbeatManagerOptions.HEARTBEAT_TIMEOUT
-    timeout_ms = get_j_env_configuration(environment._j_stream_execution_environment).get(option).toMillis()
-    if config.retry.max_pause_ms >= timeout_ms:
+    options = get_gateway().jvm.org.apache.flink.configuration.HeartbeatManagerOptions
+    flink = get_j_env_configuration(environment._j_stream_execution_environment)
+    timeout_ms = flink.get(options.HEARTBEAT_TIMEOUT).toMillis()
+    interval_ms = flink.get(options.HEARTBEAT_INTERVAL).toMillis()
+    if config.retry.max_pause_ms >= timeout_ms - interval_ms:
         sys.exit(
             f"{job_name} cannot start: retry.max_pause_ms ({config.retry.max_pause_ms}) must be less than Flink's "
-            f"heartbeat.timeout ({timeout_ms} ms). Lower {variable(('retry', 'max_pause_ms'))}, or raise Flink's "
-            "timeout in its configuration"
+            f"heartbeat.timeout ({timeout_ms} ms) minus its heartbeat.interval ({interval_ms} ms). "
+            f"Lower {variable(('retry', 'max_pause_ms'))}, or raise the timeout in Flink's configuration"
         )
 
 

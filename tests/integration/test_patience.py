@@ -57,11 +57,24 @@ class TestTheCheck:
 
 
 class TestThePause:
-    @pytest.mark.parametrize("flink", [{}, {"heartbeat.timeout": "20001"}, {"heartbeat.timeout": "21 s"}])
+    """By default Flink sends a heartbeat every 10 s, and a task that is not heard of for 50 s gets a successor."""
+
+    @pytest.mark.parametrize(
+        "flink",
+        [{}, {"heartbeat.timeout": "30001"}, {"heartbeat.timeout": "23 s", "heartbeat.interval": "2 s"}],
+    )
     def test_what_is_shipped_fits_flinks_default_and_what_is_longer(self, flink: dict[str, str]) -> None:
         check_pause(load_with({}), "SomeJob", environment_with(flink))
 
-    @pytest.mark.parametrize(("flink", "pause_ms"), [({}, "50000"), ({"heartbeat.timeout": "20 s"}, "20000")])
+    @pytest.mark.parametrize(
+        ("flink", "pause_ms"),
+        [
+            ({}, "40000"),
+            ({"heartbeat.timeout": "25 s"}, "20000"),
+            ({"heartbeat.timeout": "30 s"}, "20000"),
+            ({"heartbeat.interval": "30 s"}, "20000"),
+        ],
+    )
     def test_ends_before_a_task_can_have_a_successor(self, flink: dict[str, str], pause_ms: str) -> None:
         config = load_with({"AGGREGATES__RETRY__MAX_PAUSE_MS": pause_ms})
         with pytest.raises(

@@ -119,24 +119,28 @@ def test_a_close_that_fails_too_hides_no_refusal(config: JobConfig, logins: list
     assert caught.value.code == "Opening cannot start: wrong password"
 
 
-@pytest.mark.parametrize("timeout_ms", [20_000, 20_001])
-def test_a_pause_must_be_shorter_than_flinks_heartbeats(
-    config: JobConfig, monkeypatch: pytest.MonkeyPatch, timeout_ms: int
+@pytest.mark.parametrize(("timeout_ms", "fits"), [(20_000, False), (25_000, False), (25_001, True)])
+def test_a_pause_must_be_over_before_flink_misses_a_heartbeat(
+    config: JobConfig, monkeypatch: pytest.MonkeyPatch, timeout_ms: int, fits: bool
 ) -> None:
     """Flink's own reading of its configuration is in tests/integration/test_patience.py."""
     flink = MagicMock()
-    option = flink.jvm.org.apache.flink.configuration.HeartbeatManagerOptions.HEARTBEAT_TIMEOUT
-    durations = {option: MagicMock(toMillis=lambda: timeout_ms)}
+    options = flink.jvm.org.apache.flink.configuration.HeartbeatManagerOptions
+    durations = {
+        options.HEARTBEAT_TIMEOUT: MagicMock(toMillis=lambda: timeout_ms),
+        options.HEARTBEAT_INTERVAL: MagicMock(toMillis=lambda: 5_000),
+    }
     monkeypatch.setattr(start_check, "get_gateway", lambda: flink)
     monkeypatch.setattr(start_check, "get_j_env_configuration", lambda _: durations)
-    if timeout_ms > config.retry.max_pause_ms:
+    if fits:
         start_check.check_pause(config, "SomeJob", MagicMock())
         return
     with pytest.raises(SystemExit) as caught:
         start_check.check_pause(config, "SomeJob", MagicMock())
     assert caught.value.code == (
-        "SomeJob cannot start: retry.max_pause_ms (20000) must be less than Flink's heartbeat.timeout (20000 ms). "
-        "Lower AGGREGATES__RETRY__MAX_PAUSE_MS, or raise Flink's timeout in its configuration"
+        "SomeJob cannot start: retry.max_pause_ms (20000) must be less than Flink's heartbeat.timeout "
+        f"({timeout_ms} ms) minus its heartbeat.interval (5000 ms). Lower AGGREGATES__RETRY__MAX_PAUSE_MS, or raise "
+        "the timeout in Flink's configuration"
     )
 
 
