@@ -2,13 +2,14 @@
 
 import argparse
 
-from deploy import job_lists
+from deploy import job_lists, required_keys
 from deploy.operator import base
 from deploy.prometheus import dashboard, expressions
 
 WRITTEN = {
     job_lists.VALUES: job_lists.build_values,
-    # Rendered with the values, so after them.
+    required_keys.FILE: required_keys.build,
+    # Rendered with both, so after them.
     base.BASE: base.build,
     expressions.RULES: job_lists.build_rules,
     expressions.DASHBOARD: dashboard.build,

@@ -1,6 +1,7 @@
 """The Helm chart and the Kustomize base hold what Kubernetes, the Flink operator, and our own configuration accept."""
 
 import copy
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,17 +13,33 @@ import helm_python
 import pytest
 import yaml
 
-from common.config.loader import load
+from common.config.loader import ConfigError, load
 from deploy import manifests
 from deploy.__main__ import WRITTEN
 from deploy.manifests import Manifest, documents, problems, render_chart
+from deploy.operator.base import BASE
 from desk.config import DeskConfig
 from jobs import JOBS, config_class
 from local.config import REPOSITORY
 from reports.config import ReportsConfig
 from services.config import ServicesConfig
 
-EVERYTHING = {
+REQUIRED_VALUES: dict[str, Any] = {
+    "config": {"kafka": {"env": "dev"}},
+    "flink": {"storage": "s3://bucket/flink"},
+    "jobs": {
+        "collection-cert-pre-processor": {
+            "config": {
+                "cert_domain_url": "https://sunbird.test",
+                "cloud_storage_base_url": "https://storage.test",
+                "content_cloud_storage_container": "content",
+            }
+        }
+    },
+    "services": {"config": {"tokens": {"issuer": "https://sunbird.test/auth/realms/sunbird"}}},
+}
+"""What nobody but an installation can know."""
+EVERYTHING: dict[str, Any] = {
     "secretName": "learner-aggregates",
     "images": {"pullSecrets": [{"name": "registry"}]},
     "desk": {
@@ -36,15 +53,28 @@ EVERYTHING = {
 }
 
 
+def laid_over(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """Key by key, as Helm does it."""
+    return values | {
+        key: laid_over(values[key], value) if isinstance(values.get(key), dict) and isinstance(value, dict) else value
+        for key, value in others.items()
+    }
+
+
+def rendered(values: dict[str, Any]) -> list[Manifest]:
+    """The chart with all that is required, and with `values`."""
+    return render_chart(laid_over(REQUIRED_VALUES, values))
+
+
 @cache
-def _rendered() -> str:
-    return yaml.safe_dump_all(render_chart(EVERYTHING))
+def _everything() -> str:
+    return yaml.safe_dump_all(rendered(EVERYTHING))
 
 
 @pytest.fixture
 def chart() -> dict[tuple[str, str], Manifest]:
     """The chart with everything switched on, by kind and name. Each test may change it."""
-    found = documents(_rendered())
+    found = documents(_everything())
     return {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in found}
 
 
@@ -79,6 +109,81 @@ def test_the_settings_of_jobs_and_readers_are_accepted(chart: dict[tuple[str, st
         load(config, file, {})
 
 
+def paths(values: dict[str, Any], above: str = "") -> set[str]:
+    found: set[str] = set()
+    for key, value in values.items():
+        found |= paths(value, f"{above}{key}.") if isinstance(value, dict) else {above + key}
+    return found
+
+
+def refused(values: dict[str, Any]) -> set[str]:
+    """The values that the chart is not rendered without."""
+    with pytest.raises(helm_python.HelmError, match="these values have no default and must be set:") as caught:
+        render_chart(values)
+    return {line.strip() for line in str(caught.value).splitlines()[1:]}
+
+
+def test_the_chart_is_not_rendered_without_what_differs_between_installations() -> None:
+    """It once gave the certificate job https://sunbird.example.org, which then stood in certificates."""
+    assert refused({}) == paths(REQUIRED_VALUES)
+
+
+@pytest.mark.parametrize("path", sorted(paths(REQUIRED_VALUES)))
+def test_a_required_value_that_is_null_is_named(path: str) -> None:
+    *sections, key = path.split(".")
+    nothing: dict[str, Any] = {key: None}
+    for section in reversed(sections):
+        nothing = {section: nothing}
+    assert refused(laid_over(REQUIRED_VALUES, nothing)) == {path}
+
+
+def test_a_program_that_is_switched_off_requires_nothing() -> None:
+    off = {"enabled": False}
+    jobs = dict.fromkeys((name.replace("_", "-") for name in JOBS), off)
+    assert render_chart({"jobs": jobs, "services": off})
+    certificates_off = {"jobs": {"collection-cert-pre-processor": off}, "services": off}
+    assert refused(certificates_off) == {"config.kafka.env", "flink.storage"}
+    assert refused(laid_over(REQUIRED_VALUES, {"reports": {"enabled": True}})) == {
+        "reports.config.content_base_url",
+        "reports.config.hierarchy_keyspace",
+    }
+
+
+def test_a_job_may_have_a_shared_key_of_its_own() -> None:
+    without = {key: value for key, value in REQUIRED_VALUES.items() if key != "config"}
+    of_its_own = {name.replace("_", "-"): {"config": {"kafka": {"env": "mine"}}} for name in JOBS}
+    assert render_chart(laid_over(without, {"jobs": of_its_own, "services": {"enabled": False}}))
+
+
+def test_no_setting_of_the_chart_is_a_placeholder() -> None:
+    values = yaml.safe_load((manifests.CHART / "values.yaml").read_text())
+    programs = [values, *values["jobs"].values(), values["services"], values["reports"], values["desk"]]
+    assert not re.search(r"https:|example|\w\.(org|com|net)\b", str([program["config"] for program in programs]))
+
+
+def test_a_job_of_the_base_for_kustomize_does_not_start_without_what_is_required(tmp_path: Path) -> None:
+    settings = {
+        manifest["metadata"]["name"].removesuffix("-settings"): manifest["data"]["config.yaml"]
+        for manifest in documents(BASE.read_text())
+        if manifest["kind"] == "ConfigMap"
+    }
+    file = tmp_path / "config.yaml"
+    missing: dict[str, set[str]] = {}
+    for name in JOBS:
+        file.write_text(settings[name.replace("_", "-")])
+        with pytest.raises(ConfigError) as caught:
+            load(config_class(name), file, {})
+        missing[name] = {problem.partition(" is missing;")[0] for problem in caught.value.problems}
+    assert missing == {
+        "assessment_aggregator": {"kafka.env"},
+        "activity_aggregate_updater": {"kafka.env"},
+        "collection_cert_pre_processor": {
+            "kafka.env",
+            *REQUIRED_VALUES["jobs"]["collection-cert-pre-processor"]["config"],
+        },
+    }
+
+
 def test_flinks_configuration_is_the_one_that_the_tests_run_with(deployment: Manifest) -> None:
     def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -111,7 +216,7 @@ def test_flinks_configuration_is_the_one_that_the_tests_run_with(deployment: Man
 
 
 def test_values_override_flinks_configuration() -> None:
-    found = render_chart({"flink": {"configuration": {"execution.checkpointing.interval": "1min"}}})
+    found = rendered({"flink": {"configuration": {"execution.checkpointing.interval": "1min"}}})
     intervals = {
         manifest["spec"]["flinkConfiguration"]["execution.checkpointing.interval"]
         for manifest in found
@@ -121,13 +226,13 @@ def test_values_override_flinks_configuration() -> None:
 
 
 def test_a_job_can_be_left_out() -> None:
-    found = render_chart({"jobs": {"collection-cert-pre-processor": {"enabled": False}}})
+    found = rendered({"jobs": {"collection-cert-pre-processor": {"enabled": False}}})
     names = [manifest["metadata"]["name"] for manifest in found if manifest["kind"] == "FlinkDeployment"]
     assert sorted([*names, "collection-cert-pre-processor"]) == sorted(name.replace("_", "-") for name in JOBS)
 
 
 def test_a_job_can_be_stopped_with_a_savepoint() -> None:
-    found = render_chart({"jobs": {"assessment-aggregator": {"state": "suspended"}}})
+    found = rendered({"jobs": {"assessment-aggregator": {"state": "suspended"}}})
     jobs = {one["metadata"]["name"]: one["spec"]["job"] for one in found if one["kind"] == "FlinkDeployment"}
     stopped = jobs.pop("assessment-aggregator")
     assert (stopped["state"], stopped["upgradeMode"]) == ("suspended", "savepoint")
@@ -136,7 +241,7 @@ def test_a_job_can_be_stopped_with_a_savepoint() -> None:
 
 
 def test_a_misspelt_state_is_a_problem() -> None:
-    found = render_chart({"jobs": {"assessment-aggregator": {"state": "stopped"}}})
+    found = rendered({"jobs": {"assessment-aggregator": {"state": "stopped"}}})
     assert any("stopped" in problem for manifest in found for problem in problems(manifest))
 
 
