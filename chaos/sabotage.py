@@ -21,7 +21,10 @@ ASSESSMENT_STORE = "jobs/assessment_aggregator/store.py"
 MESSAGES = "common/domain/messages.py"
 
 _IGNORE_PAUSES = Edit("common/flink/pauses.py", "        if seconds is not None:\n", "        if False:\n")
-_IGNORE_END_OF_TASK = Edit("common/flink/stage.py", "        worker_watch.end_with_task()\n", "")
+_IGNORE_END_OF_TASK = (
+    Edit("common/flink/stage.py", "        worker_watch.end_with_task()\n", ""),
+    Edit("common/flink/pauses.py", "        if has_task_ended():\n", "        if False:\n"),
+)
 
 # For up to 2 s between the read of the rows and the write of what was decided: so that a pause, or a later decision in
 # another place, is more likely to come in between.
@@ -77,7 +80,7 @@ SABOTAGES = {
     # A worker that was frozen writes what it had decided, although its successor has gone on.
     # The pause is long enough for the successor to be started and to apply what the learners did meanwhile.
     "zombies": Sabotage(
-        [_IGNORE_PAUSES, _IGNORE_END_OF_TASK, _DECIDE_SLOWLY],
+        [_IGNORE_PAUSES, *_IGNORE_END_OF_TASK, _DECIDE_SLOWLY],
         ("SIGSTOP TaskManager and workers",) * 3,
         pauses=(90,),
     ),

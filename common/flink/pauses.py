@@ -13,6 +13,10 @@ comes later has the timestamp of before the pause, and everything that the succe
 
 A thread ticks, and a gap between two ticks is a pause. A slow batch is none: the thread ticks on while the event loop
 computes or waits for a server. While the TaskManager is stopped, the thread does not tick.
+
+After a shorter pause the task may have a successor as well, if it has failed for another reason meanwhile. Then Flink
+has ended a process between the TaskManager and the worker, or the TaskManager itself has ended. So a request is also
+refused once one of them is gone.
 """
 
 import functools
@@ -24,7 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.domain.faults import TaskFault
-from common.flink.worker_watch import ancestors_up_to_java
+from common.flink.worker_watch import ancestors_up_to_java, end_of_task
 from common.servers.cassandra import next_timestamp_us
 
 _TICK_SECONDS = 0.2
@@ -83,8 +87,10 @@ class Pauses:
 def task_clock(limit_seconds: float) -> Callable[[], int]:
     """The timestamps (us since 1970) of a task's requests to Cassandra. To be created when the task opens.
 
-    It raises TaskFault once the worker or its TaskManager has stood still for longer than the limit since then.
+    It raises TaskFault once the worker or its TaskManager has stood still for longer than the limit since then, or one
+    of the processes that have started the worker is gone. For one thread at a time.
     """
+    has_task_ended = end_of_task()
     pauses = watch(limit_seconds)
     opened_at = pauses.now()
 
@@ -96,6 +102,8 @@ def task_clock(limit_seconds: float) -> Callable[[], int]:
                 f"this worker or its TaskManager stood still for {seconds:.0f} s, longer than retry.max_pause_ms: "
                 "the task may have a successor, and must not write any more"
             )
+        if has_task_ended():
+            raise TaskFault("the task of this worker has ended: it may have a successor, and must not write any more")
         return timestamp_us
 
     return next_timestamp_of_the_task_us
@@ -105,7 +113,7 @@ def task_clock(limit_seconds: float) -> Callable[[], int]:
 def watch(limit_seconds: float) -> Pauses:
     """The pauses of this process. A thread ticks from the first call on."""
     task_manager = next(reversed(ancestors_up_to_java(os.getppid())), None) if sys.platform == "linux" else None
-    pauses = Pauses(limit_seconds, is_running=lambda: task_manager is None or _state(task_manager) not in _STOPPED)
+    pauses = Pauses(limit_seconds, is_running=lambda: task_manager is None or _runs(task_manager))
 
     def tick_for_ever() -> None:
         while True:
@@ -116,6 +124,11 @@ def watch(limit_seconds: float) -> Pauses:
     return pauses
 
 
-def _state(pid: int) -> str:
-    # "<pid> (<name>) <state> ...". The name may contain blanks and parentheses.
-    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+def _runs(pid: int) -> bool:
+    """Whether the process is there and not stopped."""
+    try:
+        # "<pid> (<name>) <state> ...". The name may contain blanks and parentheses.
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in _STOPPED

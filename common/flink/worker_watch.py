@@ -9,6 +9,9 @@ below it.
 
 In both cases the worker's other threads go on: they write what their batch has decided, while their successor already
 works on the same users. ``tests/faults/test_worker_watch.py`` has workers that stay without the watch and end with it.
+
+A worker that was stopped meanwhile (SIGSTOP) may write before the thread of the watch gets its turn. So
+:mod:`common.flink.pauses` asks :func:`end_of_task` before each request to Cassandra, too.
 """
 
 import functools
@@ -17,6 +20,7 @@ import os
 import select
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -29,14 +33,30 @@ def end_with_task() -> None:
     These are all ancestors up to the TaskManager, the nearest ``java`` process. If there is none, for instance because
     the functions run in the client, nothing is watched. A second call changes nothing. Linux only.
     """
-    if sys.platform != "linux":
-        return
-    ancestors = ancestors_up_to_java(os.getppid())
-    if not ancestors:
+    descriptors = _ancestors()
+    if not descriptors:
         logger.info("no TaskManager above this process: nothing to watch")
         return
-    descriptors = [os.pidfd_open(pid) for pid in ancestors]
     threading.Thread(target=_watch, args=(descriptors,), name="watch of the task", daemon=True).start()
+
+
+def end_of_task() -> Callable[[], bool]:
+    """A function that says whether one of the processes that :func:`end_with_task` watches has ended.
+
+    It says no for ever where nothing is watched. Each thread needs one of its own.
+    """
+    poll = select.poll()
+    for descriptor in _ancestors():
+        poll.register(descriptor, select.POLLIN)
+    return lambda: bool(poll.poll(0))
+
+
+@functools.cache
+def _ancestors() -> Sequence[int]:
+    """A descriptor of each process to watch, which is readable once the process has ended. They stay open."""
+    if sys.platform != "linux":
+        return ()
+    return [os.pidfd_open(pid) for pid in ancestors_up_to_java(os.getppid())]
 
 
 def ancestors_up_to_java(pid: int) -> list[int]:
@@ -53,7 +73,7 @@ def ancestors_up_to_java(pid: int) -> list[int]:
     return []
 
 
-def _watch(descriptors: list[int]) -> None:
-    # One is readable once its process has ended. Not sys.exit: no thread of this process may do anything any more.
+def _watch(descriptors: Sequence[int]) -> None:
     select.select(descriptors, [], [])
+    # Not sys.exit: no thread of this process may do anything any more.
     os._exit(1)

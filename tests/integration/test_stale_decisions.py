@@ -1,16 +1,20 @@
 """A worker that stands still between a read and its write must not cover what its successor has written meanwhile."""
 
 import asyncio
+import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from common.config.loader import load
@@ -47,36 +51,49 @@ async def apply(job: Any, *events: JsonObject) -> None:
     await job.apply_batch([job.decode(json.dumps(event).encode(), T0) for event in events])
 
 
-async def pause_worker(world: World, name: str, events: Sequence[JsonObject], max_pause_ms: int) -> list[str]:
+async def pause_worker(
+    world: World,
+    name: str,
+    events: Sequence[JsonObject],
+    max_pause_ms: int,
+    command: Sequence[str] = (),
+    killed: int | None = None,
+) -> list[str]:
     """A process has read for the first event when it is stopped. A successor applies all; then the process goes on.
 
-    Returns what the process says about the first and the second event, which it had not begun.
+    The last of the processes that ``command`` starts is the worker, and while it is stopped, the one with the number
+    ``killed`` is killed. Returns what the worker says about the first and the second event, which it had not begun.
     """
-    worker = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "tests.support.frozen_worker", name, *map(json.dumps, events[:2])),
+    started = await asyncio.create_subprocess_exec(
+        *(command or (sys.executable, "-m", "tests.support.frozen_worker", name, *map(json.dumps, events[:2]))),
         cwd=REPOSITORY,
         env={**os.environ, **environment(world, name, max_pause_ms)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
+    processes = [psutil.Process(started.pid)]
     try:
-        assert worker.stdout is not None
-        assert await worker.stdout.readline() == b"read\n"
+        assert started.stdout is not None
+        assert await started.stdout.readline() == b"read\n"
+        processes += processes[0].children(recursive=True)
+        worker = processes[-1]
         worker.send_signal(signal.SIGSTOP)
         stopped_at = time.monotonic()
+        if killed is not None:
+            processes[killed].kill()
         # Its own pauses do not count: the machine may be busy.
         async with running(world, name, 600_000) as successor:
             await apply(successor, *events)
         await asyncio.sleep(max(0.0, stopped_at + 2 * MAX_PAUSE_MS / 1000 - time.monotonic()))
         worker.send_signal(signal.SIGCONT)
-        output, _ = await worker.communicate(b"go on\n")
-        assert worker.returncode == 0
+        output, _ = await started.communicate(b"go on\n")
+        assert killed is not None or started.returncode == 0
         return output.decode().splitlines()
     finally:
-        if worker.returncode is None:
-            worker.kill()
-            await worker.wait()
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        await started.wait()
 
 
 def attempts(learner: Learner) -> list[JsonObject]:
@@ -129,12 +146,31 @@ class TestAWorkerThatWasStopped:
         assert results == ["applied", "applied"]
         assert tables.aggregates(learner).aggregates["score:do_1"] == 4.0
 
+    @pytest.mark.parametrize("killed", [0, 1], ids=["TaskManager", "script"])
+    async def test_writes_nothing_any_more_if_its_task_has_ended_although_the_pause_was_short(
+        self, world: World, tables: Tables, learner: Learner, tmp_path: Path, killed: int
+    ) -> None:
+        """Without the thread that ends it, which may come too late."""
+        shell = Path("/bin/bash").resolve()
+        task_manager = tmp_path / "java"
+        task_manager.symlink_to(shell)
+        events = attempts(learner)
+        worker = [sys.executable, "-m", "tests.support.frozen_worker", ASSESSMENT, *map(json.dumps, events[:2])]
+        # A shell replaces itself by its last command, hence the command behind it.
+        script = [str(shell), "-c", f"{shlex.join(worker)}; true"]
+        command = [str(task_manager), "-c", f"{shlex.join(script)}; true"]
+        results = await pause_worker(world, ASSESSMENT, events, 600_000, command, killed)
+        assert_ended(results, "the task of this worker has ended")
+        (attempt,) = tables.attempts(learner)
+        assert attempt.total_score == 9.0
+        assert tables.aggregates(learner).aggregates["score:do_1"] == 9.0
 
-def assert_ended(results: Sequence[str]) -> None:
+
+def assert_ended(results: Sequence[str], why: str = "this worker or its TaskManager stood still for ") -> None:
     """Neither the event that was read for is decided again, nor is the one begun that waited for it."""
     assert len(results) == 2
     for result in results:
-        assert result.startswith("TaskFault: this worker or its TaskManager stood still for "), result
+        assert result.startswith(f"TaskFault: {why}"), result
 
 
 class TestABatchThatIsSlow:

@@ -196,3 +196,10 @@ def test_a_worker_and_a_task_manager_that_are_really_stopped(tmp_path: Path) -> 
         assert after > before
     finally:
         family.end()
+
+
+def test_a_task_manager_that_is_gone_does_not_run() -> None:
+    """The thread of the watch asks once more before the worker ends."""
+    task_manager = subprocess.Popen(["true"])
+    task_manager.wait()
+    assert not pauses._runs(task_manager.pid)
