@@ -51,21 +51,32 @@ async def apply(job: Any, *events: JsonObject) -> None:
     await job.apply_batch([job.decode(json.dumps(event).encode(), T0) for event in events])
 
 
+def below_a_task_manager(folder: Path, worker: Sequence[str]) -> list[str]:
+    """A command whose process stands for a TaskManager. It starts a script, which starts the worker."""
+    shell = Path("/bin/bash").resolve()
+    task_manager = folder / "java"
+    task_manager.symlink_to(shell)
+    # A shell replaces itself by its last command, hence the command behind it.
+    script = [str(shell), "-c", f"{shlex.join(worker)}; true"]
+    return [str(task_manager), "-c", f"{shlex.join(script)}; true"]
+
+
 async def pause_worker(
     world: World,
     name: str,
     events: Sequence[JsonObject],
     max_pause_ms: int,
-    command: Sequence[str] = (),
+    folder: Path | None = None,
     killed: int | None = None,
 ) -> list[str]:
     """A process has read for the first event when it is stopped. A successor applies all; then the process goes on.
 
-    The last of the processes that ``command`` starts is the worker, and while it is stopped, the one with the number
-    ``killed`` is killed. Returns what the worker says about the first and the second event, which it had not begun.
+    With ``folder`` it is started by a TaskManager and its script, of which the one with the number ``killed`` is killed
+    meanwhile. Returns what the worker says about the first and the second event, which it had not begun.
     """
+    command = [sys.executable, "-m", "tests.support.frozen_worker", name, *map(json.dumps, events[:2])]
     started = await asyncio.create_subprocess_exec(
-        *(command or (sys.executable, "-m", "tests.support.frozen_worker", name, *map(json.dumps, events[:2]))),
+        *(command if folder is None else below_a_task_manager(folder, command)),
         cwd=REPOSITORY,
         env={**os.environ, **environment(world, name, max_pause_ms)},
         stdin=subprocess.PIPE,
@@ -151,15 +162,7 @@ class TestAWorkerThatWasStopped:
         self, world: World, tables: Tables, learner: Learner, tmp_path: Path, killed: int
     ) -> None:
         """Without the thread that ends it, which may come too late."""
-        shell = Path("/bin/bash").resolve()
-        task_manager = tmp_path / "java"
-        task_manager.symlink_to(shell)
-        events = attempts(learner)
-        worker = [sys.executable, "-m", "tests.support.frozen_worker", ASSESSMENT, *map(json.dumps, events[:2])]
-        # A shell replaces itself by its last command, hence the command behind it.
-        script = [str(shell), "-c", f"{shlex.join(worker)}; true"]
-        command = [str(task_manager), "-c", f"{shlex.join(script)}; true"]
-        results = await pause_worker(world, ASSESSMENT, events, 600_000, command, killed)
+        results = await pause_worker(world, ASSESSMENT, attempts(learner), 600_000, tmp_path, killed)
         assert_ended(results, "the task of this worker has ended")
         (attempt,) = tables.attempts(learner)
         assert attempt.total_score == 9.0
