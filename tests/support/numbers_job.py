@@ -3,15 +3,15 @@
 It counts up in two subtasks for ever, each in a Python worker of its own, which writes a file
 `FOLDER/worker-<subtask>-<pid>`, and `FOLDER/fixed-window-<pid>` if it has fixed the window of its connections. With
 `stuck` the first record of each worker waits for a thread for ever, as it would for a server that does not answer, and
-the worker of subtask 0 is watched: it ends with its task. With `broken` each worker writes its file and fails before it
-takes a record.
+the worker of subtask 0 opens the stage of the real jobs, which has it watched: it ends with its task. With `broken`
+each worker writes its file and fails before it takes a record.
 """
 
 import importlib.resources
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,8 +19,35 @@ from pyflink.common import Types, WatermarkStrategy
 from pyflink.datastream import ProcessFunction, RuntimeContext, StreamExecutionEnvironment
 from pyflink.datastream.connectors.number_seq import NumberSequenceSource
 
-from common.flink import worker_watch
+from common.config.model import BatchConfig, RetryConfig
+from common.flink.job import Job, Outcome
 from common.flink.patches import async_guard
+from common.flink.stage import Stage
+from common.metrics import Metrics
+
+
+class Unused(Job[int, int]):
+    name = "Unused"
+    batch = BatchConfig()
+    retry = RetryConfig()
+
+    def __init__(self) -> None:
+        pass
+
+    def decode(self, value: bytes, timestamp_ms: int) -> int:
+        raise NotImplementedError
+
+    async def open(self, metrics: Metrics, clock: Callable[[], int]) -> None:
+        pass
+
+    def group_of(self, event: int) -> int:
+        raise NotImplementedError
+
+    async def apply(self, events_by_group: Mapping[int, Sequence[int]]) -> Mapping[int, Sequence[Outcome]]:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        pass
 
 
 class Count(ProcessFunction):
@@ -35,7 +62,7 @@ class Count(ProcessFunction):
             self._say_that_the_worker_is_here()
             raise RuntimeError("this worker cannot be opened")
         if self._is_stuck and self._subtask == 0:
-            worker_watch.end_with_task()
+            Stage(Unused()).open(runtime_context)
         if "common.flink.patches.fixed_window" in sys.modules:
             (self._folder / f"fixed-window-{os.getpid()}").touch()
         self._counter = runtime_context.get_metrics_group().counter("events_in")

@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+import inspect
 import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from pyflink.common import Row
@@ -23,6 +25,7 @@ from common.flink.patches import async_guard
 from common.flink.pauses import Pauses
 from common.flink.stage import Stage
 from common.metrics import Metrics
+from tests.support.waiting import wait_until
 
 TIMESTAMP_MS = 1_715_677_960_002
 
@@ -283,12 +286,21 @@ def test_a_worker_that_has_stood_still_gives_no_timestamps_even_if_the_job_conne
     job: Number, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    watch = Pauses(20.0, lambda: now)
-    monkeypatch.setattr(pauses, "watch", lambda _: watch)
+    watches: list[Pauses] = []
+
+    def watch(limit_seconds: float) -> Pauses:
+        watches.append(Pauses(limit_seconds, lambda: now))
+        return watches[-1]
+
+    monkeypatch.setattr(pauses, "watch", watch)
+    job.retry = RetryConfig(max_pause_ms=50_000)
     job.applying = lambda _: [Message("out", b"%d" % job.clock(), b"key")]
     stage, _ = opened(job)
+    now += 49
+    watches[0].tick()
+    invoke(stage, b"1")
     now += 60
-    watch.tick()
+    watches[0].tick()
     with pytest.raises(TaskFault, match="stood still for 60 s"):
         invoke(stage, b"1")
 
@@ -407,6 +419,40 @@ class TestOpen:
 
         opened(job)
         assert hasattr(AsyncOperation._wait_for_in_flight_inputs_finished, "unguarded")
+
+    def test_has_the_worker_asked_for_room_before_it_gets_an_event(
+        self, job: Number, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from apache_beam.runners.worker.statesampler import StateSampler
+        from pyflink.fn_execution.datastream.process.async_function.operation import AsyncFunctionRunner
+
+        # As PyFlink and Beam are, whatever was opened in this process before.
+        for owner, name in ((AsyncFunctionRunner, "run_async"), (StateSampler, "start"), (StateSampler, "stop")):
+            monkeypatch.setattr(owner, name, inspect.unwrap(getattr(owner, name)))
+        go_on, done = threading.Event(), MagicMock()
+
+        def apply(event: int) -> Outcome:
+            assert go_on.wait(30)
+            return []
+
+        job.applying = apply
+        job.batch = BatchConfig(max_batch_size_in_bytes=3, max_buffered_in_bytes=3)
+        stage, _ = opened(job)
+        runner = AsyncFunctionRunner()
+        runner.start()
+        runner.wait_ready()
+        with ThreadPoolExecutor(1) as bundle:
+            try:
+                first, second = (Row("key", TIMESTAMP_MS, value) for value in (b"11", b"22"))
+                bundle.submit(runner.run_async, stage.async_invoke, first, done).result(timeout=30)
+                waiting = bundle.submit(runner.run_async, stage.async_invoke, second, done)
+                with pytest.raises(TimeoutError):
+                    waiting.result(timeout=0.2)
+            finally:
+                go_on.set()
+            waiting.result(timeout=30)
+        wait_until(lambda: done.complete.call_count == 2, "both events are done", 30)
+        runner.stop()
 
     def test_keeps_the_collector_from_walking_over_the_events_again_and_again(self, job: Number) -> None:
         opened(job)
