@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, zip_longest
+from sys import getsizeof
 
 from common.domain.aggregates import ACTIVITY_TYPE, COMPLETED_COUNT, context_id
 from common.domain.enrolments import EnrolmentKey
@@ -26,12 +27,37 @@ MAX_BATCH_STATEMENTS = 1_000
 Cassandra's limits of 5 and 50 KiB apply to batches of several partitions (CASSANDRA-10876); these have one.
 """
 
-MAX_KNOWN_ENROLMENTS, MAX_KNOWN_IDS_LENGTH = 50_000, 300
-"""The most recent enrolments, remembered by one subtask; about 400 bytes each. Their ids have some 100 characters.
-One with much longer ids is not remembered: Cassandra accepts 64 KB."""
+MAX_KNOWN_ENROLMENTS, MAX_KNOWN_IDS_BYTES = 50_000, 400
+"""How many enrolments a subtask remembers, and the memory that the ids of each may take. Ids of 80 characters take 230
+bytes, and all enrolments 20 MB. They never take more than 30 MB: Cassandra accepts ids of 64 KB, and a character takes
+up to four bytes."""
 
 Batch = list[Write]
 """Writes to one partition."""
+
+
+class KnownEnrolments:
+    """The enrolments with a stored ``completedCount`` that were seen last.
+
+    Nobody removes it. So a process that has seen one, or whose own write was acknowledged, need not read it again. An
+    enrolment with long ids is not remembered.
+    """
+
+    def __init__(self) -> None:
+        """Knows none."""
+        self._enrolments: OrderedDict[EnrolmentKey, None] = OrderedDict()
+
+    def __contains__(self, enrolment: EnrolmentKey) -> bool:
+        return enrolment in self._enrolments
+
+    def note(self, enrolments: Iterable[EnrolmentKey]) -> None:
+        """Remembers them as the last ones, and forgets the first ones if there are too many."""
+        for enrolment in enrolments:
+            if sum(map(getsizeof, enrolment)) <= MAX_KNOWN_IDS_BYTES:
+                self._enrolments[enrolment] = None
+                self._enrolments.move_to_end(enrolment)
+        while len(self._enrolments) > MAX_KNOWN_ENROLMENTS:
+            self._enrolments.popitem(last=False)
 
 
 class Store:
@@ -42,9 +68,7 @@ class Store:
         self._cassandra = cassandra
         self._keyspace = keyspace
         self._counts = metrics.counts
-        # Nobody removes a completedCount. So a process that has seen one, or whose own write was acknowledged, need not
-        # read it again.
-        self._known: OrderedDict[EnrolmentKey, None] = OrderedDict()
+        self._known = KnownEnrolments()
 
     async def prepare(self) -> None:
         """Raises WorldFault, or TaskFault where a table or a column is missing."""
@@ -104,7 +128,7 @@ class Store:
             for enrolment, rows in zip(unknown, course_rows, strict=True)
             if rows and COMPLETED_COUNT in (rows[0][0] or ())
         )
-        self._remember(known)
+        self._known.note(known)
         return {
             enrolment: Stored(
                 contents=[Content(*row) for row in contents],
@@ -123,7 +147,7 @@ class Store:
         stages = (self._stages(enrolment, decision, now) for enrolment, decision in decisions.items())
         for batches in zip_longest(*stages, fillvalue=()):
             await self._cassandra.write(chain.from_iterable(batches))
-        self._remember(enrolment for enrolment, decision in decisions.items() if decision.aggregates)
+        self._known.note(enrolment for enrolment, decision in decisions.items() if decision.aggregates)
 
     def _stages(self, enrolment: EnrolmentKey, decision: Decision, now: datetime) -> Iterator[Sequence[Batch]]:
         for stage in decision.aggregates:
@@ -156,14 +180,6 @@ class Store:
             Write(self._write_view_count, (counts.view_time_us, counts.view_count, *row)),
             Write(self._write_completed_count, (counts.completed_time_us, counts.completed_count, *row)),
         ]
-
-    def _remember(self, enrolments: Iterable[EnrolmentKey]) -> None:
-        for enrolment in enrolments:
-            if sum(map(len, enrolment)) <= MAX_KNOWN_IDS_LENGTH:
-                self._known[enrolment] = None
-                self._known.move_to_end(enrolment)
-        while len(self._known) > MAX_KNOWN_ENROLMENTS:
-            self._known.popitem(last=False)
 
 
 def _row_of(enrolment: EnrolmentKey, activity_id: str) -> tuple[str, str, str, str]:

@@ -24,7 +24,7 @@ class LargeEnrolments:
     """The enrolments that had many attempts when all were read. What it has forgotten only costs time."""
 
     def __init__(self) -> None:
-        """Knows none. Keeps hashes, so that long ids take no more memory than short ones: at most 8 MB."""
+        """Knows none. Keeps hashes, so that long ids take no more memory than short ones: at most 5 MB."""
         self._hashes: set[int] = set()
 
     def __contains__(self, enrolment: EnrolmentKey) -> bool:

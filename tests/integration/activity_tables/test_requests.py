@@ -1,5 +1,7 @@
 """How many requests the activity job sends to Cassandra."""
 
+from sys import getsizeof
+
 import pytest
 
 from jobs.activity_aggregate_updater import store
@@ -41,7 +43,7 @@ class TestRequests:
     async def test_an_enrolment_with_long_ids_is_not_remembered(
         self, servers: Servers, learner: Learner, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(store, "MAX_KNOWN_IDS_LENGTH", sum(map(len, learner.enrolment)) - 1)
+        monkeypatch.setattr(store, "MAX_KNOWN_IDS_BYTES", sum(map(getsizeof, learner.enrolment)) - 1)
         async with Running(servers.config()) as process:
             await process.apply(learner.completed("A"))
             await process.apply(learner.completed("B", at=T0 + 1))

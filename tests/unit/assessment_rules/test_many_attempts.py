@@ -1,5 +1,6 @@
 """What is left unread of an enrolment with many attempts changes nothing."""
 
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -200,3 +201,15 @@ class TestLargeEnrolments:
         for enrolment in enrolments:
             large.note(enrolment, attempts)
         assert [enrolment in large for enrolment in enrolments] == [False, False, True]
+
+    def test_they_take_5_mb_at_most_however_long_their_ids_are(self) -> None:
+        large = LargeEnrolments()
+        attempts = spread(LARGE, 1)
+        tracemalloc.start()
+        try:
+            for number in range(60_000):
+                large.note(ASHA._replace(batch_id=f"{number:0200}"), attempts)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 5_000_000
