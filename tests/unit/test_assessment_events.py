@@ -365,7 +365,7 @@ class TestQuestionColumn:
             value = json.dumps(submission(events=answers)).encode()
             tracemalloc.start()
             try:
-                with pytest.raises(BadEvent, match="more than 10000 texts") as raised:
+                with pytest.raises(BadEvent, match="more than 10000 maps and entries") as raised:
                     decode(value, KAFKA_TIME)
                 _, peak = tracemalloc.get_traced_memory()
             finally:
