@@ -106,6 +106,13 @@ class Course:
         completed = {"status": 2, "completedon": COMPLETED_ON}
         self._tables.insert_enrolment(self.enrolment(user_id), **{**completed, **columns})
 
+    def enrolled(self, count: int) -> list[str]:
+        """So many others than Asha, who can be read and have completed the course."""
+        learners = [self.user(f"{self.asha}-{number}") for number in range(count)]
+        for learner in learners:
+            self.enrol(learner)
+        return learners
+
     def score(self, user_id: str, aggregates: Mapping[str, float] | None, agg: Mapping[str, int] | None = None) -> None:
         """The row of ``user_activity_agg`` with a column unset where it is None."""
         self._tables.insert_aggregates(self.enrolment(user_id), agg, aggregates)

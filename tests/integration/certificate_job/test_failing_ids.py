@@ -32,9 +32,7 @@ async def test_a_user_that_cannot_be_read_fails_alone(
     course: Course, impatient: CollectionCertPreProcessorConfig, services: HttpServices
 ) -> None:
     course.templates(template())
-    learners = [course.user(f"{course.asha}-{number}") for number in range(7)]
-    for learner in learners:
-        course.enrol(learner)
+    learners = course.enrolled(7)
     services.failing.add(learners[3])
 
     async with running(impatient) as job:
@@ -71,9 +69,7 @@ async def test_users_that_cannot_be_read_do_not_keep_all_connections_from_the_ot
 ) -> None:
     """Nobody was asked for before them, and only those behind them show that the service is up."""
     course.templates(template())
-    learners = [course.user(f"{course.asha}-{number}") for number in range(6)]
-    for learner in learners:
-        course.enrol(learner)
+    learners = course.enrolled(6)
     failing, others = learners[:3], learners[3:]
     services.failing.update(failing)
     few = impatient.model_copy(update={"http": impatient.http.model_copy(update={"max_connections": 3})})
@@ -130,9 +126,7 @@ async def test_while_no_user_is_answered_all_wait_and_nothing_fails(
     course: Course, impatient: CollectionCertPreProcessorConfig, services: HttpServices
 ) -> None:
     course.templates(template())
-    learners = [course.user(f"{course.asha}-{number}") for number in range(7)]
-    for learner in learners:
-        course.enrol(learner)
+    learners = course.enrolled(7)
 
     async with running(impatient) as job:
         await job.apply(course.request(learners[0]))

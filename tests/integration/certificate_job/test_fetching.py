@@ -31,9 +31,8 @@ class TestFetching:
         content = f"{course.quiz}-asked"
         services.contents |= {course.course_id: {"name": "Botany"}, content: {"contentType": "SelfAssess"}}
         course.templates(template({**COMPLETED, **AT_LEAST_75}), template(AT_LEAST_75))
-        learners = [course.user(f"{course.asha}-{number}") for number in range(5)]
+        learners = course.enrolled(5)
         for learner in learners:
-            course.enrol(learner)
             course.score(learner, {f"score:{content}": 0.9})
         in_two_batches = config.model_copy(
             update={"batch": BatchConfig(max_batch_size=50, max_in_flight_requests=2, max_buffered_requests=100)}

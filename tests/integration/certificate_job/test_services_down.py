@@ -76,9 +76,7 @@ class TestWhatMustWaitAndThenWork:
         self, course: Course, config: CollectionCertPreProcessorConfig, services: HttpServices
     ) -> None:
         course.templates(template())
-        learners = [course.user(f"{course.asha}-{number}") for number in range(50)]
-        for learner in learners:
-            course.enrol(learner)
+        learners = course.enrolled(50)
         services.switch(USER, Switch(status=503))
         http = QUICK.model_copy(update={"breaker_failures": 1, "breaker_delay_ms": 100})
 
@@ -98,9 +96,7 @@ class TestWhatMustWaitAndThenWork:
     ) -> None:
         """Or a checkpoint would time out before the patience of the job is over."""
         course.templates(template())
-        learners = [course.user(f"{course.asha}-{number}") for number in range(40)]
-        for learner in learners:
-            course.enrol(learner)
+        learners = course.enrolled(40)
         few = {"max_connections": 1, "request_timeout_ms": 400, "call_timeout_ms": 500}
         impatient = config.model_copy(update={"http": QUICK.model_copy(update=few)})
 
