@@ -15,13 +15,12 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import psutil
-from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.assessment import AssessmentLoad
 from benchmarks.load import JOB_SEED
 from benchmarks.topic import Topic
 from local.config import load_config
-from local.world import ALL, ENVIRONMENT, World
+from local.world import ALL, World
 
 SECONDS = 15
 """At the steady rate, before a node is lost and after."""
@@ -62,7 +61,8 @@ def main(arguments: Sequence[str]) -> int:
                 node.start()
             world.wait_until_nodes_see_each_other()
         world.flink.client.wait_until_running(job_id, checkpoints=2)
-        times_ms = _message_times_ms(world, load.output_topic)
+        with closing(Topic(world, load.output_topic)) as output:
+            times_ms = output.times_ms()
         world.flink.client.cancel(job_id)
     for number, at_ms in enumerate(lost_ms, start=1):
         _report(f"node {number} is {'paused' if options.pause else 'killed'}", times_ms, at_ms)
@@ -77,21 +77,6 @@ def _send(topic: Topic, values: Iterator[bytes], rate: int, seconds: float) -> i
         sent += topic.produce(islice(values, round(elapsed * rate) - sent))
         time.sleep(TICK_SECONDS)
     return sent
-
-
-def _message_times_ms(world: World, topic: str) -> list[int]:
-    """The Kafka timestamps of all messages, in order."""
-    name = f"{ENVIRONMENT}.{topic}"
-    with closing(Topic(world, topic)) as output:
-        end = output.end()
-    times_ms: list[int] = []
-    consumer = Consumer({"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": "node-kill"})
-    with closing(consumer):
-        partitions = consumer.list_topics(name).topics[name].partitions
-        consumer.assign([TopicPartition(name, number, 0) for number in partitions])
-        while len(times_ms) < end:
-            times_ms += [message.timestamp()[1] for message in consumer.consume(1_000, timeout=1)]
-    return sorted(times_ms)
 
 
 def _report(what: str, times_ms: Sequence[int], at_ms: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import cached_property
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from local.world import ENVIRONMENT, World
 
@@ -45,16 +45,22 @@ class Topic:
 
     def first(self, count: int) -> list[bytes]:
         """The values of the first ``count`` messages, or of all that there are."""
-        count = min(count, self.end())
-        self._consumer.assign([TopicPartition(self.name, each.partition, 0) for each in self._partitions])
-        values: list[bytes] = []
-        while len(values) < count:
-            values += [message.value() for message in self._consumer.consume(count - len(values), timeout=1)]
-        return values
+        return [message.value() for message in self._read(min(count, self.end()))]
+
+    def times_ms(self) -> list[int]:
+        """The timestamps of all messages, in order."""
+        return sorted(message.timestamp()[1] for message in self._read(self.end()))
 
     def committed(self) -> int:
         """The number of messages that the consumer group has committed."""
         return sum(max(partition.offset, 0) for partition in self._consumer.committed(self._partitions))
+
+    def _read(self, count: int) -> list[Message]:
+        self._consumer.assign([TopicPartition(self.name, each.partition, 0) for each in self._partitions])
+        messages: list[Message] = []
+        while len(messages) < count:
+            messages += self._consumer.consume(min(count - len(messages), 1_000), timeout=1)
+        return messages
 
     def close(self) -> None:
         """Ends the clients."""
