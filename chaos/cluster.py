@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from jobs import JOBS
 from local import jars
-from local.flink import FREQUENT_CHECKPOINTS, submit_all
+from local.flink import ALIGNED_CHECKPOINTS, FREQUENT_CHECKPOINTS, submit_all
 from local.http_services import HttpServices, job_settings
 from local.package import build_archive
 from local.process import start_ended
@@ -24,7 +24,7 @@ OPTIONS = {
     "restart-strategy.exponential-delay.max-backoff": "3 s",
 }
 EXACTLY_ONCE = "exactly_once"
-OPTIONS_OF_DELIVERY = {"at_least_once": {}, EXACTLY_ONCE: {"execution.checkpointing.mode": "EXACTLY_ONCE"}}
+OPTIONS_OF_DELIVERY = {"at_least_once": {}, EXACTLY_ONCE: ALIGNED_CHECKPOINTS}
 """What Flink needs for each value of ``kafka.delivery``."""
 RECOVERY_TIMEOUT_SECONDS = 240.0
 PARALLELISM = 2

@@ -229,7 +229,7 @@ def _wait_until_done(cluster: Cluster) -> None:
     deadline = time.monotonic() + RECOVERY_TIMEOUT_SECONDS
     kafka = KafkaConfig(bootstrap_servers=cluster.world.kafka.bootstrap_servers, env=ENVIRONMENT)
     for name, topics_of_job in INPUTS.items():
-        with closing(reading_consumer(kafka, f"{ENVIRONMENT}-{name.replace('_', '-')}-group")) as consumer:
+        with closing(reading_consumer(kafka, f"{ENVIRONMENT}-{config_class(name).consumer_group}")) as consumer:
             while any(_has_backlog(consumer, f"{ENVIRONMENT}.{topic}") for topic in topics_of_job):
                 if time.monotonic() > deadline:
                     raise LocalWorldError(f"{name} still has a backlog after {RECOVERY_TIMEOUT_SECONDS:g} s")

@@ -30,6 +30,8 @@ from local.process import Launch, Server
 FLINK_CONF = REPOSITORY / "flink-conf"
 FREQUENT_CHECKPOINTS = {"execution.checkpointing.interval": "1 s", "execution.checkpointing.min-pause": "0 s"}
 """Flink options for a job whose checkpoints a test or a chaos run waits for."""
+ALIGNED_CHECKPOINTS = {"execution.checkpointing.mode": "EXACTLY_ONCE"}
+"""Flink options without which a job does not start with ``kafka.delivery: exactly_once``."""
 # A client that takes 10 s on an idle machine takes minutes when three of them share two busy cores.
 _SUBMISSION_TIMEOUT_SECONDS = 300.0
 # The last part of Server.temporary_folder.

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from common.servers.kafka import watermarks
 from local.errors import LocalWorldError
-from local.flink import FREQUENT_CHECKPOINTS, submit_all
+from local.flink import ALIGNED_CHECKPOINTS, FREQUENT_CHECKPOINTS, submit_all
 from local.flink_client import FlinkClient
 from local.process import start_ended
 from local.world import World
@@ -35,7 +35,6 @@ OPTIONS = {
     "restart-strategy.exponential-delay.initial-backoff": "200 ms",
     "restart-strategy.exponential-delay.max-backoff": "1 s",
 }
-EXACTLY_ONCE = {"execution.checkpointing.mode": "EXACTLY_ONCE"}
 
 
 class Load:
@@ -151,7 +150,7 @@ class Delivery:
 
     def submit(self) -> str:
         environment = {"AGGREGATES__KAFKA__ENV": self._topics.env, "AGGREGATES__KAFKA__DELIVERY": self._delivery}
-        options = OPTIONS | (EXACTLY_ONCE if self._delivery == "exactly_once" else {})
+        options = OPTIONS | (ALIGNED_CHECKPOINTS if self._delivery == "exactly_once" else {})
         return self._world.submit(MODULE, parallelism=2, options=options, environment=environment)
 
     def would_repeat(self, job: str) -> bool:
