@@ -13,14 +13,20 @@ from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 
 INPUT, OUTPUT = "input", "output"
 
-_LONG_BUNDLES = {"python.fn-execution.bundle.time": "600000", "execution.checkpointing.interval": "10 min"}
+_LONG_BUNDLES = {
+    "python.fn-execution.bundle.size": "1000000",
+    "python.fn-execution.bundle.time": "600000",
+    "execution.checkpointing.interval": "10 min",
+    # Or Flink would trigger the first one as soon as the tasks run.
+    "execution.checkpointing.min-pause": "10 min",
+}
 
 
 def run(create: Callable[[str, str], Job[Any, Any]], options: Mapping[str, str]) -> None:
     """`create` makes the job from the names of its failed topic and of OUTPUT. `options` are Flink's.
 
-    A bundle that ends waits for what is in flight, however little that is: here neither its time nor a checkpoint ends
-    it.
+    A bundle that ends waits for what is in flight, however little that is: here neither its size nor its time nor a
+    checkpoint ends it.
     """
     config = load(AssessmentAggregatorConfig)
     configuration = Configuration()
