@@ -18,6 +18,8 @@ from tests.support.strategies import JsonObject
 INPUT, FAILED = topics.BATCH_JOB_REQUEST, topics.ACTIVITY_AGG_FAILED
 SYNCS = topics.ENROLMENT_SYNC_REQUEST
 AUDITS, REQUESTS = topics.TELEMETRY_RAW, topics.ISSUE_CERTIFICATE_REQUEST
+PARTITIONS = 2
+"""Of the topic of completions. A test that does not name one sends to the first, in its order."""
 
 
 class Job:

@@ -14,6 +14,7 @@ from tests.support.activity_job import (
     AUDITS,
     FAILED,
     INPUT,
+    PARTITIONS,
     REQUESTS,
     SYNCS,
     Job,
@@ -31,7 +32,7 @@ def running_job(
     """With a Redis of its own, which is killed now and then."""
     redis = Redis(load_config({}).isolated(tmp_path_factory.mktemp("redis")))
     redis.start()
-    topics = JobTopics(world, [INPUT, SYNCS, FAILED, AUDITS, REQUESTS])
+    topics = JobTopics(world, [INPUT, SYNCS, FAILED, AUDITS, REQUESTS], {INPUT: PARTITIONS})
     folder = tmp_path_factory.mktemp("activity")
     with HttpServices() as services, closing(topics):
         variables = {
