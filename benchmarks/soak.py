@@ -207,7 +207,11 @@ def _report(
         counts = world.flink.client.checkpoints(job.job_id)
         exceptions = world.flink.client.exceptions(job.job_id)
         is_well = is_well and not exceptions
-        print(f"  {job.name}: {counts['completed']} checkpoints, {counts['failed']} failed, {len(exceptions)} restarts")
+        repeats = sum(world.flink.client.metrics(job.job_id, "requests_repeated").values())
+        print(
+            f"  {job.name}: {counts['completed']} checkpoints, {counts['failed']} failed, {len(exceptions)} restarts, "
+            f"{repeats:.0f} requests to Cassandra repeated"
+        )
         for exception in exceptions:
             print(exception.splitlines()[0])
     for name in topics.INPUT_OF:
