@@ -117,6 +117,8 @@ class CassandraConfig(Section):
     max_concurrent_statements: Positive = 128
     speculative_delay_ms: Positive = 1_000
     """After this time without an answer, a request is also sent to another node. The first answer counts."""
+    silent_after_ms: Positive = 200
+    """The same, once its node has sent nothing at all for this time, to no request."""
 
     @model_validator(mode="after")
     def _username_with_password(self) -> Self:
@@ -128,6 +130,13 @@ class CassandraConfig(Section):
                 "password",
             )
         return self
+
+
+class ScanCassandraConfig(CassandraConfig):
+    """The same for a program that also reads whole tables."""
+
+    silent_after_ms: Positive = 1_000
+    """A page of a scan may take longer than a statement of a job."""
 
 
 class RedisConfig(Section):

@@ -81,6 +81,7 @@ class Cassandra:
             max_in_flight=self._config.max_concurrent_statements,
             timeout=self._config.request_timeout_ms / 1000,
             late_after=self._config.speculative_delay_ms / 1000,
+            silent_after=self._config.silent_after_ms / 1000,
         )
 
     def _connect(self, connection_class: type[LoopConnection], keyspace: str | None) -> Session:

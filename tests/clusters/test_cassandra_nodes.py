@@ -15,7 +15,7 @@ from common.servers.cassandra import Write, next_timestamp_us
 from local.config import LOOPBACK
 from local.servers import Cassandra
 from local.world import World
-from tests.support.list_writer import list_writer
+from tests.support.list_writer import ROWS_AT_A_TIME, list_writer
 
 TIMEOUT_MS = 12_000
 
@@ -43,16 +43,22 @@ async def test_each_node_can_be_asked(nodes: list[Cassandra]) -> None:
 @pytest.mark.timeout(600)
 async def test_a_frozen_node_holds_up_nothing_for_long(nodes: list[Cassandra]) -> None:
     async with list_writer(
-        nodes[0].port, request_timeout_ms=TIMEOUT_MS, speculative_delay_ms=500, consistency="QUORUM"
+        nodes[0].port,
+        request_timeout_ms=TIMEOUT_MS,
+        speculative_delay_ms=TIMEOUT_MS,
+        silent_after_ms=500,
+        consistency="QUORUM",
     ) as writer:
         stop = asyncio.Event()
         # Reads would also wait for a coordinator that has asked the frozen node for a copy.
         load = asyncio.ensure_future(writer.run(stop, with_reads=False))
         await writer.wait_for_rows(500)
+        repeats_before = writer.repeats()
         os.kill(nodes[2].pid, signal.SIGSTOP)
         frozen_at = time.monotonic()
         try:
-            await writer.wait_for_rows(300)
+            await writer.wait_for_rows(12 * ROWS_AT_A_TIME)
+            repeats = writer.repeats() - repeats_before
         finally:
             os.kill(nodes[2].pid, signal.SIGCONT)
         pause = writer.longest_pause(frozen_at)
@@ -61,8 +67,25 @@ async def test_a_frozen_node_holds_up_nothing_for_long(nodes: list[Cassandra]) -
         await load
         # Without the second copy each wave would have waited for the node's answer, up to the timeout.
         assert pause < TIMEOUT_MS / 1000
+        # A third of each wave would have gone to the frozen node first.
+        assert 0 < repeats < 2 * ROWS_AT_A_TIME
         assert writer.faults == []
         assert await writer.wrong_rows() == {}
+
+
+@pytest.mark.timeout(600)
+async def test_a_loop_that_is_busy_takes_no_node_for_silent(nodes: list[Cassandra]) -> None:
+    async with list_writer(
+        nodes[0].port, request_timeout_ms=TIMEOUT_MS, speculative_delay_ms=TIMEOUT_MS, silent_after_ms=2_000
+    ) as writer:
+        stop = asyncio.Event()
+        load = asyncio.ensure_future(writer.run(stop, with_reads=False))
+        # After the requests of the first wave have been made, and before they leave.
+        asyncio.get_running_loop().call_soon(time.sleep, 3)
+        await writer.wait_for_rows(ROWS_AT_A_TIME)
+        stop.set()
+        await load
+        assert writer.repeats() == 0
 
 
 async def test_a_late_request_goes_to_no_other_node_once_the_task_must_not_write(

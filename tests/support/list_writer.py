@@ -24,9 +24,10 @@ _TABLE = "CREATE TABLE IF NOT EXISTS lists.rows (id text PRIMARY KEY, elements l
 class ListWriter:
     """Writes and reads rows in waves, as a job does, and repeats a wave that fails."""
 
-    def __init__(self, cassandra: Cassandra) -> None:
-        """``cassandra`` is open."""
+    def __init__(self, cassandra: Cassandra, metrics: Metrics) -> None:
+        """``cassandra`` is open, and counts in ``metrics``."""
         self._cassandra = cassandra
+        self._counts = metrics.counts
         self.written: list[str] = []
         self.wave_ends: list[float] = []
         """When each wave was done, by `time.monotonic`."""
@@ -65,6 +66,10 @@ class ListWriter:
         expected = [(ELEMENTS,)]
         return {id_: found for id_, found in zip(self.written, rows, strict=True) if found != expected}
 
+    def repeats(self) -> int:
+        """How many requests were sent to another node, or sent again."""
+        return self._counts["requests_repeated"]
+
     def longest_pause(self, since: float) -> float:
         """Seconds between the ends of two waves, of which the second came after `since`."""
         ends = [since, *(end for end in self.wave_ends if end > since)]
@@ -75,13 +80,14 @@ class ListWriter:
 async def list_writer(port: int, **settings: Any) -> AsyncIterator[ListWriter]:
     """With the keyspace and the table, on all three nodes."""
     config = CassandraConfig(contact_points=LOOPBACK, port=port, **settings)
-    cassandra = Cassandra(config, Metrics())
+    metrics = Metrics()
+    cassandra = Cassandra(config, metrics)
     try:
         await cassandra.open()
         await _until_all_nodes_are_up(cassandra)
         await cassandra.execute(_KEYSPACE, 60)
         await cassandra.execute(_TABLE, 60)
-        writer = ListWriter(cassandra)
+        writer = ListWriter(cassandra, metrics)
         await writer.prepare()
         yield writer
     finally:

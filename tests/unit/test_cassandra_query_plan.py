@@ -9,7 +9,7 @@ from cassandra.metadata import Metadata, Murmur3Token, TokenMap
 from cassandra.policies import DCAwareRoundRobinPolicy, SimpleConvictionPolicy
 from cassandra.pool import Host
 
-from common.servers.cassandra_driver.query_plan import ShuffledTokenAwarePolicy
+from common.servers.cassandra_driver.query_plan import ShuffledTokenAwarePolicy, SilentNodes
 
 REQUEST = SimpleNamespace(keyspace="sunbird_courses", routing_key=b"user-1")
 
@@ -70,3 +70,30 @@ def test_a_node_that_is_down_is_not_named_among_the_replicas(
 def test_without_a_key_all_nodes_are_named(policy: ShuffledTokenAwarePolicy, nodes: list[Host]) -> None:
     for request in (None, SimpleNamespace(keyspace="sunbird_courses", routing_key=None)):
         assert set(policy.make_query_plan("sunbird_courses", request)) == set(nodes)
+
+
+def connection(heard_at: float) -> SimpleNamespace:
+    return SimpleNamespace(heard_at=heard_at, is_closed=False)
+
+
+def test_a_silent_node_comes_last_until_it_sends_something(nodes: list[Host]) -> None:
+    silent_nodes, silent = SilentNodes(), connection(heard_at=9.9)
+    silent_nodes.note(nodes[1], silent)
+    last = [*nodes[:1], *nodes[2:], nodes[1]]
+    assert [list(silent_nodes.put_last(nodes)) for _ in range(2)] == [last, last]
+    silent.heard_at = 12.0
+    assert list(silent_nodes.put_last(nodes)) == nodes
+
+
+def test_a_silent_node_has_its_place_again_once_its_connection_is_closed(nodes: list[Host]) -> None:
+    silent_nodes, silent = SilentNodes(), connection(heard_at=9)
+    silent_nodes.note(nodes[0], silent)
+    silent.is_closed = True
+    assert list(silent_nodes.put_last(nodes)) == nodes
+
+
+def test_if_all_nodes_are_silent_their_order_stays(nodes: list[Host]) -> None:
+    silent_nodes = SilentNodes()
+    for each in nodes:
+        silent_nodes.note(each, connection(heard_at=9))
+    assert list(silent_nodes.put_last(nodes)) == nodes

@@ -10,6 +10,7 @@ from typing import Any
 from cassandra.pool import Host
 
 from common.servers.cassandra_driver import frames
+from common.servers.cassandra_driver.connection import LoopConnection
 from common.servers.cassandra_driver.frames import Columns, Statement
 
 
@@ -74,6 +75,7 @@ class Request:
         "body",
         "call",
         "columns",
+        "connection",
         "copies",
         "deadline",
         "errors",
@@ -81,16 +83,19 @@ class Request:
         "is_done",
         "is_repeatable",
         "keyspace",
-        "late_at",
+        "looks",
         "nodes",
         "opcode",
         "routing_key",
+        "sent_at",
         "statements",
         "was_prepared_again",
     )
 
     body: bytes
     columns: Columns | None
+    connection: LoopConnection
+    """On which the latest copy was sent."""
     is_repeatable: bool
     keyspace: str | None
     nodes: Iterator[Host]
@@ -98,10 +103,12 @@ class Request:
     routing_key: bytes | None
     statements: Sequence[Statement]
 
-    def __init__(self, call: Call, index: int, late_at: float, deadline: float) -> None:
+    def __init__(self, call: Call, index: int, sent_at: float, deadline: float) -> None:
         """``index`` is that in the call. Times are those of the loop, in seconds."""
         self.call, self.index = call, index
-        self.late_at, self.deadline = late_at, deadline
+        self.sent_at, self.deadline = sent_at, deadline
+        self.looks = 0
+        """How often it was found in flight."""
         self.copies = 0
         """In flight, each on another node."""
         self.asked: list[Host] = []

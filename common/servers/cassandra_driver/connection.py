@@ -83,6 +83,8 @@ class LoopConnection(Connection):
         """Connects, in one of the driver's threads."""
         super().__init__(*args, **kwargs)
         self._handshake_error: ssl.SSLError | None = None
+        self.heard_at = 0.0
+        """When the node last sent something, in seconds of the loop's time."""
         self._unsent: list[bytes] = []
         self._is_flush_scheduled = False
         self._is_blocked = False
@@ -169,6 +171,7 @@ class LoopConnection(Connection):
             if not data:
                 self.defunct(ConnectionShutdown(f"{self.endpoint} has closed the connection"))
                 return
+            self.heard_at = self.loop.time()
             self._take(data)
             # select() does not know of data that the TLS socket has already decrypted.
             if self.ssl_context is None:

@@ -28,6 +28,7 @@ from common.servers.cassandra_driver.calls import Call, Execution, Request
 from common.servers.cassandra_driver.connection import LoopConnection
 from common.servers.cassandra_driver.errors import fault, is_of_the_world
 from common.servers.cassandra_driver.frames import HEADER, Page, Undecodable
+from common.servers.cassandra_driver.query_plan import SilentNodes
 from common.servers.cassandra_driver.values import PROTOCOL_VERSION
 
 SUPPORTED_VERSION = "3.30.1"
@@ -74,17 +75,19 @@ class Requests:
         max_in_flight: int,
         timeout: float,
         late_after: float,
+        silent_after: float,
     ) -> None:
         """``clock`` gives the timestamp of a request and of each repeat, or raises what fails it. ``counts`` gets
-        ``requests_repeated``. ``timeout`` and ``late_after`` are in seconds: after the one a request has failed, after
-        the other it is sent to one more node if it may be.
+        ``requests_repeated``. Times are in seconds: after ``timeout`` a request has failed; after ``late_after``, or
+        once its node has sent nothing for ``silent_after``, it is sent to one more node if it may be.
         """
         self._session = session
         self._loop = loop
         self._clock = clock
         self._counts = counts
-        self._timeout, self._late_after = timeout, late_after
+        self._timeout, self._late_after, self._silent_after = timeout, late_after, silent_after
         self._make_query_plan = session.cluster.profile_manager.default.load_balancing_policy.make_query_plan
+        self._silent_nodes = SilentNodes()
         self._free = max_in_flight
         self._calls: deque[Call] = deque()
         self._is_start_scheduled = self._is_closed = False
@@ -135,7 +138,7 @@ class Requests:
                 self._calls.popleft()
                 continue
             deadline = min(now + self._timeout, call.deadline)
-            request = Request(call, call.waiting.popleft(), now + self._late_after, deadline)
+            request = Request(call, call.waiting.popleft(), now, deadline)
             call.in_flight += 1
             self._free -= 1
             self._in_flight.add(request)
@@ -143,7 +146,7 @@ class Requests:
                 if self._is_closed:
                     raise _closed()
                 request.encode(self._clock())
-                request.nodes = self._make_query_plan(None, request)
+                request.nodes = iter(self._silent_nodes.put_last(self._make_query_plan(None, request)))
                 if not self._send_to_next(request):
                     raise self._no_node(request)
             except Exception as error:  # noqa: BLE001 - it is raised in the call
@@ -182,6 +185,7 @@ class Requests:
             pool.return_connection(connection)
             return False
         request.copies += 1
+        request.connection = connection
         request.asked.append(node)
         return True
 
@@ -265,11 +269,25 @@ class Requests:
         """Fails requests whose deadline has passed, and sends late ones to another node."""
         now = self._loop.time()
         for request in tuple(self._in_flight):
+            request.looks += 1
             if now >= request.deadline:
                 self._fail(request, self._timed_out(request))
-            elif now >= request.late_at and len(request.asked) == 1:
-                self._repeat(request)
+            elif len(request.asked) == 1:
+                is_silent = self._is_silent(request, now)
+                if is_silent:
+                    self._silent_nodes.note(request.asked[0], request.connection)
+                if is_silent or now >= request.sent_at + self._late_after:
+                    self._repeat(request)
         self._look_handle = self._loop.call_later(_LOOK_SECONDS, self._look) if self._in_flight else None
+
+    def _is_silent(self, request: Request, now: float) -> bool:
+        """Whether its node has sent nothing for so long, as far as the loop has looked.
+
+        While something else keeps the loop busy, nothing is received either. That is one look, however long it was.
+        """
+        silent_since = max(request.sent_at, request.connection.heard_at)
+        looked_for = request.looks * _LOOK_SECONDS
+        return now >= silent_since + self._silent_after and looked_for >= self._silent_after
 
     def _timed_out(self, request: Request) -> cassandra.OperationTimedOut:
         waited = f"no answer within {self._timeout:g} s"

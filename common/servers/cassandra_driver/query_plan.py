@@ -1,8 +1,8 @@
 """The order in which the nodes are tried for a request."""
 
 import random
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 from cassandra.policies import HostDistance, TokenAwarePolicy
 from cassandra.pool import Host
@@ -30,3 +30,44 @@ class ShuffledTokenAwarePolicy(TokenAwarePolicy):
         for host in child.make_query_plan(keyspace, query):
             if host not in replicas or child.distance(host) == HostDistance.REMOTE:
                 yield host
+
+
+class Listener(Protocol):
+    """What :class:`SilentNodes` needs to know of a connection."""
+
+    is_closed: bool
+    heard_at: float
+    """When the node last sent something on it, in seconds of the loop's time."""
+
+
+class _Silence(NamedTuple):
+    connection: Listener
+    heard_at: float
+
+
+class SilentNodes:
+    """Nodes that hang, as far as is known. They come last in a query plan, until they send something.
+
+    Without this each later request would find out for itself.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: dict[Host, _Silence] = {}
+
+    def note(self, node: Host, connection: Listener) -> None:
+        """The node has sent nothing on this connection for long, although requests are in flight."""
+        self._nodes[node] = _Silence(connection, connection.heard_at)
+
+    def put_last(self, plan: Iterable[Host]) -> Iterable[Host]:
+        """The same nodes in the same order, except that silent nodes come after the others."""
+        return sorted(plan, key=self._is_silent) if self._nodes else plan
+
+    def _is_silent(self, node: Host) -> bool:
+        silence = self._nodes.get(node)
+        if silence is None:
+            return False
+        if not silence.connection.is_closed and silence.connection.heard_at == silence.heard_at:
+            return True
+        # It sends again, or the driver has given up the connection, and will tell whether there is another.
+        del self._nodes[node]
+        return False
