@@ -50,9 +50,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=1, help="how often each node is lost (default %(default)s)")
     parser.add_argument(
         "--seconds",
-        type=float,
+        type=int,
+        choices=range(SHOWN_SECONDS, 1_000),
         default=15,
-        help="how long each node stays away, and the time before that (default %(default)s)",
+        metavar="SECONDS",
+        help=f"how long each node stays away, and the time before that: at least {SHOWN_SECONDS} (default %(default)s)",
     )
     options = parser.parse_args(arguments)
     with ExitStack() as stack:
@@ -103,13 +105,15 @@ def _lose(world: World, node: Cassandra, seconds: float, *, pause: bool) -> int:
     time.sleep(seconds)
     at_ms = time.time_ns() // 1_000_000
     if pause:
-        psutil.Process(node.pid).suspend()
+        process = psutil.Process(node.pid)
+        process.suspend()
+        try:
+            time.sleep(seconds)
+        finally:
+            process.resume()
     else:
         node.kill()
-    time.sleep(seconds)
-    if pause:
-        psutil.Process(node.pid).resume()
-    else:
+        time.sleep(seconds)
         node.start()
     world.wait_until_nodes_see_each_other()
     return at_ms

@@ -118,7 +118,8 @@ class CassandraConfig(Section):
     speculative_delay_ms: Positive = 1_000
     """After this time without an answer, a request is also sent to another node. The first answer counts."""
     silent_after_ms: Positive = 200
-    """The same, once its node has sent nothing at all for this time, to no request."""
+    """A node with requests in flight that sends nothing for this time is taken to hang. They go to another node as
+    well, and it comes last for all others until it sends something."""
 
     @model_validator(mode="after")
     def _username_with_password(self) -> Self:

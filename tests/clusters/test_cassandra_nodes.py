@@ -101,7 +101,11 @@ async def test_a_late_request_goes_to_no_other_node_once_the_task_must_not_write
         return next_timestamp_us()
 
     config = CassandraConfig(
-        contact_points=LOOPBACK[:1], port=nodes[0].port, request_timeout_ms=TIMEOUT_MS, speculative_delay_ms=500
+        contact_points=LOOPBACK[:1],
+        port=nodes[0].port,
+        request_timeout_ms=TIMEOUT_MS,
+        speculative_delay_ms=500,
+        silent_after_ms=TIMEOUT_MS,
     )
     metrics = Metrics()
     client = CassandraClient(config, metrics, clock)

@@ -75,10 +75,10 @@ class Request:
         "body",
         "call",
         "columns",
-        "connection",
         "copies",
         "deadline",
         "errors",
+        "heard_at",
         "index",
         "is_done",
         "is_repeatable",
@@ -94,8 +94,6 @@ class Request:
 
     body: bytes
     columns: Columns | None
-    connection: LoopConnection
-    """On which the latest copy was sent."""
     is_repeatable: bool
     keyspace: str | None
     nodes: Iterator[Host]
@@ -107,11 +105,12 @@ class Request:
         """``index`` is that in the call. Times are those of the loop, in seconds."""
         self.call, self.index = call, index
         self.sent_at, self.deadline = sent_at, deadline
-        self.looks = 0
-        """How often it was found in flight."""
+        self.looks, self.heard_at = 0, 0.0
+        """For how many looks its connection has been silent, and when the node last sent something before that."""
         self.copies = 0
         """In flight, each on another node."""
-        self.asked: list[Host] = []
+        self.asked: dict[Host, LoopConnection] = {}
+        """The nodes that it was sent to, in order, and on which connection."""
         self.errors: dict[Any, Exception] = {}
         self.is_done = self.was_prepared_again = self.is_repeatable = False
 

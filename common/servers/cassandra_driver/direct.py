@@ -185,8 +185,8 @@ class Requests:
             pool.return_connection(connection)
             return False
         request.copies += 1
-        request.connection = connection
-        request.asked.append(node)
+        request.asked[node] = connection
+        request.looks, request.heard_at = 0, connection.heard_at
         return True
 
     def _no_node(self, request: Request) -> NoHostAvailable:
@@ -212,7 +212,7 @@ class Requests:
             self._end(request)
         elif isinstance(answer, PreparedQueryNotFound) and not request.was_prepared_again:
             request.was_prepared_again = True
-            request.asked.remove(node)
+            del request.asked[node]
             self._loop.create_task(self._prepare_again(request, node))
         else:
             self._not_done(request, node, _error(answer))
@@ -231,6 +231,10 @@ class Requests:
         """
         if not request.is_repeatable or len(request.asked) >= MAX_NODES or request.copies >= MAX_COPIES_IN_FLIGHT:
             return False
+        nodes = list(self._silent_nodes.put_last(request.nodes))
+        request.nodes = iter(nodes)
+        if not nodes:
+            return False
         try:
             request.body = frames.with_timestamp(request.body, self._clock())
         except TaskFault as error:
@@ -245,7 +249,7 @@ class Requests:
         """A node that does not know the statement has not executed it, so its copy may be sent again."""
         try:
             await asyncio.gather(*(self._prepare(text) for text in {one.text for one in request.statements}))
-            if request.is_done:
+            if request.is_done or request.copies >= MAX_COPIES_IN_FLIGHT:
                 return
             if request.asked:
                 # Another node may execute the same bytes, and no two copies may have one timestamp.
@@ -266,28 +270,37 @@ class Requests:
             self._preparations.pop(text, None)
 
     def _look(self) -> None:
-        """Fails requests whose deadline has passed, and sends late ones to another node."""
+        """Fails requests whose deadline has passed, and sends others to another node: late ones, and those on a node
+        that is silent.
+        """
         now = self._loop.time()
+        late: list[Request] = []
         for request in tuple(self._in_flight):
-            request.looks += 1
             if now >= request.deadline:
                 self._fail(request, self._timed_out(request))
-            elif len(request.asked) == 1:
-                is_silent = self._is_silent(request, now)
-                if is_silent:
-                    self._silent_nodes.note(request.asked[0], request.connection)
-                if is_silent or now >= request.sent_at + self._late_after:
-                    self._repeat(request)
+            elif len(request.asked) == 1 and (self._is_silent(request) or now >= request.sent_at + self._late_after):
+                late.append(request)
+        # Now all silent nodes are known.
+        for request in late:
+            # A connection that is lost while another request is sent can end this one.
+            if not request.is_done:
+                self._repeat(request)
         self._look_handle = self._loop.call_later(_LOOK_SECONDS, self._look) if self._in_flight else None
 
-    def _is_silent(self, request: Request, now: float) -> bool:
-        """Whether its node has sent nothing for so long, as far as the loop has looked.
+    def _is_silent(self, request: Request) -> bool:
+        """Whether its only node has sent nothing for so long. If so, the node is noted.
 
-        While something else keeps the loop busy, nothing is received either. That is one look, however long it was.
+        Counted in looks: while something else keeps the loop busy, nothing is received, and that is one look.
         """
-        silent_since = max(request.sent_at, request.connection.heard_at)
-        looked_for = request.looks * _LOOK_SECONDS
-        return now >= silent_since + self._silent_after and looked_for >= self._silent_after
+        ((node, connection),) = request.asked.items()
+        if request.heard_at != connection.heard_at:
+            request.looks, request.heard_at = 0, connection.heard_at
+        request.looks += 1
+        # The first look may come at once.
+        if (request.looks - 1) * _LOOK_SECONDS < self._silent_after:
+            return False
+        self._silent_nodes.note(node, connection)
+        return True
 
     def _timed_out(self, request: Request) -> cassandra.OperationTimedOut:
         waited = f"no answer within {self._timeout:g} s"

@@ -60,14 +60,12 @@ class SilentNodes:
 
     def put_last(self, plan: Iterable[Host]) -> Iterable[Host]:
         """The same nodes in the same order, except that silent nodes come after the others."""
-        return sorted(plan, key=self._is_silent) if self._nodes else plan
-
-    def _is_silent(self, node: Host) -> bool:
-        silence = self._nodes.get(node)
-        if silence is None:
-            return False
-        if not silence.connection.is_closed and silence.connection.heard_at == silence.heard_at:
-            return True
-        # It sends again, or the driver has given up the connection, and will tell whether there is another.
-        del self._nodes[node]
-        return False
+        if not self._nodes:
+            return plan
+        # The others send again, or the driver has given up the connection, and will tell whether there is another.
+        self._nodes = {
+            node: silence
+            for node, silence in self._nodes.items()
+            if not silence.connection.is_closed and silence.connection.heard_at == silence.heard_at
+        }
+        return sorted(plan, key=self._nodes.__contains__)
