@@ -76,15 +76,16 @@ class GroupCommit(Generic[Item, Result]):
         self._busy: set[Hashable] = set()
         self._batches: set[asyncio.Task[None]] = set()
         self._start_is_scheduled = False
-        self._fault: TaskFault | None = None
+        self._error: Exception | None = None
 
     async def submit(self, key: Hashable, item: Item, size: int = 0) -> Result:
         """The result of the item once its batch is applied. ``size`` is in bytes and limits the batch.
 
-        Raises TaskFault. From then on every other item gets it at once, so that the task fails soon.
+        Raises TaskFault, or what ``refuse`` or the observer has raised. From then on every other item gets it at once,
+        so that the task fails soon.
         """
-        if self._fault is not None:
-            raise self._fault
+        if self._error is not None:
+            raise self._error
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(key, item, size, done))
         if not self._start_is_scheduled:
@@ -124,11 +125,11 @@ class GroupCommit(Generic[Item, Result]):
     async def _run(self, batch: list[_Waiting[Item, Result]]) -> None:
         try:
             await self._settle(batch)
-        except TaskFault as fault:
-            self._fault = fault
+        except Exception as error:  # noqa: BLE001 - it is raised in whoever waits, who would wait for ever otherwise
+            self._error = error
             for waiting in (*batch, *self._waiting):
                 if not waiting.done.done():
-                    waiting.done.set_exception(fault)
+                    waiting.done.set_exception(error)
             self._waiting.clear()
         finally:
             self._busy.difference_update(waiting.key for waiting in batch)

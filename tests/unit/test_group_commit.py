@@ -171,6 +171,24 @@ async def test_a_task_fault_is_neither_retried_nor_blamed_on_an_event() -> None:
     assert len(calls) == 1
 
 
+async def test_if_an_item_cannot_be_refused_either_nobody_waits_for_ever() -> None:
+    def refuse_nothing(item: Item, error: Exception) -> str:
+        raise LookupError(f"no result for {item}") from error
+
+    async def apply(items: Sequence[Item]) -> list[str]:
+        raise ZeroDivisionError
+
+    batch = BatchConfig(max_batch_size=2, max_in_flight_requests=1, max_buffered_requests=10_000)
+    group_commit = GroupCommit(apply, refuse_nothing, batch, RetryConfig(**QUICK))
+    items = [(f"u{n}", n) for n in range(5)]
+    ends = await asyncio.wait_for(
+        asyncio.gather(*(group_commit.submit(*item_of(item)) for item in items), return_exceptions=True), timeout=5
+    )
+    assert [repr(end) for end in ends] == [repr(LookupError(f"no result for {items[0]}"))] * 5
+    with pytest.raises(LookupError):
+        await group_commit.submit(*item_of(("u9", 9)))
+
+
 @given(poison=st.sets(st.integers(0, 19)), in_flight=st.integers(1, 3))
 async def test_an_item_that_breaks_a_rule_is_refused_alone(poison: set[int], in_flight: int) -> None:
     applied: list[Item] = []
