@@ -24,12 +24,11 @@ import psutil
 from benchmarks.assessment import AssessmentLoad
 from benchmarks.load import JOB_SEED
 from benchmarks.rows import open_cassandra
-from benchmarks.topic import Topic
-from jobs import config_class
+from benchmarks.topic import Topic, consumer_group
 from local.config import load_config
 from local.flink_client import FlinkClient
 from local.servers import Cassandra
-from local.world import ALL, ENVIRONMENT, World
+from local.world import ALL, World
 
 SHOWN_SECONDS = 5
 """Before and after, whose messages are shown second by second."""
@@ -63,8 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         world = stack.enter_context(World(config, ALL, report=print))
         load = stack.enter_context(closing(AssessmentLoad()))
         load.prepare(world)
-        group = f"{ENVIRONMENT}-{config_class('assessment_aggregator').consumer_group}"
-        topic = stack.enter_context(closing(Topic(world, load.input_topic, group)))
+        topic = stack.enter_context(closing(Topic(world, load.input_topic, consumer_group("assessment_aggregator"))))
         values = (event.value for event in load.events(JOB_SEED))
         job_id = world.submit(load.module, parallelism=1, environment=load.environment)
         stop = threading.Event()

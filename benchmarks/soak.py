@@ -26,12 +26,12 @@ from benchmarks.assessment import AssessmentLoad
 from benchmarks.certificate import CertificateLoad
 from benchmarks.load import JOB_SEED, Load
 from benchmarks.measure import Sample, sample
-from benchmarks.topic import Topic
+from benchmarks.topic import Topic, consumer_group
 from common.domain import topics
-from jobs import JOBS, config_class
+from jobs import JOBS
 from local.config import load_config
 from local.flink import TaskManager, shipped_sizes
-from local.world import ENVIRONMENT, World
+from local.world import World
 
 NODES = 3
 """Of Cassandra and of Kafka."""
@@ -52,7 +52,7 @@ class Feed:
     """Keeps the input topic of one job filled."""
 
     def __init__(self, world: World, name: str, load: Load) -> None:
-        self._topic = Topic(world, load.input_topic, f"{ENVIRONMENT}-{config_class(name).consumer_group}")
+        self._topic = Topic(world, load.input_topic, consumer_group(name))
         self._values: Iterator[bytes] = (event.value for event in load.events(JOB_SEED))
         self.close = self._topic.close
 

@@ -5,7 +5,13 @@ from functools import cached_property
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from jobs import config_class
 from local.world import ENVIRONMENT, World
+
+
+def consumer_group(job: str) -> str:
+    """That of a job which runs in the world, such as ``assessment_aggregator``."""
+    return f"{ENVIRONMENT}-{config_class(job).consumer_group}"
 
 
 class Topic:
