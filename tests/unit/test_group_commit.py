@@ -22,7 +22,12 @@ def refuse(item: Item, error: Exception) -> str:
     return f"refused {item}: {error}"
 
 
-def commit(apply: Apply, observer: Observer | None = None, **limits: int) -> GroupCommit[Item, str]:
+def commit(
+    apply: Apply,
+    observer: Observer | None = None,
+    refuse: Callable[[Item, Exception], str] = refuse,
+    **limits: int,
+) -> GroupCommit[Item, str]:
     batch_limits = {key: limits.pop(key) for key in BatchConfig.model_fields if key in limits}
     batch = BatchConfig(**{"max_in_flight_requests": 1, "max_buffered_requests": 10_000, **batch_limits})
     return GroupCommit(apply, refuse, batch, RetryConfig(**{**QUICK, **limits}), observer)
@@ -178,8 +183,7 @@ async def test_if_an_item_cannot_be_refused_either_nobody_waits_for_ever() -> No
     async def apply(items: Sequence[Item]) -> list[str]:
         raise ZeroDivisionError
 
-    batch = BatchConfig(max_batch_size=2, max_in_flight_requests=1, max_buffered_requests=10_000)
-    group_commit = GroupCommit(apply, refuse_nothing, batch, RetryConfig(**QUICK))
+    group_commit = commit(apply, refuse=refuse_nothing, max_batch_size=2)
     items = [(f"u{n}", n) for n in range(5)]
     ends = await asyncio.wait_for(
         asyncio.gather(*(group_commit.submit(*item_of(item)) for item in items), return_exceptions=True), timeout=5
