@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
-from common.config.model import HttpConfig, JobRedisConfig, KafkaConfig, ScanCassandraConfig, TopicsConfig
+from common.config.model import CassandraConfig, HttpConfig, JobRedisConfig, KafkaConfig, TopicsConfig
 from common.config.section import Section, section_of_texts
 from common.config.values import BaseUrl, Positive, Texts, TimeZone, Word
 from desk.explanation.settings import JobSettings, job_settings
@@ -55,7 +55,7 @@ class DeskConfig(Section):
     """The support desk: explanations for learners, and the server with its pages."""
 
     kafka: DeskKafkaConfig
-    cassandra: ScanCassandraConfig
+    cassandra: CassandraConfig
     redis: JobRedisConfig
     http: DeskHttpConfig = DeskHttpConfig()
     learner_base_url: BaseUrl

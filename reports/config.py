@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from common.config.model import HttpConfig, RedisConfig, ScanCassandraConfig
+from common.config.model import CassandraConfig, HttpConfig, RedisConfig
 from common.config.section import Section, conflict
 from common.config.values import BaseUrl, Port, Positive, RedisDatabase, Secret, Text, Texts, TimeZone, Word
 from reports import progress, response
@@ -115,7 +115,7 @@ class RequestsConfig(Section):
 class ReportsConfig(Section):
     """The progress and the response exhaust of batches, as CSV in a zip."""
 
-    cassandra: ScanCassandraConfig
+    cassandra: CassandraConfig
     redis: ReportsRedisConfig
     http: HttpConfig = HttpConfig()
     postgres: PostgresConfig = PostgresConfig()

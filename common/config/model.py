@@ -119,7 +119,7 @@ class CassandraConfig(Section):
     """After this time without an answer, a request is also sent to another node. The first answer counts."""
     silent_after_ms: Positive = 200
     """A node with requests in flight that sends nothing for this time is taken to hang. They go to another node as
-    well, and it comes last for all others until it sends something."""
+    well, and it comes last for all others until it sends something. Pages do not count: they may take longer."""
 
     @model_validator(mode="after")
     def _username_with_password(self) -> Self:
@@ -131,13 +131,6 @@ class CassandraConfig(Section):
                 "password",
             )
         return self
-
-
-class ScanCassandraConfig(CassandraConfig):
-    """The same for a program that also reads whole tables."""
-
-    silent_after_ms: Positive = 1_000
-    """A page of a scan may take longer than a statement of a job."""
 
 
 class RedisConfig(Section):

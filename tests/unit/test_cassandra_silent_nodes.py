@@ -83,7 +83,7 @@ class Cluster:
         while not self.can_prepare:
             time.sleep(0.001)
 
-    def execute(self) -> asyncio.Task[Any]:
+    def execute(self, page: tuple[int, None] | None = None) -> asyncio.Task[Any]:
         statement: Any = SimpleNamespace(
             is_repeatable=True,
             text="SELECT",
@@ -93,7 +93,7 @@ class Cluster:
             execute_body=lambda *_: bytes(8),
             routing_key=lambda _: None,
         )
-        return asyncio.ensure_future(self.requests.execute([Execution(statement, ())]))
+        return asyncio.ensure_future(self.requests.execute([Execution(statement, (), page)]))
 
     def silent_last(self) -> str:
         """The order in which nodes are tried now."""
@@ -134,6 +134,15 @@ async def test_a_node_that_sends_something_to_others_is_not_silent() -> None:
             await asyncio.sleep(SILENT_AFTER / 20)
             nodes.a.hear()
         assert len(nodes.b.sent) == 0
+        nodes.a.answer()
+        await request
+
+
+async def test_a_page_may_take_longer() -> None:
+    async with cluster() as nodes:
+        request = nodes.execute(page=(500, None))
+        await asyncio.sleep(3 * SILENT_AFTER)
+        assert (len(nodes.b.sent), nodes.silent_last()) == (0, "ABC")
         nodes.a.answer()
         await request
 

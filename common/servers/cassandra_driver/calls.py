@@ -114,6 +114,12 @@ class Request:
         self.errors: dict[Any, Exception] = {}
         self.is_done = self.was_prepared_again = self.is_repeatable = False
 
+    @property
+    def is_page(self) -> bool:
+        """Whether it asks for a page of many rows."""
+        request = self.call.requests[self.index]
+        return isinstance(request, Execution) and request.page is not None
+
     def encode(self, timestamp_us: int) -> None:
         """Raises StatementError."""
         request = self.call.requests[self.index]

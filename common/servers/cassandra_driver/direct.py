@@ -288,10 +288,13 @@ class Requests:
         self._look_handle = self._loop.call_later(_LOOK_SECONDS, self._look) if self._in_flight else None
 
     def _is_silent(self, request: Request) -> bool:
-        """Whether its only node has sent nothing for so long. If so, the node is noted.
+        """Whether its only node has sent nothing for so long. If so, the node is noted. Not for a page, which may take
+        longer.
 
         Counted in looks: while something else keeps the loop busy, nothing is received, and that is one look.
         """
+        if request.is_page:
+            return False
         ((node, connection),) = request.asked.items()
         if request.heard_at != connection.heard_at:
             request.looks, request.heard_at = 0, connection.heard_at
