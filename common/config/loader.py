@@ -74,7 +74,7 @@ def package_of(config_class: type[Section]) -> str:
 
 
 def print_config(config: Section) -> str:
-    """The configuration as YAML, which ``--config`` takes again. Secrets are shown as ``**********``."""
+    """The configuration as YAML, which ``--config`` takes again. It ignores ``**********``, a secret."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -180,7 +180,7 @@ class _Layers:
                     self.problems.append(f"{given.place} = {HIDDEN}: must be a map of keys")
             elif not is_secret(field):
                 self._given[location] = given
-            elif value is not None:
+            elif value not in (None, HIDDEN):  # print_config's output has both
                 self.problems.append(
                     f"{given.place} = {HIDDEN}: secrets are not allowed in the file; set the variable "
                     f"{variable(location)}, or name a file that holds the secret with {_dotted(_file_key(location))}"

@@ -43,6 +43,8 @@ class Result:
 # Kafka ----------------------------------------------------------------------------------------------------------------
 
 INPUTS = {topic for name in JOBS for topic in config_class(name).inputs()}
+OUTPUTS = {topic for topic in topics.ALL if topic not in INPUTS} | {topics.ISSUE_CERTIFICATE_REQUEST}
+"""One of them is an input, too: two jobs send the requests that the third one reads."""
 ISSUES_CERTIFICATES = "collection_cert_pre_processor"
 """The job that must not read old events again."""
 
@@ -73,9 +75,10 @@ def kafka(found: Mapping[str, Topic], name_of: Mapping[str, str]) -> Iterator[Re
         if topic is None:
             yield Result(Level.FAIL, "Kafka", f"topic {full_name} does not exist: create it")
             continue
-        needed = "READ" if name in INPUTS else "WRITE"
-        if topic.operations is not None and needed not in topic.operations:
-            yield Result(Level.FAIL, "Kafka", f"topic {full_name}: this user may not {needed.lower()} it")
+        needed = [operation for operation, used in (("READ", INPUTS), ("WRITE", OUTPUTS)) if name in used]
+        allowed = needed if topic.operations is None else topic.operations
+        if denied := [operation.lower() for operation in needed if operation not in allowed]:
+            yield Result(Level.FAIL, "Kafka", f"topic {full_name}: this user may not {' or '.join(denied)} it")
         elif name in INPUTS and topic.partitions < 2:
             what = f"topic {full_name} has 1 partition: a job reads it with one subtask, however many it has"
             yield Result(Level.WARN, "Kafka", what)

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AclOperation, AclPermissionType, ResourceType
+from confluent_kafka.admin import AclOperation, ResourceType
 
 from common.domain import topics
+from desk.doctor import preflight
+from jobs import JOBS, config_class
+from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from local.config import REPOSITORY, load_config
 from local.errors import LocalWorldError
 from local.flink import FlinkCluster
@@ -55,9 +58,18 @@ class RunningJob:
 
 @pytest.fixture(scope="module")
 def job(world: SecuredWorld) -> Iterator[RunningJob]:
-    with closing(Assessment(world)) as topics:
-        job = world.submit(MODULE, parallelism=1, environment={"AGGREGATES__KAFKA__ENV": topics.env})
-        yield RunningJob(job, topics)
+    with closing(Assessment(world)) as assessment:
+        # What docs/operating.md names.
+        for name, operation in (
+            (topics.ASSESS, AclOperation.READ),
+            (topics.ISSUE_CERTIFICATE_REQUEST, AclOperation.WRITE),
+            (topics.ASSESS_FAILED, AclOperation.WRITE),
+        ):
+            world.kafka.allow(ResourceType.TOPIC, assessment.topic(name), operation)
+        group = f"{assessment.env}-{AssessmentAggregatorConfig.consumer_group}"
+        world.kafka.allow(ResourceType.GROUP, group, AclOperation.READ)
+        job = world.submit(MODULE, parallelism=1, environment={"AGGREGATES__KAFKA__ENV": assessment.env})
+        yield RunningJob(job, assessment)
         world.flink.client.cancel(job)
 
 
@@ -130,19 +142,26 @@ class TestAWrongPassword:
 
 
 def test_a_preflight_names_the_permissions_that_are_missing(world: SecuredWorld) -> None:
-    denied = {topics.ASSESS: AclOperation.READ, topics.TELEMETRY_RAW: AclOperation.WRITE}
-    world.kafka.create_topics([f"denied.{name}" for name in topics.ALL])
-    for name in topics.ALL:
-        world.kafka.set_permission(ResourceType.TOPIC, f"denied.{name}", AclOperation.DESCRIBE_CONFIGS)
-    for name, operation in denied.items():
-        world.kafka.set_permission(ResourceType.TOPIC, f"denied.{name}", operation, AclPermissionType.DENY)
-    environment = desk_environment(world, "http://127.0.0.1:9", environment="denied")
+    read, write, describe = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
+    allowed = {name: [read] if name in preflight.INPUTS else [write] for name in topics.ALL} | {
+        topics.ASSESS: [describe],
+        topics.TELEMETRY_RAW: [describe],
+        topics.ISSUE_CERTIFICATE_REQUEST: [read],
+    }
+    world.kafka.create_topics([f"some.{name}" for name in topics.ALL])
+    for name, operations in allowed.items():
+        for operation in (*operations, AclOperation.DESCRIBE_CONFIGS):
+            world.kafka.allow(ResourceType.TOPIC, f"some.{name}", operation)
+    for job_name in JOBS:
+        world.kafka.allow(ResourceType.GROUP, f"some-{config_class(job_name).consumer_group}", read)
+    environment = desk_environment(world, "http://127.0.0.1:9", environment="some")
     lines = run("desk", "preflight", **environment).stdout.splitlines()
     assert [line for line in lines if "may not" in line] == [
-        f"FAIL  Kafka: topic denied.{topics.ASSESS}: this user may not read it",
-        f"FAIL  Kafka: topic denied.{topics.TELEMETRY_RAW}: this user may not write it",
+        f"FAIL  Kafka: topic some.{topics.ASSESS}: this user may not read it",
+        f"FAIL  Kafka: topic some.{topics.TELEMETRY_RAW}: this user may not write it",
+        f"FAIL  Kafka: topic some.{topics.ISSUE_CERTIFICATE_REQUEST}: this user may not write it",
     ]
-    assert any(line.startswith(f"OK    Kafka: topic denied.{topics.BATCH_JOB_REQUEST}, ") for line in lines)
+    assert any(line.startswith(f"OK    Kafka: topic some.{topics.BATCH_JOB_REQUEST}, ") for line in lines)
 
 
 def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -97,19 +97,11 @@ super.users=User:ANONYMOUS
         upsertion = UserScramCredentialUpsertion(USER, scram, KAFKA_PASSWORD.encode())
         admin = self.admin()
         admin.alter_user_scram_credentials([upsertion])[USER].result()
-        for operation in (AclOperation.READ, AclOperation.WRITE):
-            self.set_permission(ResourceType.TOPIC, "*", operation)
-        self.set_permission(ResourceType.GROUP, "*", AclOperation.READ)
 
-    def set_permission(
-        self,
-        kind: ResourceType,
-        name: str,
-        operation: AclOperation,
-        permission: AclPermissionType = AclPermissionType.ALLOW,
-    ) -> None:
-        """Of the user, who may do nothing else. READ and WRITE imply DESCRIBE."""
-        binding = AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation, permission)
+    def allow(self, kind: ResourceType, name: str, operation: AclOperation) -> None:
+        """The user may do nothing else. READ and WRITE imply DESCRIBE."""
+        allowed = AclPermissionType.ALLOW
+        binding = AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation, allowed)
         admin = self.admin()  # kept until the answer is there
         admin.create_acls([binding])[binding].result()
 

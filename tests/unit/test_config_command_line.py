@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config.loader import load, parse_arguments
+from common.config.loader import ConfigError, load, parse_arguments
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from tests.support.configuration import (
     JOBS,
@@ -29,6 +29,17 @@ class TestCommandLine:
         assert ended.value.code in (None, 0)
         printed = capsys.readouterr().out
         assert load(AssessmentAggregatorConfig, write(tmp_path, printed), {}).kafka.env == "prod"
+
+    def test_prints_what_another_start_can_use_beside_its_secrets(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        password = {"AGGREGATES__CASSANDRA__USERNAME": "a", "AGGREGATES__CASSANDRA__PASSWORD": "b"}
+        with pytest.raises(SystemExit):
+            parse_arguments(AssessmentAggregatorConfig, ["--print-config"], REQUIRED[JOBS[0]] | password)
+        file = write(tmp_path, capsys.readouterr().out)
+        assert load(AssessmentAggregatorConfig, file, password) == load_with(password)
+        with pytest.raises(ConfigError, match="password is not set"):
+            load(AssessmentAggregatorConfig, file, {})
 
     def test_ends_with_the_problems(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:

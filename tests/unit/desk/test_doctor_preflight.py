@@ -56,12 +56,33 @@ class TestKafka:
         (problem,) = problems(list(preflight.kafka(found, NAMES)))
         assert "prod.telemetry.assess has 1 partition" in problem
 
-    @pytest.mark.parametrize(("name", "operation"), [(topics.ASSESS, "read"), (topics.TELEMETRY_RAW, "write")])
-    def test_a_permission_is_missing(self, name: str, operation: str) -> None:
-        found = self.of_cluster(**{NAMES[name]: Topic(4, 2 * MEGABYTE, ["DESCRIBE"])})
-        assert f"FAIL  Kafka: topic prod.{name}: this user may not {operation} it" in problems(
+    @pytest.mark.parametrize(
+        ("name", "allowed", "denied"),
+        [
+            (topics.ASSESS, ["DESCRIBE"], "read"),
+            (topics.TELEMETRY_RAW, ["DESCRIBE"], "write"),
+            (topics.ISSUE_CERTIFICATE_REQUEST, ["READ"], "write"),
+            (topics.ISSUE_CERTIFICATE_REQUEST, ["WRITE"], "read"),
+            (topics.ISSUE_CERTIFICATE_REQUEST, [], "read or write"),
+        ],
+    )
+    def test_a_permission_is_missing(self, name: str, allowed: list[str], denied: str) -> None:
+        found = self.of_cluster(**{NAMES[name]: Topic(4, 2 * MEGABYTE, allowed)})
+        assert f"FAIL  Kafka: topic prod.{name}: this user may not {denied} it" in problems(
             list(preflight.kafka(found, NAMES))
         )
+
+    @pytest.mark.parametrize(
+        ("name", "allowed"),
+        [
+            (topics.ASSESS, ["READ"]),
+            (topics.TELEMETRY_RAW, ["WRITE"]),
+            (topics.ISSUE_CERTIFICATE_REQUEST, ["READ", "WRITE"]),
+        ],
+    )
+    def test_the_permissions_that_are_needed_suffice(self, name: str, allowed: list[str]) -> None:
+        found = self.of_cluster(**{NAMES[name]: Topic(4, 2 * MEGABYTE, allowed)})
+        assert problems([result for result in preflight.kafka(found, NAMES) if "may not" in result.what]) == []
 
     def test_groups(self) -> None:
         found = {
