@@ -281,9 +281,9 @@ def course_time(time_ms: int | None, time_zone: tzinfo) -> str | None:
     """
     if time_ms is None or not MIN_TIME_MS <= time_ms <= MAX_TIME_MS:
         return None
-    moment = to_datetime(time_ms).astimezone(time_zone)
-    # Neither %Y, which does not pad the years before 1000, nor the seconds that %z has for offsets before 1906.
-    return f"{moment.year:04}{moment:-%m-%d %H:%M:%S}:{time_ms % 1000:03}{f'{moment:%z}'[:5]}"
+    # Twice as fast as strftime. An offset before 1906 has seconds, which the course service leaves out.
+    text = to_datetime(time_ms).astimezone(time_zone).isoformat(" ", "milliseconds")
+    return f"{text[:19]}:{text[20:26]}{text[27:29]}"
 
 
 class _Body(msgspec.Struct):

@@ -99,11 +99,10 @@ class Store:
         rows = await self._of_batch(self._read_consumption, self._read_consumption_of, query)
         usable = self._cassandra.usable_time_ms
         return [
-            row._replace(
-                last_access_time_ms=usable("last_access_time", row.last_access_time_ms),
-                last_completed_time_ms=usable("last_completed_time", row.last_completed_time_ms),
+            Consumption._make(
+                (*others, usable("last_access_time", accessed_ms), usable("last_completed_time", completed_ms))
             )
-            for row in (Consumption(*row) for row in rows)
+            for *others, accessed_ms, completed_ms in rows
         ]
 
     async def _attempts(self, query: ContentStateQuery) -> list[AttemptTotals]:

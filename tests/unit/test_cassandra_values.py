@@ -34,18 +34,18 @@ def typed(cql_type: Any) -> st.SearchStrategy[tuple[Any, Any]]:
 def typed_values(draw: st.DrawFn) -> tuple[Any, Any]:
     """A type and a value of it, collections and collections of collections among them."""
     simple = st.sampled_from(list(SIMPLE))
-    kind = draw(st.sampled_from(["simple", "list", "set", "map", "nested"]))
-    inner = draw(simple)
+    kind = draw(st.sampled_from(["simple", "list", "set", "map", "nested", "scores"]))
+    inner = draw(simple) if kind != "scores" else cqltypes.DoubleType
     if kind == "simple":
         return inner, draw(SIMPLE[inner])
     if kind == "list":
         return cqltypes.ListType.apply_parameters([inner]), draw(st.lists(SIMPLE[inner], max_size=4))
     if kind == "set":
         return cqltypes.SetType.apply_parameters([inner]), draw(st.frozensets(SIMPLE[inner], max_size=4))
-    key = draw(simple)
+    key = draw(simple) if kind != "scores" else cqltypes.UTF8Type
     entries = st.dictionaries(SIMPLE[key], SIMPLE[inner], max_size=4)
     of_entries = cqltypes.MapType.apply_parameters([key, inner])
-    if kind == "map":
+    if kind in ("map", "scores"):
         return of_entries, draw(entries)
     return cqltypes.ListType.apply_parameters([of_entries]), draw(st.lists(entries, max_size=3))
 
@@ -100,6 +100,18 @@ def test_an_empty_value_is_what_it_is_for_the_driver(cql_type: Any) -> None:
     assert decoder(cql_type)(b"") == (cql_type.from_binary(b"", PROTOCOL_VERSION) or decoder(cql_type)(b""))
     if cql_type not in (cqltypes.UTF8Type, cqltypes.AsciiType, cqltypes.BytesType):
         assert not decoder(cql_type)(b"")
+
+
+NULL = (-1).to_bytes(4, "big", signed=True)
+SCORES = {NULL: None, bytes(4): None, b"\0\0\0\x08\x3f\xf8" + bytes(6): 1.5}
+
+
+@given(st.dictionaries(TEXTS | st.none(), st.sampled_from(list(SCORES)), max_size=4))
+def test_an_empty_score_or_key_is_none_as_in_any_other_map(entries: dict[str | None, bytes]) -> None:
+    keys = {key: NULL if key is None else encoder(cqltypes.UTF8Type)(key) for key in entries}
+    data = len(entries).to_bytes(4, "big") + b"".join(keys[key] + value for key, value in entries.items())
+    of_scores = cqltypes.MapType.apply_parameters([cqltypes.UTF8Type, cqltypes.DoubleType])
+    assert decoder(of_scores)(data) == {key: SCORES[value] for key, value in entries.items()}
 
 
 @given(typed_values(), st.data())

@@ -24,6 +24,7 @@ Decoder = Callable[[bytes], Any]
 _unpack_int = struct.Struct(">i").unpack_from
 _unpack_double = struct.Struct(">d").unpack
 _unpack_float = struct.Struct(">f").unpack
+_unpack_size_and_double = struct.Struct(">id").unpack_from
 
 _ENCODERS: dict[str, Encoder] = {
     "ascii": native_protocol.text,
@@ -60,6 +61,8 @@ def decoder(cql_type: Any) -> Decoder:
         return simple
     if issubclass(cql_type, cqltypes.MapType):
         decode_key, decode_value = map(decoder, cql_type.subtypes)
+        if (decode_key, decode_value) == (bytes.decode, _double):
+            return _numbers_by_text
         return partial(_map, decode_key, decode_value)
     if issubclass(cql_type, cqltypes.ListType | cqltypes.SetType):
         return partial(
@@ -116,6 +119,26 @@ def _map(decode_key: Decoder, decode_value: Decoder, data: bytes) -> dict[Any, A
     for _ in range(_count(data)):
         key, position = _next(data, position, decode_key)
         entries[key], position = _next(data, position, decode_value)
+    _check_end(data, position)
+    return entries
+
+
+def _numbers_by_text(data: bytes) -> dict[Any, Any]:
+    """A ``map<text, double>``, such as ``aggregates``, in half the time."""
+    position, entries = 4, {}
+    try:
+        for _ in range(_count(data)):
+            (key_size,) = _unpack_int(data, position)
+            position += 4
+            end = position + key_size
+            value_size, value = _unpack_size_and_double(data, end)
+            if key_size < 0 or value_size != 8:
+                return _map(bytes.decode, _double, data)
+            entries[data[position:end].decode()] = value
+            position = end + 12
+    except struct.error:
+        # An empty value at the end, or no whole value.
+        return _map(bytes.decode, _double, data)
     _check_end(data, position)
     return entries
 
