@@ -123,6 +123,8 @@ def _measure(
             f"    p50 {percentile(latencies, 50) * 1000:.0f} ms   p99 {percentile(latencies, 99) * 1000:.0f} ms",
             flush=True,
         )
+    if exceptions := world.flink.client.exceptions(job_id):
+        sys.exit(f"the job was restarted ({len(exceptions)}), so its figures say nothing:\n{exceptions[0]}")
     if options.hold:
         input("The job is still running. Press Enter to stop it.")
     world.flink.client.cancel(job_id)

@@ -19,6 +19,9 @@ from local.world import ENVIRONMENT, World
 PROBE_SECONDS = 0.1
 """The time between two probes: events whose rows are polled."""
 POLL_SECONDS = 0.02
+POLL_SHARE = 0.1
+"""A probe that has waited for long polls again after this share of that time. With the same interval for all, many
+waiting probes would keep Cassandra busy, and a backlog that they measure would never end."""
 TIMEOUT_SECONDS = 120.0
 """How long rows or messages may be missing after the last event. At half of the job's rate no backlog builds up."""
 TICK_SECONDS = 0.01
@@ -60,7 +63,7 @@ async def latencies_to_rows(world: World, load: Load, topic: str, rate: float, s
         producer.produce(event, acknowledged.set_result)
         written_at = await acknowledged
         while not await is_applied(event.entry):  # noqa: ASYNC110 - another process writes it
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(max(POLL_SECONDS, POLL_SHARE * (time.time() - written_at)))
         latencies.append(time.time() - written_at)
 
     next_probe = time.perf_counter() + 5
