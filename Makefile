@@ -8,7 +8,7 @@ REQUIREMENTS := requirements/dev.txt
 COMPILE := $(RUN) -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 # Where the jobs run on a standalone cluster. Its workers are killed before they save what they have measured.
-ON_CLUSTER := $(addprefix tests/integration/test_,cluster_logs.py flink_cluster.py pipeline.py security.py)
+ON_CLUSTER := $(addprefix tests/integration/test_,cluster_logs.py flink_cluster.py patience.py pipeline.py security.py)
 
 # Without bytecode, every Python process compiles all that it imports, and the tests start hundreds of them.
 unexport PYTHONDONTWRITEBYTECODE

@@ -62,6 +62,7 @@ class DeskConfig(Section):
     content_base_url: BaseUrl
     search_api: BaseUrl
     flink_url: BaseUrl | None = None
+    module_aggs: bool = True
     supported_content_types: Texts = ("SelfAssess",)
     enable_suppress_exception: bool = True
     language: Annotated[str, AfterValidator(_known_language)] = "en"

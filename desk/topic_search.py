@@ -81,8 +81,8 @@ def learner_messages(kafka: DeskKafkaConfig, key: EnrolmentKey) -> LearnerMessag
 def search(kafka: DeskKafkaConfig, topic_names: Sequence[str], concerns: Callable[[Message], bool]) -> Search[Message]:
     """The messages that ``concerns`` picks of the latest ones of each topic, oldest first. Raises WorldFault.
 
-    A topic that does not exist holds nothing. The search ends after ``search_messages`` of each partition and
-    ``search_seconds`` in all; then ``since_ms`` says from when on everything was looked at.
+    A topic that does not exist holds nothing. The search ends after ``search_messages`` of each partition; then
+    ``since_ms`` says from when on everything was looked at. If it takes longer than ``search_seconds``, it has failed.
     """
     properties = {"group.id": "support-desk", "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
     consumer = Consumer({**client_properties(kafka), **properties})

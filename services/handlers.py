@@ -24,7 +24,6 @@ from services.tokens import Identity
 
 _LOG = logging.getLogger(__name__)
 
-SOURCE = "AssessmentApi"
 """``metadata.src`` on the failed topic, where the jobs write their names."""
 
 
@@ -135,7 +134,7 @@ class Handlers:
         checked = await self._checked_assessments(call)
         drafts = {index: one for index, one in enumerate(checked) if isinstance(one, AcceptedAssessment)}
         are_saved = await self._servers.store.save_drafts(list(drafts.values()), now_ms())
-        await self._servers.publisher.publish(self._failed(checked))
+        # A refused draft is only answered: on the failed topic it would look like a submission, and a replay counts it.
         saved = [index for index, is_saved in zip(drafts, are_saved, strict=True) if is_saved]
         return assessment.results(checked, dict.fromkeys(saved, assessment.SAVED))
 
@@ -159,7 +158,7 @@ class Handlers:
         """
         topic = self._config.kafka.topic(self._config.failed_topic)
         return [
-            messages.failed(topic, SOURCE, one.message, one.refusal.reason, one.user_id)
+            messages.failed(topic, messages.ASSESSMENT_API, one.message, one.refusal.reason, one.user_id)
             for one in checked
             if isinstance(one, RefusedAssessment)
         ]

@@ -109,7 +109,7 @@ def enrolment_sync(topic: str, *, user_id: str, course_id: str, batch_id: str, t
             "courseId": course_id,
         },
     }
-    return Message(topic, msgspec.json.encode(event), user_id.encode())
+    return Message(topic, orjson.dumps(event), user_id.encode())
 
 
 def audit(
@@ -158,6 +158,9 @@ def audit(
     }
     return Message(topic, orjson.dumps(event))
 
+
+ASSESSMENT_API = "AssessmentApi"
+"""The ``src`` of the failed-topic messages of the API that takes attempts. Those of a job have the job's name."""
 
 _Members = dict[str, msgspec.Raw]
 """A JSON object whose values are kept as the bytes that came: no number loses digits, and keys keep their order."""

@@ -200,8 +200,8 @@ class Doctor:
 
 
 def doctor_settings(config: DeskConfig) -> JobSettings:
-    """As for an explanation, but with the units, whose rows the doctor reads."""
-    progress = ProgressSettings(audit_topic="", certificate_topic="", module_aggs=True)
+    """As for an explanation, but with the units if the job writes them: the doctor reads their rows."""
+    progress = ProgressSettings(audit_topic="", certificate_topic="", module_aggs=config.module_aggs)
     return replace(settings_of(config), progress=progress)
 
 

@@ -198,6 +198,9 @@ def _table(name: str, table: Table | None, columns: Collection[str]) -> Iterator
         yield Result(Level.FAIL, "Cassandra", f"table {name} lacks {', '.join(missing)}")
     elif table.key not in KEYS[name]:
         yield Result(Level.FAIL, "Cassandra", f"table {name} has an unknown primary key: {shown}")
+    elif name == "user_activity_agg" and "user_id" not in table.key[0]:
+        what = f"table {name}, key {shown}: the services do not start, because they read all batches of a learner"
+        yield Result(Level.WARN, "Cassandra", what)
     else:
         yield Result(Level.OK, "Cassandra", f"table {name}, key {shown}")
 

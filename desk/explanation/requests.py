@@ -3,6 +3,7 @@
 import re
 import shlex
 
+from common.domain.messages import ASSESSMENT_API
 from desk.explanation.steps import Evidence, Next, Step, Verdict
 from desk.explanation.wording import Wording
 from desk.records import CertificateMessage, FailedMessage, LearnerRecord, Search, Unknown
@@ -52,8 +53,13 @@ def requests(record: LearnerRecord, wording: Wording) -> Step:
 
 def _kind(failed: FailedMessage, wording: Wording) -> str:
     """What has failed, for people: the jobs have one kind of event each."""
-    key = f"event.{failed.job}"
+    key = f"event.{_job_of(failed)}"
     return wording.sentences.say(key if wording.sentences.has(key) else "event.other")
+
+
+def _job_of(failed: FailedMessage) -> str:
+    """The job that the event was for: the API refuses attempts as the job would."""
+    return "AssessmentAggregator" if failed.job == ASSESSMENT_API else failed.job
 
 
 def _what(message: CertificateMessage, wording: Wording) -> str:
@@ -67,7 +73,7 @@ def _replay(failed: FailedMessage) -> Next | None:
 
     None for a message of somebody else, which does not name one of our jobs.
     """
-    job = re.sub(r"(?<!^)(?=[A-Z])", "_", failed.job).lower()
+    job = re.sub(r"(?<!^)(?=[A-Z])", "_", _job_of(failed)).lower()
     if job not in JOBS:
         return None
     return Next(shlex.join(("python", "-m", "jobs.replay", "--job", job, "--reason", failed.reason)))

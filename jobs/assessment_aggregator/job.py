@@ -135,7 +135,9 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
 
         def check(event: AssessmentEvent, key: str) -> AssessmentEvent:
             rules.check_content(event, usable(leaf_nodes[key]))
-            rules.check_number_of_questions(event, usable(totals.get(event.content_id)))
+            if event.attempt:
+                # A recompute request needs nothing of its content, for which an attempt of the batch may have asked.
+                rules.check_number_of_questions(event, usable(totals.get(event.content_id)))
             return event
 
         return [value_or_refused(partial(check, event, key)) for event, key in zip(events, keys, strict=True)]

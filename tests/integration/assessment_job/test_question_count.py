@@ -146,6 +146,13 @@ class TestTooManyQuestions:
         outcome = await apply(learner.recompute(f"do_{unique}"))
         assert (len(outcome.requests), outcome.reasons) == (1, [])
 
+    async def test_of_an_unknown_content_do_not_refuse_a_recompute_request_of_the_same_batch(
+        self, apply: Apply, learner: Learner, unique: str
+    ) -> None:
+        outcome = await apply(learner.attempt(f"do_{unique}", "a1", [(1, 2)]), learner.recompute(f"do_{unique}"))
+        assert len(outcome.requests) == 1
+        assert outcome.reasons == [f"content read API answered 404 'RESOURCE_NOT_FOUND' for content 'do_{unique}'"]
+
     def test_are_no_fault_by_default(
         self, assessment: Assessment, learner: Learner, contents: "redis.Redis", unique: str
     ) -> None:

@@ -489,6 +489,11 @@ class TestOtherSteps:
         assert FAILED.reason not in step.sentence
         assert (step.evidence[0].value, step.evidence[0].is_technical) == (FAILED.reason, True)
 
+    def test_an_attempt_that_the_api_refused_is_a_quiz_result_that_a_replay_sends(self) -> None:
+        step = explained(learner(failed=Search([replace(FAILED, job="AssessmentApi")]))).step("requests")
+        assert "The latest is a quiz result" in step.sentence
+        assert step.next == explained(learner(failed=Search([FAILED]))).step("requests").next is not None
+
     def test_only_conditions_have_a_tick_or_a_cross(self) -> None:
         marks = [step.mark for step in explained(learner(7.4)).steps]
         assert marks == ["yes", "fact", "yes", "fact", "fact", "fact", "no", "yes", "no"]
