@@ -27,9 +27,9 @@ from common.domain.faults import TaskFault, WorldFault
 from common.domain.native_protocol import UserTypeEncoder
 from common.metrics import Metrics
 from common.servers.cassandra_driver.calls import Execution
-from common.servers.cassandra_driver.cluster import CLOCK, create_cluster, is_used
+from common.servers.cassandra_driver.cluster import CLOCK, check_version, create_cluster, is_used
 from common.servers.cassandra_driver.connection import DirectConnection, LoopConnection, bound_to
-from common.servers.cassandra_driver.direct import Requests, check_version
+from common.servers.cassandra_driver.direct import Requests
 from common.servers.cassandra_driver.errors import StatementError, fault
 from common.servers.cassandra_driver.frames import Column, Row, Statement
 

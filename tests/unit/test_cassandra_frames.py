@@ -19,8 +19,8 @@ from common.domain.native_protocol import UserTypeEncoder
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra
 from common.servers.cassandra_driver import frames
+from common.servers.cassandra_driver.cluster import check_version
 from common.servers.cassandra_driver.connection import DirectConnection
-from common.servers.cassandra_driver.direct import check_version
 from common.servers.cassandra_driver.errors import StatementError, fault
 from common.servers.cassandra_driver.frames import Columns, Statement, Undecodable, batch_body, decode, with_timestamp
 

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+import cassandra
 from cassandra import ConsistencyLevel, UnresolvableContactPoints
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
@@ -20,9 +21,12 @@ from cassandra.pool import Host
 from cassandra.query import tuple_factory
 
 from common.config.model import CassandraConfig
+from common.domain.faults import TaskFault
 from common.servers.cassandra_driver.connection import LoopConnection
 from common.servers.cassandra_driver.query_plan import ShuffledTokenAwarePolicy
 from common.servers.cassandra_driver.values import PROTOCOL_VERSION
+
+SUPPORTED_VERSION = "3.30.1"
 
 _RECONNECTION_SECONDS = (0.2, 5.0)
 """The first and the longest wait. The driver's default is up to ten minutes, longer than a node takes to start."""
@@ -39,6 +43,19 @@ _RAISED_ANYWAY = (
     "Failed connection heartbeat",
     "Failed to authenticate",
 )
+
+
+def check_version() -> None:
+    """Raises TaskFault unless cassandra-driver has the version that this package was tested with.
+
+    To be called before a session connects: even the connections use parts that are not documented.
+    """
+    if cassandra.__version__ != SUPPORTED_VERSION:
+        raise TaskFault(
+            f"common.servers.cassandra_driver is written for cassandra-driver {SUPPORTED_VERSION}, and this is "
+            f"{cassandra.__version__}: compare cassandra/connection.py and cassandra/pool.py of both, and run "
+            "the tests that docs/decisions/cassandra-driver.md names"
+        )
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -6,7 +6,7 @@ of a call share one future, and one timer watches everything that is in flight.
 The driver still discovers nodes, connects, authenticates, reconnects, prepares, and chooses the nodes for a request.
 Some of its parts that are used here and in :mod:`connection` are not documented: the pools of a session (``_pools``,
 ``borrow_connection``, ``return_connection``), ``Connection.send_msg``, ``process_msg`` and ``error_all_requests``. They
-may differ in another version, so :func:`check_version` accepts only the one that was tested.
+may differ in another version, so :func:`cluster.check_version` accepts only the one that was tested.
 """
 
 import asyncio
@@ -31,8 +31,6 @@ from common.servers.cassandra_driver.frames import HEADER, Page, Undecodable
 from common.servers.cassandra_driver.query_plan import SilentNodes
 from common.servers.cassandra_driver.values import PROTOCOL_VERSION
 
-SUPPORTED_VERSION = "3.30.1"
-
 MAX_UNANSWERED = 8_192
 """A connection with more requests in flight is replaced when one of them times out. The protocol has 32,768 stream ids
 per connection, and a stream id is not free before its answer has come."""
@@ -47,19 +45,6 @@ _LOOK_SECONDS = 0.05
 
 _FIRST_PAUSE_SECONDS = 0.1
 """Before failed requests are sent again. It doubles each time."""
-
-
-def check_version() -> None:
-    """Raises TaskFault unless cassandra-driver has the version that this package was tested with.
-
-    To be called before a session connects: even the connections use parts that are not documented.
-    """
-    if cassandra.__version__ != SUPPORTED_VERSION:
-        raise TaskFault(
-            f"common.servers.cassandra_driver is written for cassandra-driver {SUPPORTED_VERSION}, and this is "
-            f"{cassandra.__version__}: compare cassandra/connection.py and cassandra/pool.py of both, and run "
-            "the tests that docs/decisions/cassandra-driver.md names"
-        )
 
 
 class Requests:
