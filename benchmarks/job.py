@@ -89,6 +89,7 @@ def _measure(
         options.events,
         600 + options.events / SLOWEST_EVENTS_PER_SECOND,
     )
+    require_no_restart(world, job_id)
     steady = steady_state(samples, round(options.events * WARM_UP))
     print_steady_state("steady state", steady)
     for group, memory in memory_by_quarter(samples).items():
@@ -123,12 +124,17 @@ def _measure(
             f"    p50 {percentile(latencies, 50) * 1000:.0f} ms   p99 {percentile(latencies, 99) * 1000:.0f} ms",
             flush=True,
         )
-    if exceptions := world.flink.client.exceptions(job_id):
-        sys.exit(f"the job was restarted ({len(exceptions)}), so its figures say nothing:\n{exceptions[0]}")
+    require_no_restart(world, job_id)
     if options.hold:
         input("The job is still running. Press Enter to stop it.")
     world.flink.client.cancel(job_id)
     return steady
+
+
+def require_no_restart(world: World, job_id: str) -> None:
+    """Ends the program if the job has been restarted: its figures would say nothing."""
+    if exceptions := world.flink.client.exceptions(job_id):
+        sys.exit(f"the job was restarted ({len(exceptions)} times):\n{exceptions[0]}")
 
 
 def warm_up(load: Load, world: World, cores: Cores, events: int) -> None:

@@ -21,7 +21,8 @@ PROBE_SECONDS = 0.1
 POLL_SECONDS = 0.02
 POLL_SHARE = 0.1
 """A probe that has waited for long polls again after this share of that time. With the same interval for all, many
-waiting probes would keep Cassandra busy, and a backlog that they measure would never end."""
+waiting probes would keep Cassandra busy, and a backlog that they measure would never end. So what takes longer than
+0.2 s may be shown up to a tenth too long."""
 TIMEOUT_SECONDS = 120.0
 """How long rows or messages may be missing after the last event. At half of the job's rate no backlog builds up."""
 TICK_SECONDS = 0.01

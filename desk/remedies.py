@@ -1,4 +1,7 @@
-"""The events that put a learner right. The jobs understand all of them, and each may be sent twice. Pure."""
+"""The events that put a learner right. The jobs understand all of them. Pure.
+
+Each may be sent twice, but a certificate without enrolment criteria is issued again then.
+"""
 
 import shlex
 from enum import StrEnum

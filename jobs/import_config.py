@@ -91,7 +91,7 @@ _NO_COUNTERPART = {
     "job.statebackend": "set Flink's execution.checkpointing.dir",
     "task.checkpointing.interval": "Flink's execution.checkpointing.interval",
     "task.checkpointing.pause.between.seconds": "Flink's execution.checkpointing.min-pause",
-    "task.checkpointing": "a checkpoint holds only Kafka offsets",
+    "task.checkpointing": "a checkpoint holds only Kafka offsets, and transactions with kafka.delivery: exactly_once",
     "task.restart-strategy": "jobs restart without limit, after increasing delays",
     "task.window.shards": "there are no windows",
     "task": "parallelism is Flink's: parallelism.default, or job.parallelism of a FlinkDeployment",

@@ -101,7 +101,7 @@ class AcceptedAssessment(msgspec.Struct, frozen=True):
 
 
 class RefusedAssessment(msgspec.Struct, frozen=True):
-    """An assessment that goes to the failed topic."""
+    """An assessment that the aggregator would refuse. One that was submitted goes to the failed topic."""
 
     user_id: str
     content_id: str

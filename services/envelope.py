@@ -281,7 +281,7 @@ def course_time(time_ms: int | None, time_zone: tzinfo) -> str | None:
     """
     if time_ms is None or not MIN_TIME_MS <= time_ms <= MAX_TIME_MS:
         return None
-    # Twice as fast as strftime. An offset before 1906 has seconds, which the course service leaves out.
+    # Twice as fast as strftime. Old offsets have seconds (India's until 1906), which the course service leaves out.
     text = to_datetime(time_ms).astimezone(time_zone).isoformat(" ", "milliseconds")
     return f"{text[:19]}:{text[20:26]}{text[27:29]}"
 

@@ -24,8 +24,6 @@ from services.tokens import Identity
 
 _LOG = logging.getLogger(__name__)
 
-"""``metadata.src`` on the failed topic, where the jobs write their names."""
-
 
 @dataclass(frozen=True, slots=True)
 class Call:

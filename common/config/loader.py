@@ -59,6 +59,7 @@ def load(
         layers.add_map(read_yaml(path), str(path))
     layers.add_environment(environ)
     layers.read_secret_files()
+    layers.require_hidden_secrets()
     try:
         config = config_class.model_validate(layers.nested())
     except ValidationError as error:
@@ -74,7 +75,7 @@ def package_of(config_class: type[Section]) -> str:
 
 
 def print_config(config: Section) -> str:
-    """The configuration as YAML, which ``--config`` takes again. It ignores ``**********``, a secret."""
+    """The configuration as YAML, which ``--config`` takes again. ``**********`` is a secret, to be set again."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -163,6 +164,8 @@ class _Layers:
         self.problems: list[str] = []
         self._fields = dict(fields(config_class))
         self._given: dict[Location, _Given] = {}
+        self._hidden: dict[Location, _Given] = {}
+        """Secrets that :func:`print_config` has shown as set."""
 
     def add_map(self, values: Mapping[Any, Any], file: str, above: Location = ()) -> None:
         """The keys of a YAML file below ``above``."""
@@ -180,7 +183,9 @@ class _Layers:
                     self.problems.append(f"{given.place} = {HIDDEN}: must be a map of keys")
             elif not is_secret(field):
                 self._given[location] = given
-            elif value not in (None, HIDDEN):  # print_config's output has both
+            elif value == HIDDEN:
+                self._hidden[location] = given
+            elif value is not None:
                 self.problems.append(
                     f"{given.place} = {HIDDEN}: secrets are not allowed in the file; set the variable "
                     f"{variable(location)}, or name a file that holds the secret with {_dotted(_file_key(location))}"
@@ -210,6 +215,15 @@ class _Layers:
                 self._given[location] = _Given(_read_secret(Path(file.value)), file.source, file.name)
             except ValueError as error:
                 self.problems.append(f"{file.place} = {_show(file.value)}: {error}")
+
+    def require_hidden_secrets(self) -> None:
+        """Without them a program might start and do something else."""
+        for location, given in self._hidden.items():
+            if location not in self._given:
+                self.problems.append(
+                    f"{given.place} = {HIDDEN}: stands for a secret, which is not set; set the variable "
+                    f"{variable(location)}, or name a file that holds the secret with {_dotted(_file_key(location))}"
+                )
 
     def nested(self) -> dict[str, Any]:
         """The values as the model takes them. Every section is there, so that a missing key is reported by its path."""

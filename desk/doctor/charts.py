@@ -95,7 +95,7 @@ class Doctor:
         contents = await self.store.contents(keys)
         attempts = await self.store.attempts(keys)
         aggregates = await self.store.aggregates(keys)
-        sets = await self._relations.of(_contents_by_course(keys, contents))
+        sets = await self._relations.of(self._located_by_course(keys, contents))
         units = await self._units(keys, contents, sets)
         batches = await self._batches_of(keys)
         now_ms = time.time_ns() // 1_000_000
@@ -114,7 +114,7 @@ class Doctor:
             charts.append(
                 Chart(
                     record,
-                    relation_sets.of_contents(key.course_id, _ids(content), sets),
+                    relation_sets.of_contents(key.course_id, self._located(content), sets),
                     units[key],
                     attempt.answers,
                     [*enrolment.times, *content.times, *attempt.times, *times],
@@ -133,11 +133,21 @@ class Doctor:
         wanted = [
             (key, unit_id)
             for key, of_learner in zip(keys, contents, strict=True)
-            for unit_id in sorted(relation_sets.units_of(key.course_id, _ids(of_learner), sets))
+            for unit_id in sorted(relation_sets.units_of(key.course_id, self._located(of_learner), sets))
         ]
         for (key, unit_id), row in zip(wanted, await self.store.units(wanted), strict=True):
             found[key][unit_id] = row
         return found
+
+    def _located_by_course(self, keys: Sequence[EnrolmentKey], contents: Sequence[Contents]) -> dict[str, set[str]]:
+        found = defaultdict[str, set[str]](set)
+        for key, of_learner in zip(keys, contents, strict=True):
+            found[key.course_id].update(self._located(of_learner))
+        return found
+
+    def _located(self, contents: Contents) -> list[str]:
+        """The contents whose units are needed: as in the job, none if it does not count units."""
+        return [row.content.content_id for row in contents.rows] if self._settings.progress.module_aggs else []
 
     async def _batches_of(self, keys: Sequence[EnrolmentKey]) -> list[Batch]:
         if not NEED_TEMPLATES & self.checks:
@@ -200,7 +210,7 @@ class Doctor:
 
 
 def doctor_settings(config: DeskConfig) -> JobSettings:
-    """As for an explanation, but with the units if the job writes them: the doctor reads their rows."""
+    """As for an explanation, but with the units, if the job counts them."""
     progress = ProgressSettings(audit_topic="", certificate_topic="", module_aggs=config.module_aggs)
     return replace(settings_of(config), progress=progress)
 
@@ -224,17 +234,6 @@ def _require_known(found: Iterable[object]) -> None:
     for one in found:
         if isinstance(one, Unknown):
             raise WorldFault(one.reason)
-
-
-def _contents_by_course(keys: Sequence[EnrolmentKey], contents: Sequence[Contents]) -> dict[str, set[str]]:
-    found = defaultdict[str, set[str]](set)
-    for key, of_learner in zip(keys, contents, strict=True):
-        found[key.course_id].update(_ids(of_learner))
-    return found
-
-
-def _ids(contents: Contents) -> list[str]:
-    return [row.content.content_id for row in contents.rows]
 
 
 def _attempted(chart: Chart) -> set[str]:

@@ -73,7 +73,7 @@ def kafka(found: Mapping[str, Topic], name_of: Mapping[str, str]) -> Iterator[Re
         full_name = name_of[name]
         topic = found.get(full_name)
         if topic is None:
-            yield Result(Level.FAIL, "Kafka", f"topic {full_name} does not exist: create it")
+            yield Result(Level.FAIL, "Kafka", f"topic {full_name} does not exist, or this user may not describe it")
             continue
         needed = [operation for operation, used in (("READ", INPUTS), ("WRITE", OUTPUTS)) if name in used]
         allowed = needed if topic.operations is None else topic.operations

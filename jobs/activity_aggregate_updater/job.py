@@ -1,7 +1,7 @@
 """The activity aggregate updater: what it fetches for a batch of events, and how it writes what the rules decide."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from common.domain import topics
@@ -16,9 +16,11 @@ from jobs.activity_aggregate_updater import events, rules
 from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
 from jobs.activity_aggregate_updater.events import JOB, LearnerEvent
 from jobs.activity_aggregate_updater.relation_cache import RelationCache
-from jobs.activity_aggregate_updater.relations import LeafNodes, search_request
-from jobs.activity_aggregate_updater.rules import Decision, Effect, Settings
+from jobs.activity_aggregate_updater.relations import LeafNodes, Relations, search_request
+from jobs.activity_aggregate_updater.rules import Decision, Effect, Settings, Stored
 from jobs.activity_aggregate_updater.store import Store
+
+Checked = LearnerEvent | Refused
 
 
 class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
@@ -72,24 +74,21 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
         self, events_by_enrolment: Mapping[EnrolmentKey, Sequence[LearnerEvent]]
     ) -> Mapping[EnrolmentKey, Sequence[Outcome]]:
         """Decides per enrolment, writes all decisions together, and gives each event its part of them."""
-        decisions = await self._decide(events_by_enrolment)
-        to_write = {enrolment: decision for enrolment, decision in decisions.items() if isinstance(decision, Decision)}
-        await self._store.write(to_write, to_datetime(time.time_ns() // 1_000_000))
-        return {
-            enrolment: self._outcomes(events, decisions[enrolment]) for enrolment, events in events_by_enrolment.items()
-        }
+        checked, decisions = await self._decide(events_by_enrolment)
+        await self._store.write(decisions, to_datetime(time.time_ns() // 1_000_000))
+        return {enrolment: [*self._outcomes(those, decisions.get(enrolment))] for enrolment, those in checked.items()}
 
     async def _decide(
         self, events_by_enrolment: Mapping[EnrolmentKey, Sequence[LearnerEvent]]
-    ) -> dict[EnrolmentKey, Decision | Refused]:
-        """The decision about each enrolment, or why all its events are refused: its course or units cannot be used."""
+    ) -> tuple[dict[EnrolmentKey, Sequence[Checked]], dict[EnrolmentKey, Decision]]:
+        """Each event, or why it is refused: its course or units cannot be used. And the decision about the others."""
         courses = await self._relations.courses(chain.from_iterable(events_by_enrolment.values()))
-        decisions: dict[EnrolmentKey, Decision | Refused] = {}
+        checked: dict[EnrolmentKey, Sequence[Checked]] = dict(events_by_enrolment)
         leaf_nodes: dict[EnrolmentKey, LeafNodes] = {}
-        for enrolment in events_by_enrolment:
+        for enrolment, of_enrolment in events_by_enrolment.items():
             course = courses[enrolment.course_id]
             if isinstance(course, Refused):
-                decisions[enrolment] = course
+                checked[enrolment] = [course] * len(of_enrolment)
             else:
                 leaf_nodes[enrolment] = course
         stored = await self._store.read(list(leaf_nodes))
@@ -98,19 +97,42 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
             for enrolment in leaf_nodes
         }
         relations = await self._relations.relations(contents, leaf_nodes)
-        for enrolment, found in relations.items():
+        decisions: dict[EnrolmentKey, Decision] = {}
+        for enrolment, course in leaf_nodes.items():
+            found: Relations | Refused | None = relations[enrolment]
             if isinstance(found, Refused):
-                decisions[enrolment] = found
-            else:
-                decisions[enrolment] = rules.decide(
-                    enrolment, events_by_enrolment[enrolment], stored[enrolment], found, self._settings
-                )
-        return decisions
+                checked[enrolment], found = await self._check(events_by_enrolment[enrolment], stored[enrolment], course)
+            if found is not None:
+                accepted = [event for event in checked[enrolment] if not isinstance(event, Refused)]
+                decisions[enrolment] = rules.decide(enrolment, accepted, stored[enrolment], found, self._settings)
+        return checked, decisions
 
-    def _outcomes(self, events: Sequence[LearnerEvent], decision: Decision | Refused) -> Sequence[Outcome]:
-        if isinstance(decision, Refused):
-            return [(decision,)] * len(events)
-        for result in decision.results:
+    async def _check(
+        self, events_of_one: Sequence[LearnerEvent], stored: Stored, course: LeafNodes
+    ) -> tuple[Sequence[Checked], Relations | None]:
+        """One event of an enrolment after the other, so that one whose units cannot be used refuses no other."""
+        enrolment = events_of_one[0].enrolment
+        accepted: list[LearnerEvent] = []
+        checked: list[Checked] = []
+        relations = None
+        for event in events_of_one:
+            contents = rules.contents_to_locate(stored, [*accepted, event], self._settings)
+            found = (await self._relations.relations({enrolment: contents}, {enrolment: course}))[enrolment]
+            if isinstance(found, Refused):
+                checked.append(found)
+            else:
+                checked.append(event)
+                accepted.append(event)
+                relations = found
+        return checked, relations
+
+    def _outcomes(self, checked: Sequence[Checked], decision: Decision | None) -> Iterator[Outcome]:
+        results = iter(decision.results if decision else ())
+        for event in checked:
+            if isinstance(event, Refused):
+                yield (event,)
+                continue
+            result = next(results)
             self._counts["events_applied", "effect", result.effect] += 1
             self._counts["duplicates"] += result.effects.count(Effect.DUPLICATE)
-        return [result.messages for result in decision.results]
+            yield result.messages

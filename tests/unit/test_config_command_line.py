@@ -38,7 +38,10 @@ class TestCommandLine:
             parse_arguments(AssessmentAggregatorConfig, ["--print-config"], REQUIRED[JOBS[0]] | password)
         file = write(tmp_path, capsys.readouterr().out)
         assert load(AssessmentAggregatorConfig, file, password) == load_with(password)
-        with pytest.raises(ConfigError, match="password is not set"):
+        with pytest.raises(
+            ConfigError,
+            match=r"\*{10}: stands for a secret, which is not set; set the variable",
+        ):
             load(AssessmentAggregatorConfig, file, {})
 
     def test_ends_with_the_problems(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,6 +68,23 @@ class TestRelations:
             ("enrolments", broken_unit.enrolment, "status"),
         }
 
+    async def test_a_set_that_is_none_takes_no_other_event_of_its_enrolment_along(
+        self, servers: Servers, learner: Learner
+    ) -> None:
+        """Each event of a batch is applied as if it were alone."""
+        with servers.relations() as client:
+            client.delete(ancestors_key(learner.course_id, "A"))
+            client.set(ancestors_key(learner.course_id, "A"), "no set")
+
+        async with Running(servers.config()) as process:
+            first, broken, last = await process.apply(
+                learner.completed("B"), learner.completed("A", at=T0 + 1), learner.completed("C", at=T0 + 2)
+            )
+        assert refusal(broken).kind == "bad_cache_value"
+        assert [all(isinstance(part, Message) for part in outcome) for outcome in (first, last)] == [True, True]
+        assert learner.completed_count(learner.course_id) == 2.0
+        assert learner.completed_count(learner.unit_1) == 1.0
+
     async def test_while_redis_is_down_courses_in_memory_go_on_and_others_wait(
         self, servers: Servers, learner: Learner, world: World, cassandra_session: Session, tmp_path: Path
     ) -> None:

@@ -12,6 +12,7 @@ from common.domain.enrolments import EnrolmentKey
 from common.domain.events import Refused, Skip
 from desk.config import DeskConfig
 from desk.doctor.certificate_checks import may_need_user
+from desk.doctor.chart import UnitRow
 from desk.doctor.charts import doctor_settings
 from desk.doctor.checks import examine
 from desk.doctor.findings import Check, Finding
@@ -191,8 +192,19 @@ def test_the_doctor_looks_at_units_and_at_the_configured_types() -> None:
     config = DeskConfig.model_construct(supported_content_types=("SelfAssess", "Quiz"), enable_suppress_exception=False)
     found = doctor_settings(config)
     assert found.progress.module_aggs
+    assert not doctor_settings(config.model_copy(update={"module_aggs": False})).progress.module_aggs
     assert found.certificate.supported_content_types == {"SelfAssess", "Quiz"}
     assert not found.certificate.enable_suppress_exception
+
+
+def test_units_are_not_compared_where_the_job_does_not_count_them() -> None:
+    patient = healthy(random.Random(6), EnrolmentKey("asha", COURSE.course_id, PLAIN), COURSE)
+    units = dict.fromkeys(patient.chart().units, UnitRow(aggregates={"completedCount": 99.0}))
+    assert units
+    chart = replace(patient.chart(), units=units)
+    assert {finding.kind for finding in examine(chart, list(Check), SETTINGS)} == {"completed_count_differs"}
+    without = replace(SETTINGS, progress=ProgressSettings(audit_topic="", certificate_topic="", module_aggs=False))
+    assert examine(chart, list(Check), without) == []
 
 
 def test_without_a_criterion_of_the_score_no_type_of_a_content_is_needed() -> None:

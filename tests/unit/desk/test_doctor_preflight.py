@@ -41,7 +41,7 @@ class TestKafka:
         found = self.of_cluster()
         del found[NAMES[name]]
         assert problems(list(preflight.kafka(found, NAMES))) == [
-            f"FAIL  Kafka: topic prod.{name} does not exist: create it"
+            f"FAIL  Kafka: topic prod.{name} does not exist, or this user may not describe it"
         ]
 
     def test_a_failed_topic_that_does_not_take_what_its_input_topic_takes(self) -> None:
