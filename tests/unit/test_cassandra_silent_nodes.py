@@ -15,6 +15,7 @@ from common.servers.cassandra_driver import direct
 from common.servers.cassandra_driver.calls import Execution
 
 SILENT_AFTER, LATE_AFTER = 0.2, 30.0
+IN_FLIGHT = 10
 PAGE: Any = ((), None)
 
 
@@ -73,7 +74,7 @@ class Cluster:
             asyncio.get_running_loop(),
             clock=time.time_ns,
             counts=self.counts,
-            max_in_flight=10,
+            max_in_flight=IN_FLIGHT,
             timeout=30,
             late_after=LATE_AFTER,
             silent_after=SILENT_AFTER,
@@ -136,6 +137,32 @@ async def test_a_node_that_sends_something_to_others_is_not_silent() -> None:
         assert len(nodes.b.sent) == 0
         nodes.a.answer()
         await request
+
+
+async def test_where_all_nodes_are_slow_few_requests_are_sent_twice() -> None:
+    """As many as may be in flight, and then one of twenty: more copies would make the nodes slower still."""
+    async with cluster() as nodes:
+        first = [nodes.execute() for _ in range(IN_FLIGHT)]
+        await nodes.b.wait_for(IN_FLIGHT)
+        for answered in nodes.b.sent:
+            answered(PAGE)
+        await asyncio.gather(*first)
+        # A is silent, so these go to B.
+        second = [nodes.execute() for _ in range(IN_FLIGHT)]
+        await nodes.b.wait_for(2 * IN_FLIGHT)
+        await asyncio.sleep(3 * SILENT_AFTER)
+        assert (len(nodes.c.sent), nodes.counts["requests_repeated"]) == (0, IN_FLIGHT)
+        for answered in nodes.b.sent[IN_FLIGHT:]:
+            answered(PAGE)
+        await asyncio.gather(*second)
+        nodes.b.hear()
+        third = [nodes.execute() for _ in range(2)]
+        await nodes.c.wait_for(1)
+        await asyncio.sleep(3 * SILENT_AFTER)
+        assert (len(nodes.c.sent), nodes.counts["requests_repeated"]) == (1, IN_FLIGHT + 1)
+        for answered in nodes.b.sent[2 * IN_FLIGHT :]:
+            answered(PAGE)
+        await asyncio.gather(*third)
 
 
 async def test_a_page_may_take_longer() -> None:

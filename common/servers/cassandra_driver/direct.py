@@ -27,9 +27,8 @@ from common.servers.cassandra_driver import frames
 from common.servers.cassandra_driver.calls import Call, Execution, Request
 from common.servers.cassandra_driver.connection import LoopConnection
 from common.servers.cassandra_driver.errors import fault, is_of_the_world
-from common.servers.cassandra_driver.frames import HEADER, Page, Undecodable
+from common.servers.cassandra_driver.frames import Page, Undecodable
 from common.servers.cassandra_driver.query_plan import SilentNodes
-from common.servers.cassandra_driver.values import PROTOCOL_VERSION
 
 MAX_UNANSWERED = 8_192
 """A connection with more requests in flight is replaced when one of them times out. The protocol has 32,768 stream ids
@@ -37,6 +36,10 @@ per connection, and a stream id is not free before its answer has come."""
 
 MAX_NODES, MAX_COPIES_IN_FLIGHT = 3, 2
 """For one request. More would only add load to a cluster that is already too slow."""
+
+_SHARE_OF_REPEATS = 0.05
+"""Of all requests, so many may go to one more node because they are late, and as many as may be in flight beside them:
+enough for a node that hangs. Where all nodes are slow, more would make them slower still."""
 
 _NO_NODES: Iterator[Host] = iter(())
 
@@ -74,6 +77,7 @@ class Requests:
         self._make_query_plan = session.cluster.profile_manager.default.load_balancing_policy.make_query_plan
         self._silent_nodes = SilentNodes()
         self._free = max_in_flight
+        self._reserve = self._spare_repeats = float(max_in_flight)
         self._calls: deque[Call] = deque()
         self._is_start_scheduled = self._is_closed = False
         self._in_flight: set[Request] = set()
@@ -161,7 +165,7 @@ class Requests:
                 request,
                 stream,
                 partial(self._answered, request, node, pool, connection),
-                encoder=_encode,
+                encoder=frames.encode,
                 decoder=frames.decode,
                 result_metadata=request.columns,
             )
@@ -268,8 +272,8 @@ class Requests:
         # Now all silent nodes are known.
         for request in late:
             # A connection that is lost while another request is sent can end this one.
-            if not request.is_done:
-                self._repeat(request)
+            if self._spare_repeats >= 1 and not request.is_done and self._repeat(request):
+                self._spare_repeats -= 1
         self._look_handle = self._loop.call_later(_LOOK_SECONDS, self._look) if self._in_flight else None
 
     def _is_silent(self, request: Request) -> bool:
@@ -319,6 +323,7 @@ class Requests:
         # collector comes, which is rare in a worker.
         request.nodes = _NO_NODES
         self._in_flight.discard(request)
+        self._spare_repeats = min(self._reserve, self._spare_repeats + _SHARE_OF_REPEATS)
         self._free += 1
         call = request.call
         call.in_flight -= 1
@@ -332,11 +337,6 @@ class Requests:
 
 def _closed() -> ConnectionShutdown:
     return ConnectionShutdown("the session is closed")
-
-
-def _encode(request: Request, stream: int, version: int, **_: Any) -> bytes:
-    """Called as the driver's ``ProtocolHandler.encode_message``."""
-    return HEADER.pack(PROTOCOL_VERSION, 0, stream, request.opcode, len(request.body)) + request.body
 
 
 def _error(answer: Any) -> Exception:

@@ -19,7 +19,7 @@ from common.domain import native_protocol
 from common.domain.faults import TaskFault
 from common.domain.native_protocol import NULL, Encoder, UserTypeEncoder, shown_fields
 from common.servers.cassandra_driver.errors import StatementError
-from common.servers.cassandra_driver.values import decoder, encoder
+from common.servers.cassandra_driver.values import PROTOCOL_VERSION, decoder, encoder
 
 Row = tuple[Any, ...]
 Page = tuple[list[Row], bytes | None]
@@ -206,6 +206,12 @@ class Undecodable:
     """
 
     error: Exception
+
+
+def encode(request: Any, stream: int, version: int, **_: Any) -> bytes:
+    """The frame of a :class:`calls.Request`. Called as the driver's ``ProtocolHandler.encode_message``."""
+    body: bytes = request.body
+    return HEADER.pack(PROTOCOL_VERSION, 0, stream, request.opcode, len(body)) + body
 
 
 def decode(
