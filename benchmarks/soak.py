@@ -37,6 +37,8 @@ NODES = 3
 """Of Cassandra and of Kafka."""
 QUARTERS = 4
 SAMPLE_SECONDS = 2.0
+METRICS_SECONDS = 60.0
+"""Flink asks for metrics every 10 s."""
 EVENTS_AHEAD = 3_000
 """A topic gets more events when fewer are left, by the offsets that the job commits with each checkpoint."""
 EVENTS_AT_A_TIME = 500
@@ -207,7 +209,7 @@ def _report(
         counts = world.flink.client.checkpoints(job.job_id)
         exceptions = world.flink.client.exceptions(job.job_id)
         is_well = is_well and not exceptions
-        repeats = sum(world.flink.client.metrics(job.job_id, "requests_repeated").values())
+        repeats = _requests_repeated(world, job, marks[-1].done[job.name])
         print(
             f"  {job.name}: {counts['completed']} checkpoints, {counts['failed']} failed, {len(exceptions)} restarts, "
             f"{repeats:.0f} requests to Cassandra repeated"
@@ -221,6 +223,18 @@ def _report(
                 is_well = False
                 print(f"    {json.loads(value)['metadata']['validation_error']}")
     return 0 if is_well else 1
+
+
+def _requests_repeated(world: World, job: SoakedJob, done: int) -> float:
+    """Flink asks the TaskManagers for metrics when somebody asks it, and answers with what it had before.
+
+    So it is asked until it knows of all events that the job has applied. A job that was restarted counts from 0.
+    """
+    metrics = world.flink.client.metrics
+    deadline = time.monotonic() + METRICS_SECONDS
+    while sum(metrics(job.job_id, "events_in").values()) < done and time.monotonic() < deadline:
+        time.sleep(SAMPLE_SECONDS)
+    return sum(metrics(job.job_id, "requests_repeated").values())
 
 
 def _seconds(samples: Sequence[Sample]) -> float:
