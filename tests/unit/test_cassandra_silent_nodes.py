@@ -139,8 +139,9 @@ async def test_a_node_that_sends_something_to_others_is_not_silent() -> None:
         await request
 
 
-async def test_where_all_nodes_are_slow_few_requests_are_sent_twice() -> None:
-    """As many as may be in flight, and then one of twenty: more copies would make the nodes slower still."""
+async def test_where_all_nodes_are_slow_few_requests_are_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the reserve, and then one of twenty: more copies would make the nodes slower still."""
+    monkeypatch.setattr(direct, "_RESERVE", 1)
     async with cluster() as nodes:
         first = [nodes.execute() for _ in range(IN_FLIGHT)]
         await nodes.b.wait_for(IN_FLIGHT)

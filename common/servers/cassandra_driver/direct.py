@@ -38,8 +38,9 @@ MAX_NODES, MAX_COPIES_IN_FLIGHT = 3, 2
 """For one request. More would only add load to a cluster that is already too slow."""
 
 _SHARE_OF_REPEATS = 0.05
-"""Of all requests, so many may go to one more node because they are late, and as many as may be in flight beside them:
-enough for a node that hangs. Where all nodes are slow, more would make them slower still."""
+"""Of all requests, so many may go to one more node because they are late. Where all are slow, more would not help."""
+_RESERVE = 10
+"""So many times as many as may be in flight may beside them. When a node hangs, others wait for it at first, too."""
 
 _NO_NODES: Iterator[Host] = iter(())
 
@@ -77,7 +78,7 @@ class Requests:
         self._make_query_plan = session.cluster.profile_manager.default.load_balancing_policy.make_query_plan
         self._silent_nodes = SilentNodes()
         self._free = max_in_flight
-        self._reserve = self._spare_repeats = float(max_in_flight)
+        self._reserve = self._spare_repeats = float(_RESERVE * max_in_flight)
         self._calls: deque[Call] = deque()
         self._is_start_scheduled = self._is_closed = False
         self._in_flight: set[Request] = set()
