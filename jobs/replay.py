@@ -5,9 +5,9 @@ removed, Kafka keys are kept. An event that fails again comes back to the failed
 
 The command continues where it last ended (consumer group ``<the job's consumer group>-replay``) and stops at the last
 event that the topic has when it starts. Offsets are committed only after the broker has acknowledged every event. If
-the command is killed, some events are sent twice and none is lost; the second one changes nothing,
-but may issue a certificate without enrolment criteria again. ``--reason`` has a
-consumer group of its own (``...-replay-<reason>``), so events that it passes over are still there for another run.
+the command is killed, some events are sent twice and none is lost; the second one changes nothing, but may issue a
+certificate without enrolment criteria again. ``--reason`` has a consumer group of its own (``...-replay-<reason>``), so
+events that it passes over are still there for another run.
 
 With ``--since``, events that failed earlier are not sent: those that the Scala job had put there, for instance. Give it
 with the next run, too.

@@ -186,10 +186,7 @@ class _Layers:
             elif value == HIDDEN:
                 self._hidden[location] = given
             elif value is not None:
-                self.problems.append(
-                    f"{given.place} = {HIDDEN}: secrets are not allowed in the file; set the variable "
-                    f"{variable(location)}, or name a file that holds the secret with {_dotted(_file_key(location))}"
-                )
+                self._refuse_secret(location, given, "secrets are not allowed in the file")
 
     def add_environment(self, environ: Mapping[str, str]) -> None:
         for name, text in sorted(environ.items()):
@@ -220,10 +217,13 @@ class _Layers:
         """Without them a program might start and do something else."""
         for location, given in self._hidden.items():
             if location not in self._given:
-                self.problems.append(
-                    f"{given.place} = {HIDDEN}: stands for a secret, which is not set; set the variable "
-                    f"{variable(location)}, or name a file that holds the secret with {_dotted(_file_key(location))}"
-                )
+                self._refuse_secret(location, given, "stands for a secret, which is not set")
+
+    def _refuse_secret(self, location: Location, given: _Given, why: str) -> None:
+        self.problems.append(
+            f"{given.place} = {HIDDEN}: {why}; set the variable {variable(location)}, or name a file that holds the "
+            f"secret with {_dotted(_file_key(location))}"
+        )
 
     def nested(self) -> dict[str, Any]:
         """The values as the model takes them. Every section is there, so that a missing key is reported by its path."""

@@ -6,7 +6,7 @@ them, but not their encoding; hence the explicit check in :func:`decode`.
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isfinite
@@ -88,6 +88,13 @@ def value_or_refused(read: Callable[[], Value]) -> Value | Refused:
         return read()
     except BadEvent as bad:
         return Refused(bad.kind, bad.reason)
+
+
+def results_in_place(checked: Iterable[object], results: Iterable[Value]) -> Iterator[Value | Refused]:
+    """For each event, in order: itself if it is Refused, else the next of ``results``."""
+    remaining = iter(results)
+    for event in checked:
+        yield event if isinstance(event, Refused) else next(remaining)
 
 
 async def awaited_or_refused(awaitable: Awaitable[Value]) -> Value | Refused:

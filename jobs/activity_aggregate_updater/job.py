@@ -6,7 +6,7 @@ from itertools import chain
 
 from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
-from common.domain.events import Refused, to_datetime
+from common.domain.events import Refused, results_in_place, to_datetime
 from common.flink.job import Job, Outcome
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra
@@ -127,12 +127,11 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
         return checked, relations
 
     def _outcomes(self, checked: Sequence[Checked], decision: Decision | None) -> Iterator[Outcome]:
-        results = iter(decision.results if decision else ())
-        for event in checked:
-            if isinstance(event, Refused):
-                yield (event,)
+        """The outcomes of an enrolment's events; ``decision`` is about those that are not refused."""
+        for result in results_in_place(checked, decision.results if decision else ()):
+            if isinstance(result, Refused):
+                yield (result,)
                 continue
-            result = next(results)
             self._counts["events_applied", "effect", result.effect] += 1
             self._counts["duplicates"] += result.effects.count(Effect.DUPLICATE)
             yield result.messages

@@ -9,7 +9,14 @@ from zoneinfo import ZoneInfo
 from common.domain import attempts, topics
 from common.domain.attempts import AssessmentEvent
 from common.domain.enrolments import EnrolmentKey
-from common.domain.events import Refused, awaited_or_refused, to_datetime, usable, value_or_refused
+from common.domain.events import (
+    Refused,
+    awaited_or_refused,
+    results_in_place,
+    to_datetime,
+    usable,
+    value_or_refused,
+)
 from common.domain.relations import leaf_nodes_key
 from common.flink.job import Job, Outcome
 from common.metrics import Metrics
@@ -98,12 +105,10 @@ class AssessmentAggregator(Job[AssessmentEvent, EnrolmentKey]):
 
     def _outcomes(self, checked: Sequence[Checked], decision: Decision | None) -> Iterator[Outcome]:
         """The outcomes of an enrolment's events; ``decision`` is about those that are not refused."""
-        results = iter(decision.results if decision else ())
-        for event in checked:
-            if isinstance(event, Refused):
-                yield (event,)
+        for result in results_in_place(checked, decision.results if decision else ()):
+            if isinstance(result, Refused):
+                yield (result,)
                 continue
-            result = next(results)
             if result.effect is Effect.STALE:
                 self._counts["skipped", "reason", result.effect] += 1
             else:

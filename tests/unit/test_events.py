@@ -13,9 +13,11 @@ from common.domain.events import (
     MAX_SHOWN,
     MAX_TIME_MS,
     BadEvent,
+    Refused,
     decode,
     require_text,
     require_time_ms,
+    results_in_place,
     shown,
     to_datetime,
     to_number,
@@ -176,3 +178,9 @@ def test_a_numeric_text_is_the_nearest_double(number: Decimal) -> None:
 def test_a_reason_quotes_a_long_value_only_in_part() -> None:
     assert shown("do_1") == "'do_1'"
     assert len(shown("x" * 65_535)) == MAX_SHOWN + len("...")
+
+
+def test_the_results_of_accepted_events_stand_where_their_events_do() -> None:
+    refused = Refused("kind", "reason")
+    assert list(results_in_place([refused, "a", refused, "b"], [1, 2])) == [refused, 1, refused, 2]
+    assert list(results_in_place([refused], [])) == [refused]
