@@ -49,10 +49,12 @@ ENGLISH: Mapping[str, str] = {
     "attempt.more": "and {number} earlier ones",
     "attempts.outdated": "The stored best scores do not match the attempts: {what}.",
     "attempts.recompute": "A recomputation puts it right.",
-    "attempts.would_remove": (
-        "A recomputation would also remove scores whose attempts are not stored any more. Perhaps they were archived, "
-        "so an operator has to decide."
+    "attempts.would_lose": (
+        "A recomputation would also lower or remove what comes from attempts that are not stored any more. Perhaps "
+        "they were archived, so an operator has to decide."
     ),
+    "attempts.outnumbered": "More is stored than these attempts give: {what}. Perhaps older attempts were archived.",
+    "attempts.gives": "{key} is {stored}, they give {expected}",
     "attempts.differs": "{key} is {stored}, {expected} is right",
     # Best score.
     "best_score.some": "The best score of the course is {best} percent: {score} of {maximum} in {content}.",

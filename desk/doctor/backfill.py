@@ -9,14 +9,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from common.domain.aggregates import context_id
-from common.domain.attempts import AssessmentEvent
+from common.domain.aggregates import context_id, merge
 from common.domain.enrolments import EnrolmentKey
 from common.servers.cassandra import Cassandra, Row, Statement, Write, token_ranges
 from desk.doctor.store import AGGREGATES
 from desk.explanation.settings import JobSettings
+from desk.recompute import changes_of, outnumbered
 from desk.rows import ATTEMPT_COLUMNS, OF_AGGREGATES, OF_ATTEMPTS, to_attempts
-from jobs.assessment_aggregator import rules
 from jobs.assessment_aggregator.rules import Attempt
 
 CLOCK_MARGIN_US = 600_000_000
@@ -61,12 +60,17 @@ class Filled:
 
 
 def missing_entries(row: AggregatesRow, attempts: Sequence[Attempt], settings: JobSettings) -> dict[str, float]:
-    """The entries for the keys that only ``agg`` has: recomputed from the attempts (rule A8), else the integer."""
-    request = AssessmentEvent(row.enrolment, "", 0, attempt=None)
-    decision = rules.decide(attempts, [request], (), settings.assessment, 0)
-    assert decision.aggregates is not None  # a recompute request is never stale
-    exact = decision.aggregates.aggregates
-    return {key: exact.get(key, float(value)) for key, value in (row.agg or {}).items() if key in row.missing}
+    """The entries for the keys that only ``agg`` has: recomputed from the attempts (rule A8), else the integer.
+
+    The integers also stay where they are more than the attempts give: perhaps some attempts were archived.
+    """
+    exact = changes_of(row.enrolment, attempts, settings, (), 0).aggregates
+    more = outnumbered(merge(row.agg, row.aggregates), exact)
+    return {
+        key: float(value) if key in more else exact.get(key, float(value))
+        for key, value in (row.agg or {}).items()
+        if key in row.missing
+    }
 
 
 class Backfill:

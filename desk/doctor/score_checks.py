@@ -10,12 +10,11 @@ from common.domain.aggregates import SCORE, contents_of, overall_best_score
 from common.domain.events import BadEvent, shown
 from desk.doctor.chart import Chart
 from desk.doctor.findings import Check, Finding
-from desk.explanation.scores import recomputed
 from desk.explanation.settings import JobSettings
+from desk.recompute import DETAIL, Recompute, recompute
 from desk.records import Unknown
 from desk.remedies import Remedy
 from jobs.activity_aggregate_updater.relations import LeafNodes
-from jobs.assessment_aggregator import rules as assessment_rules
 from jobs.collection_cert_pre_processor import rules as certificate_rules
 
 ROUNDING = 1e-6
@@ -31,42 +30,32 @@ def _content_of_course(chart: Chart) -> str:
     return next((content_id for content_id in of_attempts if content_id in nodes.all), min(nodes.all))
 
 
-def _remedy(chart: Chart, changes: assessment_rules.AggregateChanges) -> Remedy | None:
-    """A recompute, but not one that would remove scores: perhaps their attempts were only archived."""
+def _remedy(chart: Chart, would: Recompute) -> Remedy | None:
+    """A recompute, but not one that would lose something: perhaps attempts were only archived."""
     has_scored = any(attempt.total_score is not None for attempt in chart.record.attempts)
-    return Remedy.RECOMPUTE if has_scored and not changes.removed_keys else None
+    return Remedy.RECOMPUTE if has_scored and would.loses_nothing else None
 
 
 def scores(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
     """Entries of ``aggregates`` that differ from those of a recompute, and entries that it would remove."""
-    changes, row = recomputed(chart.record, settings), chart.record.aggregates
-    content_id, remedy = _content_of_course(chart), _remedy(chart, changes)
-    for key, right in sorted(changes.aggregates.items()):
+    would, row = recompute(chart.record, settings), chart.record.aggregates
+    content_id, remedy, merged = _content_of_course(chart), _remedy(chart, would), row.merged
+    for key, right in sorted(would.changes.aggregates.items()):
         stored = row.aggregates.get(key)
         if stored == right:
             continue
-        if stored is not None:
+        if key in would.outnumbered and key in merged:
+            kind, what = "attempts_missing", f"{key} is {merged[key]:g}, but the stored attempts give {right:g}"
+        elif stored is not None:
             kind, what = "score_differs", f"{key} is {stored:g} and should be {right:g}"
         elif key in row.agg:
             kind, what = "score_only_in_agg", f"{key} is only in agg, as {row.agg[key]}, and should be {right:g}"
         else:
             kind, what = "score_missing", f"{key} is missing and should be {right:g}"
         yield chart.finding(Check.SCORES, kind, what, remedy, content_id)
-    for key in sorted(changes.removed_keys):
+    for key in sorted(would.changes.removed_keys):
         what = f"{key} is {row.aggregates[key]:g}, but no attempt is stored"
         yield chart.finding(Check.SCORES, "score_without_attempt", what, remedy, content_id)
-
-
-class _Detail(msgspec.Struct):
-    """What is compared of an element of ``agg_details``. Texts of the Scala job have their members in another order."""
-
-    attempt_id: str
-    content_id: str
-    score: float
-    max_score: float
-
-
-_DETAIL = msgspec.json.Decoder(_Detail)
 
 
 def details(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
@@ -90,8 +79,8 @@ def details(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
 
 
 def _agg_details(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
-    changes = recomputed(chart.record, settings)
-    content_id, remedy = _content_of_course(chart), _remedy(chart, changes)
+    would = recompute(chart.record, settings)
+    content_id, remedy = _content_of_course(chart), _remedy(chart, would)
 
     def finding(kind: str, what: str) -> Finding:
         return chart.finding(Check.DETAILS, kind, f"agg_details {what}", remedy, content_id)
@@ -100,7 +89,7 @@ def _agg_details(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
     scores: dict[tuple[str, str], tuple[float, float]] = {}
     for text in chart.record.aggregates.details:
         try:
-            detail = _DETAIL.decode(text)
+            detail = DETAIL.decode(text)
         except msgspec.DecodeError:
             yield finding("detail_unreadable", f"holds {shown(text)}, which is no attempt")
             continue
@@ -108,7 +97,7 @@ def _agg_details(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
         scores[detail.content_id, detail.attempt_id] = detail.score, detail.max_score
     expected = {
         (detail.content_id, detail.attempt_id): (detail.score, detail.max_score)
-        for detail in map(_DETAIL.decode, changes.agg_details)
+        for detail in map(DETAIL.decode, would.changes.agg_details)
     }
     for key in sorted(found.keys() | expected.keys()):
         where = f"attempt {key[1]} at {key[0]}"
@@ -133,7 +122,7 @@ def cut(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
     if not contents_of(SCORE, record.aggregates.agg):
         return
     of_agg = {key: float(value) for key, value in record.aggregates.agg.items()}
-    exact = record.aggregates.merged | dict(recomputed(chart.record, settings).aggregates)
+    exact = record.aggregates.merged | recompute(chart.record, settings).certain
     try:
         best_cut, best_exact = (
             overall_best_score(certificate_rules.percents(aggregates, types, settings.certificate))

@@ -1,20 +1,20 @@
 """The steps about attempts and the best score. The sums and the percents are the jobs' own. Pure."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from common.domain import aggregates as columns
 from common.domain.aggregates import ATTEMPTS_COUNT, MAX_SCORE, SCORE, contents_of, metric_key
-from common.domain.attempts import AssessmentEvent
 from common.domain.events import Refused, value_or_refused
 from desk.explanation.settings import JobSettings
 from desk.explanation.steps import Evidence, Next, Step, Verdict
 from desk.explanation.wording import Wording, content_name, percent_text, shown
+from desk.recompute import recompute
 from desk.records import LearnerRecord, Unknown
 from desk.remedies import Remedy, command
 from jobs.activity_aggregate_updater.relations import LeafNodes
-from jobs.assessment_aggregator import rules as assessment_rules
 from jobs.assessment_aggregator.rules import Attempt
 from jobs.collection_cert_pre_processor import rules as certificate_rules
 
@@ -44,13 +44,15 @@ def attempts(record: LearnerRecord, settings: JobSettings, wording: Wording) -> 
         ]
     if drafts:
         sentences.append(say("attempts.drafts", drafts=count("attempts", drafts)))
-    changes = recomputed(record, settings)
-    differences = _differences(record, changes, wording)
-    # Scores without an attempt are no fault: perhaps the attempts were archived. A recompute would remove them.
-    is_safe = not changes.removed_keys
+    would = recompute(record, settings)
+    differences = _differences(record, would.certain, "attempts.differs", wording)
     if differences:
         sentences.append(say("attempts.outdated", what=wording.some(differences)))
-        sentences.append(say("attempts.recompute" if is_safe else "attempts.would_remove"))
+        sentences.append(say("attempts.recompute" if would.loses_nothing else "attempts.would_lose"))
+    # No fault, as scores without any attempt are none: perhaps attempts were archived.
+    given = {key: would.changes.aggregates[key] for key in would.outnumbered}
+    if more := _differences(record, given, "attempts.gives", wording):
+        sentences.append(say("attempts.outnumbered", what=wording.some(more)))
     return Step(
         "attempts",
         say("attempts?"),
@@ -61,7 +63,7 @@ def attempts(record: LearnerRecord, settings: JobSettings, wording: Wording) -> 
             for content_id, of_content in sorted(by_content.items())
             for item in _of_content(record, content_id, of_content, wording)
         ),
-        _recomputation(record) if differences and is_safe else None,
+        _recomputation(record) if differences and would.loses_nothing else None,
         is_broken=bool(differences),
         is_fact=True,
     )
@@ -96,22 +98,13 @@ def _of_content(record: LearnerRecord, content_id: str, of_content: list[Attempt
     return found
 
 
-def recomputed(record: LearnerRecord, settings: JobSettings) -> assessment_rules.AggregateChanges:
-    """What a recompute request would write now (rule A8)."""
-    request = AssessmentEvent(record.key, "", record.now_ms, attempt=None)
-    stored = record.aggregates.aggregates
-    decision = assessment_rules.decide(record.attempts, [request], stored, settings.assessment, record.now_ms)
-    assert decision.aggregates is not None  # a recompute request is never stale
-    return decision.aggregates
-
-
-def _differences(record: LearnerRecord, changes: assessment_rules.AggregateChanges, wording: Wording) -> list[str]:
-    """The entries of ``aggregates`` that do not follow from the submitted attempts."""
+def _differences(record: LearnerRecord, given: Mapping[str, float], sentence: str, wording: Wording) -> list[str]:
+    """The entries of ``aggregates`` that are not as ``given``, which follows from the submitted attempts."""
     stored = record.aggregates.aggregates
     return [
-        wording.sentences.say("attempts.differs", key=key, stored=shown(stored.get(key)), expected=shown(is_right))
-        for key, is_right in sorted(changes.aggregates.items())
-        if stored.get(key) != is_right
+        wording.sentences.say(sentence, key=key, stored=shown(stored.get(key)), expected=shown(is_given))
+        for key, is_given in sorted(given.items())
+        if stored.get(key) != is_given
     ]
 
 

@@ -223,8 +223,16 @@ def _some_score(source: random.Random, patient: Patient) -> str | None:
 def score_differs(source: random.Random, patient: Patient) -> Kinds | None:
     if patient.key.batch_id.endswith(CERTIFIED) or (quiz := _some_score(source, patient)) is None:
         return None
-    patient.of_course[f"{source.choice(('score', 'max_score', 'attempts_count'))}:{quiz}"] += 0.5
+    patient.of_course[f"{source.choice(('score', 'max_score', 'attempts_count'))}:{quiz}"] -= 0.5
     return {(Check.SCORES, "score_differs")}
+
+
+def attempts_missing(source: random.Random, patient: Patient) -> Kinds | None:
+    """The best attempt, or another one, was archived."""
+    if patient.key.batch_id.endswith(CERTIFIED) or (quiz := _some_score(source, patient)) is None:
+        return None
+    patient.of_course[f"{source.choice(('score', 'attempts_count'))}:{quiz}"] += 1.0
+    return {(Check.SCORES, "attempts_missing")}
 
 
 def score_missing(source: random.Random, patient: Patient) -> Kinds | None:
@@ -424,6 +432,7 @@ def time_in_aggregates(source: random.Random, patient: Patient) -> Kinds | None:
 
 FAULTS: list[Fault] = [
     score_differs,
+    attempts_missing,
     score_missing,
     score_only_in_agg,
     score_without_attempt,

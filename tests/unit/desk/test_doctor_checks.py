@@ -23,7 +23,8 @@ from jobs.activity_aggregate_updater.rules import Settings as ProgressSettings
 from jobs.assessment_aggregator import rules
 from jobs.collection_cert_pre_processor.templates import parse
 from tests.support import patients
-from tests.support.patients import CERTIFIED, FAULTS, PLAIN, Fault, Patient, course_of, healthy, sick
+from tests.support.activity_model import T0
+from tests.support.patients import CERTIFIED, FAULTS, PLAIN, AttemptRow, Fault, Patient, course_of, healthy, sick
 
 COURSE = course_of("c")
 SETTINGS = replace(
@@ -67,6 +68,8 @@ def test_only_the_checks_that_were_asked_for() -> None:
 
 REPORTED_ONLY = {
     "score_without_attempt",
+    "attempts_missing",
+    "detail_without_attempt",
     "question_doubled",
     "question_missing",
     "progress_too_high",
@@ -116,6 +119,36 @@ def test_no_recompute_puts_right_one_score_and_removes_another(fault: Fault) -> 
         (Check.SCORES, "score_without_attempt"),
     }
     assert [finding.remedy for finding in findings if finding.check in (Check.SCORES, Check.DETAILS)] == [None] * 2
+
+
+@pytest.mark.parametrize("trace", ["score", "attempts_count", "agg", "agg_details"])
+def test_no_recompute_lowers_what_comes_from_an_archived_attempt(trace: str) -> None:
+    """Some attempts at a quiz were archived, and others are stored. Something else of the learner is wrong, too."""
+    patient = sick(random.Random(3), patients.score_missing, COURSE, "asha")
+    quiz, kind = next(iter(patient.attempts))[0], (Check.SCORES, "attempts_missing")
+    match trace:
+        case "agg":
+            patient.of_course.pop(f"score:{quiz}", None)
+            patient.agg[COURSE.course_id] = {f"score:{quiz}": 99}
+        case "agg_details":
+            detail = {**json.loads(patient.details[0]), "attempt_id": "archived"}
+            patient.details.append(json.dumps(detail))
+            kind = (Check.DETAILS, "detail_without_attempt")
+        case _:
+            patient.of_course[f"{trace}:{quiz}"] = 99.0
+    findings = [finding for finding in found(patient) if finding.check in (Check.SCORES, Check.DETAILS)]
+    assert kind in {(finding.check, finding.kind) for finding in findings}
+    assert {finding.remedy for finding in findings} == {None}
+
+
+def test_the_cut_score_is_compared_with_the_score_that_counts_where_attempts_were_archived() -> None:
+    """Not with that of the attempts that are left: nobody loses a certificate by the exact score."""
+    patient = Patient(EnrolmentKey("asha", COURSE.course_id, CERTIFIED), COURSE)
+    patient.attempts["Q1", "left"] = AttemptRow(2.0, T0, [("q0", 2.0)], T0)
+    patient.agg[COURSE.course_id] = {"score:Q1": 9, "max_score:Q1": 10}
+    assert examine(patient.chart(), [Check.CUT], SETTINGS) == []
+    patient.agg[COURSE.course_id] = {"score:Q1": 2, "max_score:Q1": 10}
+    assert examine(patient.chart(), [Check.CUT], SETTINGS) == []
 
 
 def test_a_recompute_names_a_content_of_the_course() -> None:

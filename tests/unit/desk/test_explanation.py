@@ -1,5 +1,6 @@
 """What the desk says about a learner, step by step."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -392,7 +393,36 @@ class TestScores:
         step = explained(record).step("attempts")
         assert (step.is_broken, step.next) == (stored != 7.5, None)
         assert "do_gone" not in step.sentence
-        assert ("A recomputation would also remove scores" in step.sentence) == step.is_broken
+        assert ("A recomputation would also lower or remove" in step.sentence) == step.is_broken
+
+    def test_a_score_above_those_of_the_stored_attempts_is_no_fault(self) -> None:
+        """Perhaps the best attempt was archived."""
+        step = explained(learner(7.5, aggregates=aggregates(9.5))).step("attempts")
+        assert (step.is_broken, step.next) == (False, None)
+        assert step.sentence == (
+            "1 attempt at 1 content. More is stored than these attempts give: score:do_quiz is 9.5, they give 7.5. "
+            "Perhaps older attempts were archived."
+        )
+
+    @pytest.mark.parametrize("trace", ["attempts_count:do_other", "agg", "agg_details"])
+    def test_no_recomputation_is_offered_that_would_lower_what_comes_from_an_archived_attempt(self, trace: str) -> None:
+        attempts = [Attempt(content_id, "a", NOW, NOW, 7.5, 10.0) for content_id in (QUIZ, "do_other")]
+        row = aggregates(7.0)
+        of_other = {"score:do_other": 7.5, "max_score:do_other": 10.0, "attempts_count:do_other": 1.0}
+        match trace:
+            case "agg":
+                del of_other["score:do_other"]
+                row = replace(row, agg={"score:do_other": 9})
+            case "agg_details":
+                gone = {"attempt_id": "gone", "content_id": "do_other", "score": 7.0, "max_score": 10.0}
+                row = replace(row, details=["no JSON", json.dumps(gone)])
+            case _:
+                of_other[trace] = 2.0
+        row = replace(row, aggregates={**row.aggregates, **of_other})
+        types = dict.fromkeys((QUIZ, "do_other"), "SelfAssess")
+        step = explained(learner(attempts=attempts, aggregates=row, content_types=types)).step("attempts")
+        assert (step.is_broken, step.next) == (True, None)
+        assert "score:do_quiz is 7.0, 7.5 is right. A recomputation would also lower" in step.sentence
 
     def test_a_recomputation_that_removes_nothing_is_offered(self) -> None:
         step = explained(learner(7.5, aggregates=aggregates(7.0))).step("attempts")
