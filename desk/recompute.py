@@ -46,6 +46,15 @@ class Recompute:
         return not (self.changes.removed_keys or self.outnumbered or self.gone)
 
     @property
+    def lowered(self) -> dict[str, float]:
+        """The scores and numbers of attempts among ``outnumbered``, as it would write them."""
+        return {
+            key: value
+            for key, value in self.changes.aggregates.items()
+            if key in self.outnumbered and not key.startswith(f"{MAX_SCORE}:")
+        }
+
+    @property
     def certain(self) -> dict[str, float]:
         """The entries of ``aggregates`` that the stored attempts decide, as far as the row shows."""
         return {key: value for key, value in self.changes.aggregates.items() if key not in self.outnumbered}

@@ -4,7 +4,7 @@ Where the jobs have a type for a row, it is used, so that a record goes into the
 be read is :class:`Unknown`: the explanation then says so instead of guessing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -34,7 +34,8 @@ class Unknown:
 class EnrolmentRow:
     """A row of ``user_enrolments``; None stands for an unset column.
 
-    ``columns`` are those that templates may ask for, by name.
+    ``columns`` are those that templates may ask for, by name. ``certificates`` is where certificates of the time before
+    ``issued_certificates`` are. The certificate pre-processor does not look at them.
     """
 
     active: bool | None
@@ -45,6 +46,17 @@ class EnrolmentRow:
     content_status: Mapping[str, int] | None
     issued_certificates: Sequence[Mapping[str, str]] | None
     columns: Mapping[str, Any] = field(default_factory=dict)
+    certificates: Sequence[Mapping[str, str]] | None = None
+
+    @property
+    def held(self) -> list[Mapping[str, str]]:
+        """All certificates that the learner holds, the newer column first."""
+        return [*(self.issued_certificates or ()), *(self.certificates or ())]
+
+    def issued(self, template_name: str) -> Mapping[str, str]:
+        """The certificate of a template, by its name in any case (rule C3); empty if there is none."""
+        name = template_name.casefold()
+        return next((one for one in self.issued_certificates or () if one.get("name", "").casefold() == name), {})
 
     @property
     def is_phantom(self) -> bool:
@@ -182,6 +194,19 @@ class LearnerRecord:
     def enrolment(self) -> EnrolmentRow | None:
         """The row of ``user_enrolments``."""
         return self.rows.enrolment
+
+    def issued_again(self, requested: Collection[str] = ()) -> list[str]:
+        """The templates whose certificate the learner holds, and that each certificate request issues again.
+
+        Rule C3 looks at the certificates of an enrolment only for criteria of the enrolment. ``requested`` are the
+        names of templates for which the generator has been asked.
+        """
+        return [
+            template.name
+            for template in self.batch.templates.usable
+            if template.criteria.enrolment_status is None
+            and (template.name in requested or (self.enrolment is not None and self.enrolment.issued(template.name)))
+        ]
 
     @property
     def contents(self) -> Sequence[ContentRow]:

@@ -1,6 +1,7 @@
 """The events that put a learner right. The jobs understand all of them. Pure.
 
-Each may be sent twice, but a certificate without enrolment criteria is issued again then.
+Each may be sent twice, but those of :data:`ASK_FOR_CERTIFICATES` issue a certificate again whose template has no
+criterion of the enrolment's status (rule C3).
 """
 
 import shlex
@@ -26,6 +27,10 @@ class Remedy(StrEnum):
     """Compute the progress from the stored contents again."""
     CERTIFICATE = "certificate"
     """Check once more whether the learner has earned a certificate."""
+
+
+ASK_FOR_CERTIFICATES = (Remedy.RECOMPUTE, Remedy.CERTIFICATE)
+"""What makes the certificate pre-processor look at a learner each time (rule A9)."""
 
 
 def command(remedy: Remedy, key: EnrolmentKey, content_id: str = "") -> str:

@@ -7,7 +7,9 @@ from common.servers.cassandra import Cassandra, Row
 from desk.records import EnrolmentRow
 from jobs.assessment_aggregator.rules import Attempt
 
-ENROLMENT_COLUMNS = "active, status, enrolled_date, completedon, progress, contentstatus, issued_certificates"
+ENROLMENT_COLUMNS = (
+    "active, status, enrolled_date, completedon, progress, contentstatus, issued_certificates, certificates"
+)
 CONTENT_COLUMNS = "contentid, status, viewcount, completedcount, WRITETIME(viewcount), WRITETIME(completedcount)"
 ATTEMPT_COLUMNS = "content_id, attempt_id, last_attempted_on, created_on, total_score, total_max_score"
 AGGREGATES_COLUMNS = "agg, aggregates, agg_last_updated, agg_details"
@@ -19,7 +21,7 @@ OF_AGGREGATES = "activity_type = ? AND activity_id = ? AND user_id = ? AND conte
 
 def to_enrolment(cassandra: Cassandra, values: Sequence[Any], columns: Mapping[str, Any]) -> EnrolmentRow:
     """From the values of :data:`ENROLMENT_COLUMNS`, and those columns that templates may ask for."""
-    active, status, enrolled_ms, completed_ms, progress, content_status, issued = values
+    active, status, enrolled_ms, completed_ms, progress, content_status, issued, old = values
     return EnrolmentRow(
         active,
         status,
@@ -29,6 +31,7 @@ def to_enrolment(cassandra: Cassandra, values: Sequence[Any], columns: Mapping[s
         content_status,
         issued,
         columns,
+        old,
     )
 
 

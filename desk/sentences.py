@@ -33,7 +33,11 @@ ENGLISH: Mapping[str, str] = {
     "progress.missing": "{completed}. Missing: {missing}.",
     "progress.completed_before": ("The course was completed on {since}. It has changed since then: {completed} now."),
     "progress.no_enrolment": "{completed}, but progress counts only for enrolled learners.",
-    "progress.outdated": "The stored progress does not show this: {what}. A sync puts it right.",
+    "progress.outdated": "The stored progress does not show this: {what}.",
+    "progress.sync": "A sync puts it right.",
+    "progress.would_lower": (
+        "A sync would also lower completedCount. Perhaps the course was published anew, so an operator has to decide."
+    ),
     "progress.unknown": "This cannot be said without the contents of the course.",
     "progress.status": "status is {stored}, {expected} is right",
     "progress.progress": "progress is {stored}, {expected} is right",
@@ -143,6 +147,15 @@ ENGLISH: Mapping[str, str] = {
         "It cannot be said whether the certificate was requested. Everything is fulfilled, but the desk could not look "
         "for the request: {reason}."
     ),
+    "verdict.fulfilled.cut": (
+        "It cannot be said whether the certificate was requested. Everything is fulfilled, but the desk has looked at "
+        "requests since {since} only."
+    ),
+    "verdict.checked": (
+        "Everything is fulfilled. A check for the certificate was requested on {on}, and the jobs may still be working "
+        "on it."
+    ),
+    "verdict.holds": "The certificate “{name}” is there, issued{on}.",
     "verdict.score": "No certificate: {comparison}.",
     "verdict.not_enrolled": "No certificate: the learner is not enrolled in this batch.",
     "verdict.not_active": "No certificate: the enrolment is not active.",
@@ -179,6 +192,9 @@ ENGLISH: Mapping[str, str] = {
     "tell.blocked_user": "Your account is blocked. Please ask the people who run the app.",
     "tell.no_batch": "We do not find this batch. Which batch did you join?",
     "tell.no_template": "This batch gives no certificate.",
+    "issued_again": (
+        "This would issue {names} again, which asks for no status of the enrolment, so an operator has to decide."
+    ),
     # Parts of sentences.
     "on": " on {on}",
     "score.by": " with a best score of {best} percent",

@@ -13,7 +13,7 @@ from common.domain.faults import TaskFault, WorldFault
 from common.domain.relations import ancestors_key, leaf_nodes_key, optional_nodes_key
 from common.metrics import Metrics
 from common.servers.concurrency import gather_all
-from common.servers.http import ApiClient
+from common.servers.http import UNKNOWN_ID, ApiClient
 from common.servers.redis import RedisClient
 from desk.config import DeskConfig
 from desk.records import Course, Unknown
@@ -34,6 +34,14 @@ class Contents:
 
     names: Mapping[str, str]
     types: Mapping[str, str | Refused | None] | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class KnownContents:
+    """What is known about contents, with a type of each that was asked for."""
+
+    names: Mapping[str, str]
+    types: Mapping[str, str | Refused | None]
 
 
 class Sources:
@@ -106,6 +114,31 @@ class Sources:
 
         return await _or_unknown(ask)
 
+    async def users(self, user_ids: Sequence[str]) -> list[User | Skip | Refused | Unknown]:
+        """The users, in this order. One is Unknown if the API fails for this user alone; else raises WorldFault."""
+        found = await gather_all(self.user(user_id) for user_id in user_ids)
+        if any(isinstance(user, Unknown) for user in found):
+            _require_answer(await self.user(UNKNOWN_ID))
+        return found
+
+    async def known_contents(self, named: Collection[str], typed: Sequence[str]) -> KnownContents:
+        """As :meth:`contents`. A type is Refused if the API fails for this content alone; else raises WorldFault.
+
+        So one content for which the API always fails does not stop what asks for many.
+        """
+        found = await self.contents(named, typed)
+        if not isinstance(found.types, Unknown):
+            return KnownContents(found.names, found.types)
+        _require_answer((await self.contents((), [UNKNOWN_ID])).types)
+        each = await gather_all(self.contents((), [content_id]) for content_id in typed)
+        types: dict[str, str | Refused | None] = {}
+        for content_id, alone in zip(typed, each, strict=True):
+            if isinstance(alone.types, Unknown):
+                types[content_id] = Refused("content_api", alone.types.reason)
+            else:
+                types |= alone.types
+        return KnownContents(found.names, types)
+
     async def contents(self, named: Collection[str], typed: Sequence[str]) -> Contents:
         """The names of some contents and the types of others, from the content cache, else from the content read API.
 
@@ -164,6 +197,12 @@ class Sources:
 class _Asked:
     name: str | None
     content_type: str | Refused | None
+
+
+def _require_answer(found: object) -> None:
+    """Raises WorldFault if not even this question, which any healthy server answers, was answered."""
+    if isinstance(found, Unknown):
+        raise WorldFault(found.reason)
 
 
 async def _or_unknown(read: Callable[[], Awaitable[Found]]) -> Found | Unknown:

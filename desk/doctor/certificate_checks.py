@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from common.domain.events import shown
+from common.domain.events import shown, to_time_ms
 from desk.doctor.chart import Chart
 from desk.doctor.findings import Check, Finding
+from desk.explanation.requests import REQUEST_PATIENCE_MS
 from desk.explanation.settings import JobSettings
 from desk.records import Unknown
 from desk.remedies import Remedy
@@ -29,10 +30,7 @@ def _selected(chart: Chart, template: Template, settings: JobSettings, *, re_iss
 
 
 def _is_issued(chart: Chart, template: Template) -> bool:
-    """By the name, in any case, as the rules compare it (rule C3)."""
-    row = chart.record.enrolment
-    name = template.name.casefold()
-    return any(old.get("name", "").casefold() == name for old in (row and row.issued_certificates) or ())
+    return chart.record.enrolment is not None and bool(chart.record.enrolment.issued(template.name))
 
 
 def may_need_user(chart: Chart, settings: JobSettings) -> bool:
@@ -47,9 +45,17 @@ def _is_missing_by_rows(chart: Chart, template: Template, settings: JobSettings)
         return False
     row = chart.record.enrolment
     # Without criteria of the enrolment nobody but the events says when a request is due.
-    if template.criteria.enrolment_status is None or row is None:
+    if template.criteria.enrolment_status is None or row is None or row.certificates or _is_recent(chart):
         return False
     return bool(_selected(chart, template, settings, re_issue=False).earned)
+
+
+def _is_recent(chart: Chart) -> bool:
+    """Whether the learner has completed or attempted something just now: the jobs may be working on it."""
+    row, attempts = chart.record.enrolment, chart.record.attempts
+    moments = [attempt.last_attempted_on for attempt in attempts] + [row.completed_on if row is not None else None]
+    limit_ms = chart.record.now_ms - REQUEST_PATIENCE_MS
+    return any(moment is not None and to_time_ms(moment) > limit_ms for moment in moments)
 
 
 def certificates(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
@@ -59,7 +65,10 @@ def certificates(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
     for template in chart.record.batch.templates.usable:
         name = shown(template.name)
         if _is_missing_by_rows(chart, template, settings):
-            if _is_for_user(chart, template, settings):
+            if isinstance(chart.record.user, Unknown):
+                what = f"the rows fulfil {name}, but the account is not known: {chart.record.user.reason}"
+                yield chart.finding(Check.CERTIFICATES, "account_unknown", what)
+            elif _is_for_user(chart, template, settings):
                 what = f"the criteria of {name} are met, but there is neither a certificate nor a request for one"
                 yield chart.finding(Check.CERTIFICATES, "certificate_missing", what, Remedy.CERTIFICATE)
         elif _is_issued(chart, template):
@@ -70,10 +79,10 @@ def certificates(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
 
 
 def _is_for_user(chart: Chart, template: Template, settings: JobSettings) -> bool:
-    """Rule C5: whether the account is not blocked and meets the user criteria; no if that is not known."""
+    """Rule C5: whether the account is not blocked and meets the user criteria."""
     record = chart.record
-    if record.user is None or isinstance(record.user, Unknown) or isinstance(record.course.name, Unknown):
-        return False
+    assert record.user is not None and not isinstance(record.user, Unknown)
+    assert not isinstance(record.course.name, Unknown)
     user_id, course_id, batch_id = record.key
     issued = rules.issue(
         CertificateRequest((user_id,), course_id, batch_id, re_issue=False, time_ms=record.now_ms),

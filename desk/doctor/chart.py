@@ -7,7 +7,7 @@ from common.domain.aggregates import merge
 from common.domain.events import Refused
 from desk.doctor.findings import Check, Finding
 from desk.records import LearnerRecord
-from desk.remedies import Remedy
+from desk.remedies import ASK_FOR_CERTIFICATES, Remedy
 from jobs.activity_aggregate_updater.relations import Relations
 
 
@@ -64,4 +64,5 @@ class Chart:
         self, check: Check, kind: str, what: str, remedy: Remedy | None = None, content_id: str = ""
     ) -> Finding:
         """A finding about this learner."""
-        return Finding(check, kind, *self.record.key, what, remedy, content_id)
+        issues_again = remedy in ASK_FOR_CERTIFICATES and bool(self.record.issued_again(self.requested))
+        return Finding(check, kind, *self.record.key, what, remedy, content_id, issues_again)

@@ -36,8 +36,10 @@ from jobs.collection_cert_pre_processor.templates import Templates
 MAX_REMEMBERED = 10_000
 """Batches with their templates, and 10 times as many types of contents; about 1 KB each."""
 
-NEED_TEMPLATES = frozenset({Check.CERTIFICATES, Check.CUT})
-"""The checks that need the templates of the batch and the types of contents."""
+NEED_TYPES = frozenset({Check.CERTIFICATES, Check.CUT})
+"""The checks that need the types of contents, where a template asks for a score."""
+NEED_TEMPLATES = NEED_TYPES | {Check.SCORES, Check.DETAILS}
+"""The checks that need the templates of the batch: also those whose remedy asks for certificates."""
 
 
 class Doctor:
@@ -164,7 +166,7 @@ class Doctor:
         scored = {
             index: {*contents_of(SCORE, chart.record.aggregates.merged), *_attempted(chart)}
             for index, chart in enumerate(charts)
-            if chart.record.batch.templates.need_aggregates
+            if chart.record.batch.templates.need_aggregates and NEED_TYPES & self.checks
         }
         wanted = sorted(set().union(*scored.values()))
         missing = [content_id for content_id in wanted if content_id not in self._types]
@@ -172,9 +174,7 @@ class Doctor:
             content_id: self._types[content_id] for content_id in wanted if content_id in self._types
         }
         if missing:
-            found = (await self._sources.contents([], missing)).types
-            if isinstance(found, Unknown):
-                raise WorldFault(found.reason)
+            found = (await self._sources.known_contents((), missing)).types
             types.update(found)
             self._types.update(found)
         return [
@@ -188,8 +188,8 @@ class Doctor:
             return list(charts)
         candidates = [chart for chart in charts if may_need_user(chart, self._settings)]
         names = await self._course_names({chart.record.key.course_id for chart in candidates})
-        users = await gather_all(self._sources.user(chart.record.key.user_id) for chart in candidates)
-        _require_known([*users, *names.values()])
+        users = await self._sources.users([chart.record.key.user_id for chart in candidates])
+        _require_known(names.values())
         completed = {
             chart.record.key: replace(
                 chart,

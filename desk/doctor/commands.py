@@ -24,6 +24,7 @@ from desk.doctor.preflight import Level
 from desk.doctor.repair import MAX_LAG, RATE, Repair, RepairError, plan
 from desk.doctor.scan import scan
 from desk.doctor.store import Scope
+from desk.remedies import Remedy
 
 EXPECTED = (FindingsError, JournalError, RepairError)
 """Faults that are told in a line, without a stack."""
@@ -50,6 +51,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("--rate", type=_positive, default=RATE, metavar="N", help="events a second")
     command.add_argument(
         "--max-lag", type=_positive, default=MAX_LAG, metavar="N", help="wait while a job is further behind"
+    )
+    command.add_argument(
+        "--issue-again", action="store_true", help="also send what issues a certificate again that the learner holds"
     )
     command.add_argument("--dry-run", action="store_true", help="send nothing")
     command.add_argument("--yes", action="store_true", help="do not ask")
@@ -147,15 +151,20 @@ def _check(config: DeskConfig, options: argparse.Namespace) -> int:
 
 
 def _print_summary(findings: Iterable[Finding]) -> None:
-    counts = Counter((finding.check, finding.kind, finding.remedy) for finding in findings)
-    for (check, kind, remedy), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):
-        print(f"{count:8}  {check}: {kind}{f', put right by {remedy}' if remedy else ''}")
+    counts = Counter((finding.check, finding.kind, finding.remedy, finding.issues_again) for finding in findings)
+    for (check, kind, remedy, issues_again), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):
+        again = ", which would issue a certificate again" if issues_again else ""
+        print(f"{count:8}  {check}: {kind}{f', put right by {remedy}{again}' if remedy else ''}")
     if not counts:
         print("nothing is wrong")
 
 
 def _repair(config: DeskConfig, options: argparse.Namespace) -> int:
-    events = plan(read(options.findings), options.only, time.time_ns() // 1_000_000)
+    now_ms, issue_again = time.time_ns() // 1_000_000, options.issue_again
+    events = plan(read(options.findings), options.only, now_ms, issue_again=issue_again)
+    left_out = len(plan(read(options.findings), options.only, now_ms, issue_again=True)) - len(events)
+    if left_out:
+        print(f"{left_out} events are left out, because they would issue a certificate again: --issue-again sends them")
     path = options.findings.with_name(f"{options.findings.name}.journal")
     if options.dry_run:
         _print_events(config, events)
@@ -167,13 +176,28 @@ def _repair(config: DeskConfig, options: argparse.Namespace) -> int:
         if (left or journal.open_intent) and not options.yes and not _is_confirmed():
             return 1
         repair = Repair(config.kafka, journal, lambda text: print(text, flush=True))
-        if journal.open_intent is not None:
-            count = repair.finish_interrupted()
-            print(f"the last run was killed: {count} of its last events were still to be sent")
-        repair.send(events, options.rate, options.max_lag)
+        if left or journal.open_intent:
+            asyncio.run(_send(config, options, left, journal, repair))
     finally:
         journal.close()
-    return _check_again(config, options.only, journal, repair)
+    return asyncio.run(_check_again(config, options.only, journal, repair))
+
+
+async def _send(
+    config: DeskConfig, options: argparse.Namespace, events: Sequence[Event], journal: Journal, repair: Repair
+) -> None:
+    async with open_doctor(config, options.only) as doctor:
+
+        async def still_wanted(chunk: Sequence[Event]) -> list[Event]:
+            findings = await doctor.examine_keys(event.key for event in chunk)
+            found = plan(findings, options.only, 0, issue_again=options.issue_again)
+            wanted = {(event.remedy, event.key) for event in found}
+            return [event for event in chunk if (event.remedy, event.key) in wanted]
+
+        if journal.open_intent is not None:
+            count = await repair.finish_interrupted(still_wanted)
+            print(f"the last run was killed: {count} of its last events were still to be sent")
+        await repair.send(events, options.rate, options.max_lag, still_wanted)
 
 
 def _is_confirmed() -> bool:
@@ -195,23 +219,22 @@ def _print_events(config: DeskConfig, events: Sequence[Event]) -> None:
         print("nothing to send")
 
 
-def _check_again(config: DeskConfig, checks: Collection[Check], journal: Journal, repair: Repair) -> int:
+async def _check_again(config: DeskConfig, checks: Collection[Check], journal: Journal, repair: Repair) -> int:
     """Says what is left to be done about those to whom events were sent, once the jobs have applied them."""
     if not journal.sent:
         return 0
     remedies = {remedy for remedy, _ in journal.sent}
-    if not repair.wait_for_jobs(remedies, 0, PATIENCE_SECONDS):
+    if Check.CERTIFICATES in checks:
+        # The others lead to certificate requests, and what these lead to is checked.
+        remedies.add(Remedy.CERTIFICATE)
+    if not await repair.wait_until_applied(remedies, PATIENCE_SECONDS):
         print("the jobs have not applied all events yet: check again later", file=sys.stderr)
         return 1
-
-    async def examine() -> list[Finding]:
-        async with open_doctor(config, checks) as doctor:
-            return await doctor.examine_keys(key for _, key in journal.sent)
-
-    findings = asyncio.run(examine())
+    async with open_doctor(config, checks) as doctor:
+        findings = await doctor.examine_keys(key for _, key in journal.sent)
     print(f"{len({key for _, key in journal.sent})} enrolments checked again:")
     _print_summary(findings)
-    return 1 if any(finding.remedy for finding in findings) else 0
+    return 1 if any(finding.remedy and not finding.issues_again for finding in findings) else 0
 
 
 def _backfill(config: DeskConfig, _: argparse.Namespace) -> int:

@@ -35,7 +35,8 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True, tag="finding"):
 
     ``kind`` is a snake_case word, the same for all findings of the same sort. ``what`` is a sentence with the values.
     ``remedy`` is the event that puts it right; a finding without one is only reported. ``content_id`` is a content of
-    the course, which a recompute request must name.
+    the course, which a recompute request must name. ``issues_again``: the remedy would also issue a certificate again
+    that the learner holds.
     """
 
     check: Check
@@ -46,6 +47,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True, tag="finding"):
     what: str
     remedy: Remedy | None = None
     content_id: str = ""
+    issues_again: bool = False
 
     @property
     def key(self) -> EnrolmentKey:

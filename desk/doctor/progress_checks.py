@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from common.domain.aggregates import COMPLETED_COUNT
 from common.domain.events import shown
 from desk.doctor.chart import Chart
@@ -44,22 +46,29 @@ _BEGUN = EnrolmentRow(active=True, status=0, completed_on_ms=None, content_statu
 def progress(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
     """Counts and the enrolment against what follows from the stored contents.
 
-    A sync never takes progress back, so what is too high is only reported.
+    What is too high is only reported. A sync takes no progress of the enrolment back, but it would lower
+    ``completedCount``, and the course may have been published anew since.
     """
     if not isinstance(chart.relations, Relations):
         if chart.record.contents:
             yield chart.finding(Check.PROGRESS, "course_unusable", chart.relations.reason)
         return
     synced = _synced(chart, _BEGUN, chart.relations, settings)
-    yield from _counts(chart, synced.counts)
+    findings = [*_counts(chart, synced.counts), *_of_enrolment(chart, synced.change, chart.relations)]
+    if any(finding.kind == "completed_count_too_high" for finding in findings):
+        findings = [structs.replace(finding, remedy=None) for finding in findings]
+    yield from findings
+
+
+def _of_enrolment(chart: Chart, right: EnrolmentChange | None, relations: Relations) -> Iterator[Finding]:
+    """The row of the enrolment against what a sync of a new one would make of it."""
     row = chart.record.enrolment
-    right = synced.change
     if row is None or row.is_phantom:
         return
     if row.status == COMPLETED:
         if right is None or right.status != COMPLETED:
             done = 0 if right is None else right.progress
-            what = f"the enrolment is completed, but only {done} of {len(chart.relations.required)} contents are"
+            what = f"the enrolment is completed, but only {done} of {len(relations.required)} contents are"
             yield chart.finding(Check.PROGRESS, "no_longer_complete", what)
         return
     # Before the first completion the job has not looked at the enrolment, so a sync has only begun it.
@@ -68,10 +77,10 @@ def progress(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
             what = f"progress is {row.progress}, but no content is completed"
             yield chart.finding(Check.PROGRESS, "progress_too_high", what)
         return
-    yield from _enrolment(chart, row.for_progress(), right)
+    yield from _begun_enrolment(chart, row.for_progress(), right)
 
 
-def _enrolment(chart: Chart, row: EnrolmentRow, right: EnrolmentChange) -> Iterator[Finding]:
+def _begun_enrolment(chart: Chart, row: EnrolmentRow, right: EnrolmentChange) -> Iterator[Finding]:
     """The row of an enrolment that is not completed, against what follows from its contents."""
     if row.status != right.status:
         what = f"status is {shown(row.status)} and should be {right.status}"
@@ -101,7 +110,10 @@ def _counts(chart: Chart, counts: Mapping[str, float]) -> Iterator[Finding]:
     merged = {unit_id: row.merged for unit_id, row in chart.units.items()} | {course_id: chart.record.aggregates.merged}
     for activity_id, right in sorted(counts.items()):
         stored = merged.get(activity_id, {}).get(COMPLETED_COUNT, 0.0)
-        if stored != right:
-            of = "the course" if activity_id == course_id else f"unit {activity_id}"
+        of = "the course" if activity_id == course_id else f"unit {activity_id}"
+        if stored < right:
             what = f"{COMPLETED_COUNT} of {of} is {stored:g} and should be {right:g}"
-            yield chart.finding(Check.PROGRESS, "completed_count_differs", what, Remedy.SYNC)
+            yield chart.finding(Check.PROGRESS, "completed_count_too_low", what, Remedy.SYNC)
+        elif stored > right:
+            what = f"{COMPLETED_COUNT} of {of} is {stored:g}, but only {right:g} required contents are completed"
+            yield chart.finding(Check.PROGRESS, "completed_count_too_high", what)

@@ -1,8 +1,12 @@
-"""Sends the events that put findings right, each of them once, and no faster than the jobs apply them."""
+"""Sends the events that put findings right, each of them once, and no faster than the jobs apply them.
 
+Between a check and its repair the rows change: attempts are archived, learners go on. So each finding is looked for
+once more right before its event is sent.
+"""
+
+import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -39,19 +43,25 @@ _COUNTED_LAG = 1_000
 """Up to this lag the messages are counted one by one."""
 
 
+StillWanted = Callable[[Sequence[Event]], Awaitable[Sequence[Event]]]
+"""Those of some events that are still found, so that nothing is sent for what has changed since the check."""
+
+
 class RepairError(Exception):
     """The repair cannot go on. The text says why, and what to do."""
 
 
-def plan(findings: Iterable[Finding], only: Collection[Check], time_ms: int) -> list[Event]:
+def plan(
+    findings: Iterable[Finding], only: Collection[Check], time_ms: int, *, issue_again: bool = False
+) -> list[Event]:
     """The events for some findings: one of each remedy for an enrolment, in the order of the findings.
 
     A recompute request is followed by a certificate request of its own (rule A9). A second one might arrive before the
-    scores are right, so it is left out.
+    scores are right, so it is left out. So is, without ``issue_again``, what would issue a certificate a second time.
     """
     found: dict[tuple[Remedy, EnrolmentKey], Finding] = {}
     for finding in findings:
-        if finding.remedy is not None and finding.check in only:
+        if finding.remedy is not None and finding.check in only and (issue_again or not finding.issues_again):
             found.setdefault((finding.remedy, finding.key), finding)
     return [
         Event(remedy, *key, finding.content_id, time_ms)
@@ -69,7 +79,7 @@ class Repair:
         self._journal = journal
         self._say = say
 
-    def finish_interrupted(self) -> int:
+    async def finish_interrupted(self, still_wanted: StillWanted) -> int:
         """Sends what is left of the events that were being sent when the process was killed, and says how many.
 
         Which of them the brokers have is read from the topics. Raises RepairError where Kafka does not keep these
@@ -78,10 +88,10 @@ class Repair:
         intent = self._journal.open_intent
         if intent is None:
             return 0
-        messages = [event.message(self._kafka) for event in intent.events]
-        there = self._values_since(intent, {message.value for message in messages})
-        left = [message for message in messages if message.value not in there]
-        send(self._kafka, left)
+        messages = {event.message(self._kafka).value: event for event in intent.events}
+        there = await asyncio.to_thread(self._values_since, intent, messages.keys())
+        left = await still_wanted([event for value, event in messages.items() if value not in there])
+        await asyncio.to_thread(send, self._kafka, [event.message(self._kafka) for event in left])
         self._journal.confirm()
         return len(left)
 
@@ -106,51 +116,70 @@ class Repair:
                 raise self._fault(error) from error
         return values
 
-    def send(self, events: Sequence[Event], rate: int, max_lag: int) -> None:
-        """Sends the events that the journal does not have, at most ``rate`` a second.
+    async def send(self, events: Sequence[Event], rate: int, max_lag: int, still_wanted: StillWanted) -> None:
+        """Sends the events that the journal does not have and that are still wanted, at most ``rate`` a second.
 
         Waits while the job that reads a topic is more than ``max_lag`` messages behind. Raises WorldFault.
         """
         left = [event for event in events if (event.remedy, event.key) not in self._journal.sent]
+        not_wanted = 0
         for first in range(0, len(left), rate):
             chunk = left[first : first + rate]
-            remedies = {event.remedy for event in chunk}
-            self.wait_for_jobs(remedies, max_lag)
+            await self._wait_for_jobs({event.remedy for event in chunk}, max_lag)
             started = time.monotonic()
-            self._journal.intend(self._ends(remedies), chunk)
-            send(self._kafka, [event.message(self._kafka) for event in chunk])
-            self._journal.confirm()
-            self._say(f"{first + len(chunk)} of {len(left)} sent")
+            wanted = await still_wanted(chunk)
+            await asyncio.to_thread(self._send, wanted)
+            not_wanted += len(chunk) - len(wanted)
+            done = f"{first + len(chunk) - not_wanted} of {len(left)} sent"
+            self._say(f"{done}, {not_wanted} not found any more" if not_wanted else done)
             if first + rate < len(left):
                 # A chunk is what a second may have.
-                time.sleep(max(0.0, started + 1.0 - time.monotonic()))
+                await asyncio.sleep(max(0.0, started + 1.0 - time.monotonic()))
 
-    def wait_for_jobs(self, remedies: Collection[Remedy], max_lag: int, patience_seconds: float = float("inf")) -> bool:
-        """Waits until each job of the remedies is at most ``max_lag`` messages behind; False if that took too long.
+    def _send(self, events: Sequence[Event]) -> None:
+        if events:
+            self._journal.intend(self._ends({event.remedy for event in events}), events)
+            send(self._kafka, [event.message(self._kafka) for event in events])
+            self._journal.confirm()
 
-        What a job has read up to a checkpoint is applied, with its rows written and its messages sent.
+    async def _wait_for_jobs(self, remedies: Collection[Remedy], max_lag: int) -> None:
+        """Waits until each job of the remedies is at most ``max_lag`` messages behind."""
+        for remedy in remedies:
+            number = 0
+            while (lag := await asyncio.to_thread(self.lag, remedy)) > max_lag:
+                if number % 10 == 0:
+                    self._say(f"{JOB_OF[remedy]} is {lag} messages behind: waiting until it is at most {max_lag}")
+                number += 1
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def wait_until_applied(self, remedies: Collection[Remedy], patience_seconds: float) -> bool:
+        """Waits until the jobs have applied what is on the topics of the remedies now; False if that took too long.
+
+        What a job has read up to a checkpoint is applied, with its rows written and its messages sent. Learners' events
+        that come meanwhile are not waited for.
         """
         deadline = time.monotonic() + patience_seconds
-        said: Counter[Remedy] = Counter()
-        # In this order: a recompute and a sync send certificate requests.
+        # In this order, and the ends of each when those before it are applied: they send certificate requests.
         for remedy in (remedy for remedy in Remedy if remedy in remedies):
-            while (lag := self.lag(remedy)) > max_lag:
+            ends = (await asyncio.to_thread(self._ends, [remedy]))[self._kafka.topic(TOPIC_OF[remedy])]
+            self._say(f"waiting until {JOB_OF[remedy]} has applied all events")
+            while await asyncio.to_thread(self.lag, remedy, ends):
                 if time.monotonic() > deadline:
                     return False
-                if said[remedy] % 10 == 0:
-                    self._say(f"{JOB_OF[remedy]} is {lag} messages behind: waiting until it is at most {max_lag}")
-                said[remedy] += 1
-                time.sleep(POLL_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
         return True
 
-    def lag(self, remedy: Remedy) -> int:
-        """How many messages of the remedy's topic its job has not read yet. Raises WorldFault."""
+    def lag(self, remedy: Remedy, ends: Mapping[int, int] | None = None) -> int:
+        """How many messages of the remedy's topic its job has not read yet, all or up to ``ends``.
+
+        Raises WorldFault.
+        """
         with closing(self._consumer(self._kafka.group_id(JOB_OF[remedy]))) as consumer:
             try:
                 partitions = self._partitions(consumer, remedy)
                 committed = consumer.committed(partitions, _TIMEOUT_SECONDS)
                 lag: int = sum(
-                    max(0, end - max(first, partition.offset))
+                    max(0, min(end, (ends or {}).get(partition.partition, end)) - max(first, partition.offset))
                     for partition in committed
                     for first, end in [watermarks(consumer, partition, _TIMEOUT_SECONDS)]
                 )
@@ -158,7 +187,7 @@ class Repair:
                     # Transactions leave offsets without a message, which nobody can read.
                     topic = self._kafka.topic(TOPIC_OF[remedy])
                     start = {partition.partition: partition.offset for partition in committed}
-                    lag = sum(1 for _ in read_to_end(consumer, topic, start))
+                    lag = min(lag, sum(1 for _ in read_to_end(consumer, topic, start)))
                 return lag
             except KafkaException as error:
                 raise self._fault(error) from error

@@ -4,13 +4,16 @@ Nothing is decided here. What is completed, which scores count, and whether a ce
 own rules, called with the rows that the record holds. If a rule changes, the explanation changes with it.
 """
 
+from dataclasses import replace
+
 from desk.explanation import certificates, progress, scores
 from desk.explanation.requests import requests
 from desk.explanation.settings import JobSettings
-from desk.explanation.steps import Explanation
+from desk.explanation.steps import Explanation, Step
 from desk.explanation.verdict import verdict
 from desk.explanation.wording import Wording
 from desk.records import LearnerRecord
+from desk.remedies import ASK_FOR_CERTIFICATES
 
 __all__ = ["explain"]
 
@@ -28,4 +31,14 @@ def explain(record: LearnerRecord, settings: JobSettings, wording: Wording) -> E
         *(certificates.decision(record, made, wording) for made in decisions),
         requests(record, wording),
     ]
-    return Explanation((*steps, verdict(record, decisions, steps, settings, wording)))
+    steps = [_without_second_issue(step, record, wording) for step in steps]
+    summed = verdict(record, decisions, steps, settings, wording)
+    return Explanation((*steps, _without_second_issue(summed, record, wording)))
+
+
+def _without_second_issue(step: Step, record: LearnerRecord, wording: Wording) -> Step:
+    """Does not offer what would issue a certificate again that the learner holds."""
+    if step.next is None or step.next.remedy not in ASK_FOR_CERTIFICATES or not (names := record.issued_again()):
+        return step
+    named = wording.some([f"“{name}”" for name in names])
+    return replace(step, sentence=f"{step.sentence} {wording.sentences.say('issued_again', names=named)}", next=None)

@@ -292,9 +292,7 @@ def decision(record: LearnerRecord, made: Decision, wording: Wording) -> Step:
 
 def issued_certificate(record: LearnerRecord, template: Template) -> Mapping[str, str]:
     """The certificate of a template in the enrolment; empty if there is none."""
-    name = template.name.casefold()
-    held = record.enrolment.issued_certificates if record.enrolment is not None else None
-    return next((old for old in held or () if old.get("name", "").casefold() == name), {})
+    return record.enrolment.issued(template.name) if record.enrolment is not None else {}
 
 
 def issued_on(certificate: Mapping[str, str], wording: Wording) -> str:

@@ -152,10 +152,11 @@ def progress(record: LearnerRecord, settings: JobSettings, wording: Wording) -> 
     if done is None:
         return Step("progress", say("progress?"), Verdict.UNKNOWN, say("progress.unknown"))
     differences = _differences(record, settings, wording)
-    row = record.enrolment
+    row, is_counted_higher = record.enrolment, _is_counted_higher(record, settings)
     sentences = [_progress_sentence(record, done, wording)]
     if differences:
         sentences.append(say("progress.outdated", what=wording.some(differences)))
+        sentences.append(say("progress.would_lower" if is_counted_higher else "progress.sync"))
     is_over = row is not None and row.status == COMPLETED
     return Step(
         "progress",
@@ -163,7 +164,7 @@ def progress(record: LearnerRecord, settings: JobSettings, wording: Wording) -> 
         Verdict.YES if done.is_complete or is_over else Verdict.NO,
         " ".join(sentences),
         _progress_evidence(record, done, wording),
-        Next(command(Remedy.SYNC, record.key), Remedy.SYNC) if differences else None,
+        Next(command(Remedy.SYNC, record.key), Remedy.SYNC) if differences and not is_counted_higher else None,
         is_broken=bool(differences),
     )
 
@@ -206,10 +207,21 @@ def _differences(record: LearnerRecord, settings: JobSettings, wording: Wording)
             number = wording.sentences.count("contents", len(lacking))
             differences.append(say("progress.content_status", number=number))
     count = record.aggregates.merged.get(COMPLETED_COUNT)
-    if sync.completed_count is not None and sync.completed_count != (count or 0.0):
+    # A count that is too high is no fault: the course may have been published anew since.
+    if sync.completed_count is not None and sync.completed_count > (count or 0.0):
         stored = shown(None if count is None else f"{count:g}")
         differences.append(say("progress.completed_count", stored=stored, expected=f"{sync.completed_count:g}"))
     return differences
+
+
+def _is_counted_higher(record: LearnerRecord, settings: JobSettings) -> bool:
+    """Whether a sync would lower ``completedCount``."""
+    nodes = record.course.leaf_nodes
+    if not isinstance(nodes, LeafNodes):
+        return False
+    row = None if record.enrolment is None else record.enrolment.for_progress()
+    count = _sync(record, row, nodes, settings).completed_count
+    return count is not None and count < record.aggregates.merged.get(COMPLETED_COUNT, 0.0)
 
 
 def _progress_evidence(record: LearnerRecord, done: Completion, wording: Wording) -> tuple[Evidence, ...]:

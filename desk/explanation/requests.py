@@ -3,11 +3,17 @@
 import re
 import shlex
 
+from common.domain.events import to_time_ms
 from common.domain.messages import ASSESSMENT_API
 from desk.explanation.steps import Evidence, Next, Step, Verdict
 from desk.explanation.wording import Wording
 from desk.records import CertificateMessage, FailedMessage, LearnerRecord, Search, Unknown
 from jobs import JOBS
+
+REQUEST_PATIENCE_MS = 600_000
+"""10 minutes. An estimate of the time until what a learner has just done has led to a request to the generator."""
+GENERATOR_PATIENCE_MS = 86_400_000
+"""A day. An estimate of the time until a request to the generator has led to a certificate."""
 
 
 def requests(record: LearnerRecord, wording: Wording) -> Step:
@@ -86,6 +92,25 @@ def asked_of_generator(record: LearnerRecord, template_name: str | None = None) 
     if template_name is not None:
         wanted = [message for message in wanted if message.template_name == template_name]
     return wanted[-1] if wanted else None
+
+
+def being_checked(record: LearnerRecord) -> CertificateMessage | None:
+    """The latest request to check for a certificate, if the jobs may still be working on it."""
+    checked = _last_check(record.certificate_messages)
+    is_recent = checked is not None and checked.time_ms > record.now_ms - REQUEST_PATIENCE_MS
+    return checked if is_recent else None
+
+
+def not_searched_before(record: LearnerRecord) -> int | None:
+    """Since when requests were searched (ms), if one from before may still lead to a certificate; else None."""
+    found = record.certificate_messages
+    if isinstance(found, Unknown) or found.since_ms is None:
+        return None
+    completed_on = None if record.enrolment is None else record.enrolment.completed_on
+    earliest_ms = record.now_ms - GENERATOR_PATIENCE_MS
+    if completed_on is not None:
+        earliest_ms = max(earliest_ms, to_time_ms(completed_on))
+    return found.since_ms if found.since_ms > earliest_ms else None
 
 
 def _last_check(found: Search[CertificateMessage] | Unknown) -> CertificateMessage | None:

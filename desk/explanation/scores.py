@@ -50,8 +50,7 @@ def attempts(record: LearnerRecord, settings: JobSettings, wording: Wording) -> 
         sentences.append(say("attempts.outdated", what=wording.some(differences)))
         sentences.append(say("attempts.recompute" if would.loses_nothing else "attempts.would_lose"))
     # No fault, as scores without any attempt are none: perhaps attempts were archived.
-    given = {key: would.changes.aggregates[key] for key in would.outnumbered}
-    if more := _differences(record, given, "attempts.gives", wording):
+    if more := _differences(record, would.lowered, "attempts.gives", wording):
         sentences.append(say("attempts.outnumbered", what=wording.some(more)))
     return Step(
         "attempts",
@@ -99,8 +98,8 @@ def _of_content(record: LearnerRecord, content_id: str, of_content: list[Attempt
 
 
 def _differences(record: LearnerRecord, given: Mapping[str, float], sentence: str, wording: Wording) -> list[str]:
-    """The entries of ``aggregates`` that are not as ``given``, which follows from the submitted attempts."""
-    stored = record.aggregates.aggregates
+    """The scores and counts that readers see and that are not as ``given``, which follows from the attempts."""
+    stored = record.aggregates.merged
     return [
         wording.sentences.say(sentence, key=key, stored=shown(stored.get(key)), expected=shown(is_given))
         for key, is_given in sorted(given.items())

@@ -1,18 +1,19 @@
 """The last step: everything in one sentence. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.domain.events import Refused
 from desk.explanation.certificates import Decision, Kind, Outcome, issued_certificate, issued_on
 from desk.explanation.progress import completion
-from desk.explanation.requests import asked_of_generator
+from desk.explanation.requests import asked_of_generator, being_checked, not_searched_before
 from desk.explanation.scores import best_of, percents
 from desk.explanation.settings import JobSettings
 from desk.explanation.steps import Next, Step, Verdict
 from desk.explanation.wording import Wording, content_name, percent_text, shown
 from desk.records import LearnerRecord, Unknown
 from desk.remedies import Remedy, command
+from jobs.collection_cert_pre_processor.templates import Template
 
 _TOLD = ("not_enrolled", "not_active", "blocked_user")
 """Outcomes with a sentence for the learner that needs no values."""
@@ -34,28 +35,31 @@ def verdict(
     summed = _Sum(wording, broken, _what_is_wrong(record, broken, wording))
     met = [made.template for made in decisions if made.outcome in (Outcome.EARNED, Outcome.ISSUED)]
     # Without criteria of the enrolment the rules do not look at the certificates that the learner holds.
-    held = [template for template in met if issued_certificate(record, template)]
-    earned = [template.name for template in met if template not in held]
+    earned = [template.name for template in met if not issued_certificate(record, template)]
     requests = {name: asked_of_generator(record, name) for name in earned}
     lost = [name for name, request in requests.items() if request is None]
-    if lost and not isinstance(record.certificate_messages, Unknown):
-        # Also if another certificate of the batch is there.
-        is_only = len(decisions) == 1
+    held = _held(record, met)
+    not_known = _not_known(record, wording)
+    if lost and not_known is None:
+        # Also if another certificate is there.
+        is_only = len(decisions) == 1 and held is None
+        sentences = [say("verdict.fulfilled") if is_only else say("verdict.fulfilled.one", name=lost[0])]
+        if held is not None:
+            sentences.append(say("verdict.holds", name=held.get("name", ""), on=issued_on(held, wording)))
         return Step(
             "verdict",
             say("verdict?"),
             Verdict.NO,
-            say("verdict.fulfilled") if is_only else say("verdict.fulfilled.one", name=lost[0]),
+            " ".join(sentences),
             next=Next(command(Remedy.CERTIFICATE, record.key), Remedy.CERTIFICATE),
             is_broken=True,
             tell=say("tell.fulfilled"),
         )
-    if held:
-        on = issued_on(issued_certificate(record, held[0]), wording)
-        return summed.step(Verdict.YES, say("verdict.issued", on=on), say("tell.issued"))
-    if lost and isinstance(record.certificate_messages, Unknown):
-        sentence = say("verdict.fulfilled.unread", reason=record.certificate_messages.reason)
-        return summed.step(Verdict.UNKNOWN, sentence, say("tell.unknown"))
+    if held is not None:
+        # Also if it would not be issued today: a certificate is not taken back.
+        return summed.step(Verdict.YES, say("verdict.issued", on=issued_on(held, wording)), say("tell.issued"))
+    if lost and not_known is not None:
+        return summed.step(Verdict.UNKNOWN, not_known, say("tell.unknown"))
     if asked := next(filter(None, requests.values()), None):
         by = _by_score(record, first[Outcome.EARNED], settings, wording)
         sentence = say("verdict.requested", by=by, on=wording.time(asked.time_ms))
@@ -68,6 +72,25 @@ def verdict(
         is_known = all(step.verdict is not Verdict.UNKNOWN for step in steps)
         sentence = f"{sentence} {say('verdict.sound' if is_known else 'verdict.unread')}"
     return summed.step(Verdict.NO, sentence, tell)
+
+
+def _held(record: LearnerRecord, met: Sequence[Template]) -> Mapping[str, str] | None:
+    """The certificate to name: that of a template whose criteria are met, else any that the learner holds."""
+    of_met = [issued_certificate(record, template) for template in met]
+    held = [] if record.enrolment is None else record.enrolment.held
+    return next((certificate for certificate in (*of_met, *held) if certificate), None)
+
+
+def _not_known(record: LearnerRecord, wording: Wording) -> str | None:
+    """Why it cannot be said of an earned certificate that nobody has requested it; None if it can."""
+    say = wording.sentences.say
+    if isinstance(record.certificate_messages, Unknown):
+        return say("verdict.fulfilled.unread", reason=record.certificate_messages.reason)
+    if (checked := being_checked(record)) is not None:
+        return say("verdict.checked", on=wording.time(checked.time_ms))
+    if (since_ms := not_searched_before(record)) is not None:
+        return say("verdict.fulfilled.cut", since=wording.time(since_ms))
+    return None
 
 
 @dataclass(frozen=True, slots=True)

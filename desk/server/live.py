@@ -12,7 +12,6 @@ from common.domain.faults import TaskFault, WorldFault
 from desk.explanation.settings import JobSettings
 from desk.figures import Figures, units_of
 from desk.reader import Reader
-from desk.records import Unknown
 from jobs.activity_aggregate_updater.relations import LeafNodes
 
 PAUSE_FACTOR = 4
@@ -109,9 +108,7 @@ class LiveFigures:
             rows = await store.aggregates(course_id, batch_id, [user_id for user_id, _ in page])
             scored = set().union(*(contents_of(SCORE, row.merged) for row in rows)) - types.keys()
             if scored:
-                found = await sources.contents(sorted(scored), sorted(scored))
-                if isinstance(found.types, Unknown):
-                    raise WorldFault(found.types.reason)
+                found = await sources.known_contents(sorted(scored), sorted(scored))
                 types |= found.types
                 names |= found.names
             for (user_id, enrolment), row in zip(page, rows, strict=True):

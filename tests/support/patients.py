@@ -311,12 +311,21 @@ def question_missing(source: random.Random, patient: Patient) -> Kinds | None:
     return {(Check.DETAILS, "question_missing")}
 
 
-def completed_count_differs(source: random.Random, patient: Patient) -> Kinds | None:
+def completed_count_too_low(source: random.Random, patient: Patient) -> Kinds | None:
+    return _change_a_count(source, patient, -1, "completed_count_too_low")
+
+
+def completed_count_too_high(source: random.Random, patient: Patient) -> Kinds | None:
+    """The course was published anew with fewer contents."""
+    return _change_a_count(source, patient, 1, "completed_count_too_high")
+
+
+def _change_a_count(source: random.Random, patient: Patient, by: int, kind: str) -> Kinds | None:
     counted = [activity for activity, values in patient.aggregates.items() if COMPLETED_COUNT in values]
     if not counted:
         return None
-    patient.aggregates[source.choice(counted)][COMPLETED_COUNT] += source.choice((-1, 1))
-    return {(Check.PROGRESS, "completed_count_differs")}
+    patient.aggregates[source.choice(counted)][COMPLETED_COUNT] += by
+    return {(Check.PROGRESS, kind)}
 
 
 def progress_too_low(source: random.Random, patient: Patient) -> Kinds | None:
@@ -443,7 +452,8 @@ FAULTS: list[Fault] = [
     detail_without_attempt,
     question_doubled,
     question_missing,
-    completed_count_differs,
+    completed_count_too_low,
+    completed_count_too_high,
     progress_too_low,
     progress_too_high,
     status_differs,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from desk import remedies
 from desk.config import GroupIdsConfig
 from desk.doctor.charts import open_doctor
 from desk.doctor.findings import Check, FindingsError, FindingsFile, Header, read
-from desk.doctor.journal import Journal
+from desk.doctor.journal import Event, Journal
 from desk.doctor.repair import Repair, plan
 from desk.doctor.scan import scan
 from desk.doctor.store import Scope
@@ -203,11 +204,34 @@ async def test_events_that_were_being_sent_when_it_was_killed_are_completed(
 
     journal = Journal(tmp_path / "journal")
     repair = Repair(ward.config.kafka, journal, said.append)
-    assert repair.finish_interrupted() == 7 - delivered
-    repair.send(events, 200, 10_000)
+    assert await repair.finish_interrupted(all_of_them) == 7 - delivered
+    await repair.send(events, 200, 10_000, all_of_them)
     expected = Counter(event.message(ward.config.kafka).value for event in events)
     assert Counter(ward.jobs.values(topics.ASSESS)) == expected
     journal.close()
+
+
+async def all_of_them(events: Sequence[Event]) -> Sequence[Event]:
+    return events
+
+
+async def test_nothing_is_sent_for_what_is_not_found_any_more(ward: Ward, tmp_path: Path) -> None:
+    """Between the check and the repair one learner's attempts were archived, and another one was put right."""
+    patients = [sick(random.Random(n), FAULTS[0], ward.course, f"{ward.prefix}-{n}", ward.prefix) for n in range(3)]
+    await admit(ward.config.cassandra, patients)
+    findings = tmp_path / "findings.jsonl"
+    await check(ward, findings)
+    archived, right, wrong = patients
+    archived.attempts.clear()
+    right.of_course.update(right.exact[ward.course.course_id])
+    await admit(ward.config.cassandra, [archived, right])
+    repair = desk(ward, "repair", str(findings), "--yes")
+    while repair.poll() is None:
+        await ward.jobs.apply()
+        await asyncio.sleep(0.2)
+    output = repair.communicate()[0]
+    assert "1 of 3 sent, 2 not found any more" in output
+    assert [wrong.key.user_id.encode() in value for value in ward.jobs.values(topics.ASSESS)] == [True]
 
 
 async def test_the_lag_is_that_of_the_configured_group(ward: Ward, tmp_path: Path) -> None:

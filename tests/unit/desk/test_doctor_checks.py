@@ -9,13 +9,14 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from common.domain.enrolments import EnrolmentKey
-from common.domain.events import Refused, Skip
+from common.domain.events import Refused, Skip, to_time_ms
 from desk.config import DeskConfig
 from desk.doctor.certificate_checks import may_need_user
 from desk.doctor.chart import UnitRow
 from desk.doctor.charts import doctor_settings
 from desk.doctor.checks import examine
 from desk.doctor.findings import Check, Finding
+from desk.explanation.requests import REQUEST_PATIENCE_MS
 from desk.explanation.settings import JobSettings, job_settings
 from desk.records import Batch
 from desk.remedies import Remedy
@@ -24,7 +25,18 @@ from jobs.assessment_aggregator import rules
 from jobs.collection_cert_pre_processor.templates import parse
 from tests.support import patients
 from tests.support.activity_model import T0
-from tests.support.patients import CERTIFIED, FAULTS, PLAIN, AttemptRow, Fault, Patient, course_of, healthy, sick
+from tests.support.patients import (
+    CERTIFICATE,
+    CERTIFIED,
+    FAULTS,
+    PLAIN,
+    AttemptRow,
+    Fault,
+    Patient,
+    course_of,
+    healthy,
+    sick,
+)
 
 COURSE = course_of("c")
 SETTINGS = replace(
@@ -73,6 +85,7 @@ REPORTED_ONLY = {
     "question_doubled",
     "question_missing",
     "progress_too_high",
+    "completed_count_too_high",
     "no_longer_complete",
     "certificate_not_earned",
     "newly_passes",
@@ -171,7 +184,7 @@ def test_a_recompute_in_a_course_without_leaf_nodes_names_an_attempted_content_o
 
 def test_a_course_without_leaf_nodes_is_reported_for_who_has_contents_in_it() -> None:
     reason = Refused("course_without_leaf_nodes", "the relation cache has no leaf nodes of course c-course")
-    patient = sick(random.Random(4), patients.completed_count_differs, COURSE, "asha")
+    patient = sick(random.Random(4), patients.completed_count_too_low, COURSE, "asha")
     chart = replace(patient.chart(), relations=reason)
     (finding,) = examine(chart, [Check.PROGRESS], SETTINGS)
     assert (finding.kind, finding.what, finding.remedy) == ("course_unusable", reason.reason, None)
@@ -183,6 +196,52 @@ def test_a_certificate_that_was_requested_is_not_missing() -> None:
     patient = sick(random.Random(5), patients.certificate_missing, COURSE, "asha")
     chart = replace(patient.chart(), requested=frozenset({patients.CERTIFICATE}))
     assert examine(chart, list(Check), SETTINGS) == []
+
+
+def test_no_sync_lowers_a_count() -> None:
+    """The course was published anew with fewer contents, and something else of the learner is wrong, too."""
+    patient = sick(random.Random(4), patients.content_status_lacks, COURSE, "asha")
+    patient.of_course["completedCount"] += 1
+    findings = found(patient)
+    assert {finding.kind for finding in findings} == {"content_status_lacks", "completed_count_too_high"}
+    assert {finding.remedy for finding in findings} == {None}
+
+
+def test_whoever_holds_a_certificate_in_the_old_column_misses_none() -> None:
+    patient = sick(random.Random(5), patients.certificate_missing, COURSE, "asha")
+    chart = patient.chart()
+    row = chart.record.enrolment
+    assert row is not None
+    rows = replace(chart.record.rows, enrolment=replace(row, certificates=[{"name": "Another name"}]))
+    assert examine(replace(chart, record=replace(chart.record, rows=rows)), list(Check), SETTINGS) == []
+
+
+def test_what_was_done_just_now_may_still_lead_to_a_certificate() -> None:
+    chart = sick(random.Random(5), patients.certificate_missing, COURSE, "asha").chart()
+    done = max(attempt.last_attempted_on for attempt in chart.record.attempts if attempt.last_attempted_on)
+    row = chart.record.enrolment
+    assert row is not None
+    rows = replace(chart.record.rows, enrolment=replace(row, completed_on=done))
+
+    def kinds(later_ms: int) -> list[str]:
+        record = replace(chart.record, rows=rows, now_ms=to_time_ms(done) + later_ms)
+        return [finding.kind for finding in examine(replace(chart, record=record), [Check.CERTIFICATES], SETTINGS)]
+
+    assert kinds(REQUEST_PATIENCE_MS - 1) == []
+    assert kinds(REQUEST_PATIENCE_MS) == ["certificate_missing"]
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_a_finding_says_that_its_remedy_would_issue_a_certificate_again(is_held: bool) -> None:
+    """A template without criteria of the enrolment: each request issues its certificate (rule C3)."""
+    patient = sick(random.Random(3), patients.score_missing, COURSE, "asha")
+    patient.enrolment["issued_certificates"] = [{"name": CERTIFICATE.upper()}] if is_held else []
+    chart = patient.chart()
+    criteria = json.dumps({"assessment": {"score": {">=": patients.PASS_PERCENT}}})
+    templates = parse(PLAIN, {"t-1": {**patients.TEMPLATES["t-1"], "criteria": criteria}})
+    batch = Batch(COURSE.course_id, PLAIN, templates)
+    (finding,) = examine(replace(chart, record=replace(chart.record, batch=batch)), [Check.SCORES], SETTINGS)
+    assert (finding.remedy, finding.issues_again) == (Remedy.RECOMPUTE, is_held)
 
 
 def test_without_a_criterion_of_the_enrolment_no_certificate_is_missing() -> None:
@@ -235,7 +294,7 @@ def test_units_are_not_compared_where_the_job_does_not_count_them() -> None:
     units = dict.fromkeys(patient.chart().units, UnitRow(aggregates={"completedCount": 99.0}))
     assert units
     chart = replace(patient.chart(), units=units)
-    assert {finding.kind for finding in examine(chart, list(Check), SETTINGS)} == {"completed_count_differs"}
+    assert {finding.kind for finding in examine(chart, list(Check), SETTINGS)} == {"completed_count_too_high"}
     without = replace(SETTINGS, progress=ProgressSettings(audit_topic="", certificate_topic="", module_aggs=False))
     assert examine(chart, list(Check), without) == []
 

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from common.config.model import JobKafkaConfig
 from common.domain.enrolments import EnrolmentKey
@@ -134,6 +135,11 @@ class TestPlan:
 
     def test_only_some_checks(self) -> None:
         assert plan([finding(check=Check.SCORES)], [Check.DETAILS], 7) == []
+
+    def test_what_would_issue_a_certificate_again_is_left_out_unless_it_is_asked_for(self) -> None:
+        findings = [structs.replace(finding(), issues_again=True), finding("ravi")]
+        assert [one.user_id for one in plan(findings, list(Check), 7)] == ["ravi"]
+        assert [one.user_id for one in plan(findings, list(Check), 7, issue_again=True)] == ["asha", "ravi"]
 
     def test_a_recompute_makes_a_certificate_request_needless(self) -> None:
         """It sends one itself, with the right scores."""

@@ -10,6 +10,7 @@ import pytest
 
 from common.domain.aggregates import COMPLETED_COUNT, SCORE, metric_key
 from common.domain.events import Refused, Skip
+from desk.explanation.requests import GENERATOR_PATIENCE_MS, REQUEST_PATIENCE_MS
 from desk.explanation.scores import MAX_ATTEMPTS
 from desk.explanation.steps import Verdict
 from desk.explanation.wording import Wording, percent_text
@@ -67,6 +68,65 @@ class TestTheVerdict:
         step = explained(learner(batch=batch(template(AT_LEAST_75)), issued_certificates=held)).verdict
         assert (step.verdict, step.sentence) == (Verdict.YES, "Certificate: issued on 14 May 2024.")
         assert (step.next, step.is_broken) == (None, False)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"active": False},
+            {"batch": batch(template(AT_LEAST_75)), "score": 6.0},
+            {"batch": batch(template({**COMPLETED, **AT_LEAST_75})), "score": 6.0, "status": 1},
+            {"batch": batch()},
+        ],
+        ids=["not active", "score lowered", "course changed", "no template any more"],
+    )
+    @pytest.mark.parametrize("column", ["issued_certificates", "certificates"])
+    def test_is_yes_if_a_certificate_is_held_that_would_not_be_issued_today(
+        self, changes: dict[str, Any], column: str
+    ) -> None:
+        held = [{"name": "Completion", "identifier": "c-1", "lastIssuedOn": "2024-05-14"}]
+        step = explained(learner(**{**changes, column: held})).verdict
+        assert step.verdict is Verdict.YES
+        assert step.sentence.startswith("Certificate: issued on 14 May 2024.")
+
+    def test_names_the_certificate_that_is_there_beside_one_that_is_missing(self) -> None:
+        """Perhaps its template was renamed."""
+        held = [{"name": "Old name", "identifier": "c-1", "lastIssuedOn": "2024-05-14"}]
+        assert verdict(learner(issued_certificates=held)) == (
+            "No certificate “Completion” although everything for it is fulfilled. Something is wrong: no request for "
+            "it was found. Request it again. The certificate “Old name” is there, issued on 14 May 2024."
+        )
+
+    def test_is_unknown_while_the_jobs_may_be_working_on_a_request(self) -> None:
+        """Also after somebody has pressed the button: there is none to press again."""
+        checks = [replace(GENERATOR, template_name=None, time_ms=NOW_MS - REQUEST_PATIENCE_MS + age) for age in (1, 0)]
+        recent, old = (explained(learner(certificate_messages=Search([check]))).verdict for check in checks)
+        assert (recent.verdict, recent.is_broken, recent.next) == (Verdict.UNKNOWN, False, None)
+        assert recent.sentence.startswith("Everything is fulfilled. A check for the certificate was requested on")
+        assert (old.verdict, old.is_broken) == (Verdict.NO, True)
+
+    def test_is_unknown_if_older_requests_may_still_lead_to_a_certificate(self) -> None:
+        """The search ends at a bound, and a request before it may wait in the generator."""
+        messages: list[Search[CertificateMessage]] = [Search((), NOW_MS - ago) for ago in (1, GENERATOR_PATIENCE_MS)]
+        completed_on = NOW - timedelta(days=9)
+        records = [learner(certificate_messages=found, completed_on=completed_on) for found in messages]
+        recent, old = (explained(record).verdict for record in records)
+        assert (recent.verdict, recent.is_broken, recent.next) == (Verdict.UNKNOWN, False, None)
+        assert "the desk has looked at requests since 14 May 2024, 09:12:39 only" in recent.sentence
+        assert (old.verdict, old.is_broken) == (Verdict.NO, True)
+        # Whatever was requested was requested after the completion.
+        assert explained(learner(certificate_messages=messages[0])).verdict.is_broken
+
+    def test_offers_nothing_that_would_issue_a_certificate_again(self) -> None:
+        """A template without criteria of the enrolment: each request issues its certificate (rule C3)."""
+        templates = batch(template(AT_LEAST_75, "Merit"), template(COMPLETED, "Distinction"))
+        merit = [{"name": "merit", "identifier": "c-1"}]
+        explanation = explained(learner(batch=templates, issued_certificates=merit, aggregates=aggregates(7.0)))
+        assert [step.next for step in (explanation.verdict, explanation.step("attempts"))] == [None, None]
+        again = (
+            "This would issue “Merit” again, which asks for no status of the enrolment, so an operator has to decide."
+        )
+        assert explanation.verdict.sentence.endswith(again)
+        assert explanation.step("attempts").sentence.endswith(again)
 
     def test_of_a_request_names_no_score_if_the_template_asks_for_none(self) -> None:
         record = learner(batch=batch(template(COMPLETED)), certificate_messages=Search([GENERATOR]))
@@ -423,6 +483,17 @@ class TestScores:
         step = explained(learner(attempts=attempts, aggregates=row, content_types=types)).step("attempts")
         assert (step.is_broken, step.next) == (True, None)
         assert "score:do_quiz is 7.0, 7.5 is right. A recomputation would also lower" in step.sentence
+
+    def test_a_score_that_is_right_in_the_old_column_alone_is_no_fault(self) -> None:
+        """Every reader merges the columns. Before a back-fill this is so for all learners of the Scala jobs."""
+        row = AggregatesRow(agg={"score:do_quiz": 8, "max_score:do_quiz": 10, "attempts_count:do_quiz": 1})
+        step = explained(learner(8.0, aggregates=row)).step("attempts")
+        assert (step.is_broken, step.next) == (False, None)
+
+    def test_what_is_more_in_the_old_column_is_named_with_its_value(self) -> None:
+        row = AggregatesRow(agg={"score:do_quiz": 9, "max_score:do_quiz": 20, "attempts_count:do_quiz": 1})
+        step = explained(learner(7.5, aggregates=row)).step("attempts")
+        assert "More is stored than these attempts give: score:do_quiz is 9.0, they give 7.5." in step.sentence
 
     def test_a_recomputation_that_removes_nothing_is_offered(self) -> None:
         step = explained(learner(7.5, aggregates=aggregates(7.0))).step("attempts")

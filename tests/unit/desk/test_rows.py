@@ -19,6 +19,7 @@ ENROLMENT = {
     "progress": 1,
     "contentstatus": {VIDEO: 2},
     "issued_certificates": [{"name": "Completion"}],
+    "certificates": [{"name": "Old"}],
 }
 ATTEMPT = {
     "content_id": QUIZ,
@@ -43,7 +44,9 @@ def test_an_enrolment_has_each_value_in_its_field() -> None:
     row = to_enrolment(closed(Metrics()), selected(ENROLMENT_COLUMNS, ENROLMENT), {"batchid": "batch"})
     later = NOW.replace(second=41)
     certificates = [{"name": "Completion"}]
-    assert row == EnrolmentRow(True, 2, NOW, later, 1, {VIDEO: 2}, certificates, {"batchid": "batch"})
+    assert row == EnrolmentRow(
+        True, 2, NOW, later, 1, {VIDEO: 2}, certificates, {"batchid": "batch"}, [{"name": "Old"}]
+    )
 
 
 def test_an_attempt_has_each_value_in_its_field() -> None:
