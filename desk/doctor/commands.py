@@ -32,6 +32,8 @@ EXPECTED = (FindingsError, JournalError, RepairError)
 PATIENCE_SECONDS = 600.0
 """How long a repair waits at its end for the jobs. Their checkpoints are usually 1 minute apart or less."""
 _SHOWN = 10
+FINER = 16
+"""A check cuts the ring into so many times ``scan_ranges``: the findings of a range are in memory until it is done."""
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -134,13 +136,14 @@ def _check(config: DeskConfig, options: argparse.Namespace) -> int:
     if options.all == any(scope):
         print("say --all, or --course, --batch or both", file=sys.stderr)
         return 2
-    file = FindingsFile(options.findings, Header(*scope, options.checks, config.scan_ranges))
+    ranges = config.scan_ranges * FINER
+    file = FindingsFile(options.findings, Header(*scope, options.checks, ranges))
     try:
 
         async def run() -> None:
             async with open_doctor(config, options.checks) as doctor:
-                with ScanProgress(Console(stderr=True), config.scan_ranges, len(file.done)) as progress:
-                    await scan(doctor, scope, file, config.scan_ranges, progress)
+                with ScanProgress(Console(stderr=True), ranges, len(file.done)) as progress:
+                    await scan(doctor, scope, file, ranges, progress)
 
         asyncio.run(run())
     finally:
