@@ -15,7 +15,7 @@ from common.domain.faults import TaskFault, WorldFault
 from desk import remedies
 from desk.explanation import explain
 from desk.explanation.steps import Explanation
-from desk.failed_events import MAX_SHOWN, failed_events, groups, kind_of, to_replay
+from desk.failed_events import Choice, failed_events, to_replay
 from desk.figures import BINS, NEARLY_PERCENT
 from desk.reader import DeskError
 from desk.records import LearnerRecord, Unknown
@@ -54,6 +54,8 @@ class Pages:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._course_audit = audit.CourseAudit(desk.config.server.session_seconds)
+        # A search reads all failed topics: several at once would take a core and some hundred megabytes each.
+        self._search = asyncio.Lock()
 
     async def login(self, request: Request) -> Response:
         """The form for the token, and what it sends."""
@@ -251,24 +253,14 @@ class Pages:
         """The failed events by topic and reason, and those of one reason."""
         desk = self._desk
         topic, reason, user = (request.query_params.get(name, "").strip() for name in ("topic", "reason", "user"))
-        found = await asyncio.to_thread(failed_events, desk.config.kafka)
-        chosen = [
-            event
-            for event in found.messages
-            if (not topic or event.message.topic == topic)
-            and (not reason or kind_of(event.message.reason) == reason)
-            and (not user or event.user_id == user)
-        ]
+        choice = Choice(topic or None, reason or None, user or None) if topic or reason or user else None
+        async with self._search:
+            found = await asyncio.to_thread(failed_events, desk.config.kafka, choice)
         audit.write(request, request.state.person, "failed", "shown", user=user, detail=reason)
-        is_chosen = bool(topic or reason or user)
         return desk.page(
             request,
             "failed.html",
-            groups=groups(found.messages),
-            total=len(found.messages),
-            events=list(reversed(chosen))[:MAX_SHOWN] if is_chosen else [],
-            number=len(chosen) if is_chosen else 0,
-            since_ms=found.since_ms,
+            found=found,
             topic=topic,
             reason=reason,
             user=user,
@@ -280,7 +272,8 @@ class Pages:
         desk, places = self._desk, request.state.form.get("place", [])
         if not places:
             raise HTTPException(400, "No event is chosen. Go back and choose some.")
-        again = await asyncio.to_thread(to_replay, desk.config.kafka, places)
+        async with self._search:
+            again = await asyncio.to_thread(to_replay, desk.config.kafka, places)
         audit.write(request, request.state.person, "replay", "sending", detail=" ".join(places))
         await asyncio.to_thread(send, desk.config.kafka, again)
         return RedirectResponse(f"/failed?sent={len(again)}", 303)

@@ -8,8 +8,6 @@ from common.config.loader import load
 from common.domain import attempts, topics
 from common.domain.attempts import AssessmentEvent
 from desk.config import DeskConfig
-from desk.failed_events import FailedEvent, groups, kind_of
-from desk.records import FailedMessage
 from desk.remedies import Remedy, command, event
 from jobs import JOBS, config_class
 from jobs.activity_aggregate_updater import events as progress_events
@@ -67,16 +65,3 @@ def test_failed_events_go_back_to_the_topic_of_their_job(name: str) -> None:
     config = config_class(name)
     assert topics.INPUT_OF[config.failed_topic] == config.input_topic
     assert config.failed_topic in topics.ALL
-
-
-def test_the_same_fault_of_many_learners_is_one_group() -> None:
-    def failed(offset: int, reason: str) -> FailedEvent:
-        return FailedEvent(FailedMessage("dev.x", 0, offset, offset, "Job", reason), "u", "{}")
-
-    events = [failed(number, f"content 'do_{number}' is not part of course 'do_9'") for number in range(3)]
-    found = groups([*events, failed(9, "event has no attemptId")])
-    assert [(group.reason, group.number, group.latest_ms) for group in found] == [
-        ("content … is not part of course …", 3, 2),
-        ("event has no attemptId", 1, 9),
-    ]
-    assert kind_of("") == ""
