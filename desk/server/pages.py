@@ -252,15 +252,19 @@ class Pages:
     async def failed(self, request: Request) -> Response:
         """The failed events by topic and reason, and those of one reason."""
         desk = self._desk
-        topic, reason, user = (request.query_params.get(name, "").strip() for name in ("topic", "reason", "user"))
-        choice = Choice(topic or None, reason or None, user or None) if topic or reason or user else None
+        topic, user = (request.query_params.get(name, "").strip() for name in ("topic", "user"))
+        # As it came: an empty reason is one, too, and one may begin or end with a space.
+        reason = request.query_params.get("reason")
+        is_chosen = bool(topic or user or reason is not None)
+        choice = Choice(topic or None, reason, user or None) if is_chosen else None
         async with self._search:
             found = await asyncio.to_thread(failed_events, desk.config.kafka, choice)
-        audit.write(request, request.state.person, "failed", "shown", user=user, detail=reason)
+        audit.write(request, request.state.person, "failed", "shown", user=user, detail=reason or "")
         return desk.page(
             request,
             "failed.html",
             found=found,
+            is_chosen=is_chosen,
             topic=topic,
             reason=reason,
             user=user,

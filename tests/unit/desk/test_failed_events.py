@@ -1,7 +1,9 @@
 """What the desk reads of the failed topics, and what its page shows of them. A list stands for Kafka."""
 
 import asyncio
+import html
 import json
+import re
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
@@ -10,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
 from common.config.loader import load
 from common.domain import messages
@@ -20,10 +23,11 @@ from desk.failed_events import MAX_SHOWN, MAX_TEXT, Choice, FailedEvents, failed
 from desk.records import Search
 from desk.server import pages
 from desk.server.application import create_application
-from tests.support.desk_server import VIEWER
+from tests.support.desk_server import REPAIRER, VIEWER
 from tests.support.required_keys import REQUIRED
 
-CONFIG = load(DeskConfig, environ={**REQUIRED[DeskConfig], "AGGREGATES__SERVER__VIEWER_TOKEN": VIEWER})
+TOKENS = {"AGGREGATES__SERVER__VIEWER_TOKEN": VIEWER, "AGGREGATES__SERVER__REPAIRER_TOKEN": REPAIRER}
+CONFIG = load(DeskConfig, environ={**REQUIRED[DeskConfig], **TOKENS})
 BEARER = {"authorization": f"Bearer {VIEWER}"}
 TOPIC, OTHER_TOPIC = "dev.telemetry.assess.failed", "dev.issue.certificate.request.failed"
 
@@ -134,7 +138,43 @@ class TestASearch:
         assert shown.text == value.decode()
 
 
+def groups_of(page: str) -> dict[str, str]:
+    """The groups of a page, with their links."""
+    found = re.findall(r'<th scope="row"><a href="([^"]+)">([^<]+)</a>', page)
+    return {html.unescape(name): html.unescape(link) for link, name in found}
+
+
+def places(page: str) -> list[str]:
+    return re.findall(r'name="place" value="([^"]+)"', page)
+
+
+@pytest.fixture
+def client() -> TestClient:
+    """A repairer at a desk that is not connected to its servers."""
+    headers = {"authorization": f"Bearer {REPAIRER}"}
+    return TestClient(create_application(CONFIG), base_url="https://desk.test", headers=headers)
+
+
 class TestThePage:
+    def test_shows_of_a_group_what_the_group_counts(self, client: TestClient, hold: Hold) -> None:
+        reasons = ["", "event has no attemptId", " of Scala: 7 lines\n", ""]
+        hold([event(number, reason) for number, reason in enumerate(reasons)])
+        links = groups_of(client.get("/failed").text)
+        assert {name: len(places(client.get(link).text)) for name, link in links.items()} == {
+            "no reason": 2,
+            "event has no attemptId": 1,
+            " of Scala: … lines\n": 1,
+        }
+
+    def test_names_what_it_shows(self, client: TestClient, hold: Hold) -> None:
+        hold([event(1, ""), event(2), event(3, topic=OTHER_TOPIC)])
+        for query, heading in {
+            f"topic={TOPIC}&reason=": "Events without a reason: 1",
+            "reason=event has no attemptId": "Events with the reason “event has no attemptId”: 2",
+            f"topic={TOPIC}": f"Events on {TOPIC}: 2",
+        }.items():
+            assert f'<h2 id="events">{heading}</h2>' in client.get(f"/failed?{query}").text
+
     async def test_searches_once_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         running: list[int] = []
         at_once: list[int] = []
