@@ -8,7 +8,9 @@ import msgspec
 from confluent_kafka import Message
 
 from common.domain import messages, topics
+from common.domain.enrolments import EnrolmentKey
 from common.domain.events import BadEvent
+from desk import topic_search
 from desk.config import DeskKafkaConfig
 from desk.records import FailedMessage
 from desk.topic_search import failed_message, search
@@ -22,11 +24,14 @@ MAX_TEXT = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which events are shown; None stands for any. ``reason`` is one of :func:`kind_of`."""
+    """Which events are shown; None stands for any. ``reason`` is one of :func:`kind_of`.
+
+    Of a learner in a batch they are those that the learner's page counts.
+    """
 
     topic: str | None = None
     reason: str | None = None
-    user_id: str | None = None
+    learner: EnrolmentKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +145,15 @@ def _is_chosen(message: Message, group: Group, choice: Choice) -> bool:
     return (
         choice.topic in (None, group.topic)
         and choice.reason in (None, group.reason)
-        and (choice.user_id is None or message.key() == choice.user_id.encode())
+        and (choice.learner is None or _is_of(message, choice.learner))
     )
+
+
+def _is_of(message: Message, learner: EnrolmentKey) -> bool:
+    user_id = learner.user_id.encode()
+    # Few events have the bytes of the id, and only these are decoded.
+    has_id = message.key() == user_id or user_id in (message.value() or b"")
+    return has_id and topic_search._is_failed_for(message, learner)
 
 
 def _text(value: bytes) -> str:

@@ -252,14 +252,28 @@ class Pages:
     async def failed(self, request: Request) -> Response:
         """The failed events by topic and reason, and those of one reason."""
         desk = self._desk
-        topic, user = (request.query_params.get(name, "").strip() for name in ("topic", "user"))
+        topic, *learner = (request.query_params.get(name, "").strip() for name in ("topic", "user", "course", "batch"))
+        key = EnrolmentKey(*learner)
+        if any(key) and not all(key):
+            raise HTTPException(
+                400, "The events of a learner need user, course and batch. The learner's page links there."
+            )
         # As it came: an empty reason is one, too, and one may begin or end with a space.
         reason = request.query_params.get("reason")
-        is_chosen = bool(topic or user or reason is not None)
-        choice = Choice(topic or None, reason, user or None) if is_chosen else None
+        is_chosen = bool(topic or any(key) or reason is not None)
+        choice = Choice(topic or None, reason, key if any(key) else None) if is_chosen else None
         async with self._search:
             found = await asyncio.to_thread(failed_events, desk.config.kafka, choice)
-        audit.write(request, request.state.person, "failed", "shown", user=user, detail=reason or "")
+        audit.write(
+            request,
+            request.state.person,
+            "failed",
+            "shown",
+            user=key.user_id,
+            course=key.course_id,
+            batch=key.batch_id,
+            detail=reason or "",
+        )
         return desk.page(
             request,
             "failed.html",
@@ -267,7 +281,7 @@ class Pages:
             is_chosen=is_chosen,
             topic=topic,
             reason=reason,
-            user=user,
+            key=key,
             sent=request.query_params.get("sent", ""),
         )
 

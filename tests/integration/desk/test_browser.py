@@ -130,7 +130,7 @@ def pages(course: Course) -> dict[str, str]:
         "learner": f"/learner?{query(course, user='learner-01-browser')}",
         "no-answer": f"/learner?{urlencode({'course': course.course_id, 'user': 'nobody'})}",
         "course": f"/course?{query(course)}",
-        "failed": "/failed?user=learner-01-browser",
+        "failed": f"/failed?{query(course, user='learner-01-browser')}",
         "failed-all": "/failed",
         "jobs": "/jobs",
         "missing": "/nowhere",

@@ -18,11 +18,13 @@ from common.config.loader import load
 from common.domain import messages
 from common.domain.messages import failed
 from desk import failed_events as module
+from desk import topic_search
 from desk.config import DeskConfig
 from desk.failed_events import MAX_SHOWN, MAX_TEXT, Choice, FailedEvents, failed_events, kind_of
 from desk.records import Search
 from desk.server import pages
 from desk.server.application import create_application
+from tests.support.desk_records import KEY
 from tests.support.desk_server import REPAIRER, VIEWER
 from tests.support.required_keys import REQUIRED
 
@@ -72,6 +74,7 @@ def hold(monkeypatch: pytest.MonkeyPatch) -> Callable[[Iterable[Received]], None
             return Search([message for message in received if concerns(message)])
 
         monkeypatch.setattr(module, "search", search)
+        monkeypatch.setattr(topic_search, "search", search)
 
     return of
 
@@ -174,6 +177,27 @@ class TestThePage:
             f"topic={TOPIC}": f"Events on {TOPIC}: 2",
         }.items():
             assert f'<h2 id="events">{heading}</h2>' in client.get(f"/failed?{query}").text
+
+    def test_shows_the_events_of_a_learner_that_the_learners_page_counts(self, client: TestClient, hold: Hold) -> None:
+        asha = {"userId": "asha", "courseId": "do_course"}
+        ours = [
+            event(1, **asha, batchId="batch"),
+            Received(messages.Message(TOPIC, json.dumps({**asha, "batchId": "batch"}).encode()), 2),  # by a Scala job
+            event(3, edata={"userIds": ["ravi", "asha"]}, userId=None),
+            event(4, **asha),
+        ]
+        others = [event(5, **asha, batchId="other"), event(6, userId="ravi", note="asha")]
+        hold([*ours, *others])
+        counted = topic_search.learner_messages(CONFIG.kafka, KEY).failed.messages
+        page = client.get("/failed", params={"user": "asha", "course": "do_course", "batch": "batch"}).text
+        assert "Events of the learner asha: 4" in page
+        assert [int(place.rpartition(":")[2]) for place in reversed(places(page))] == [
+            message.offset for message in counted
+        ]
+
+    def test_is_not_shown_for_half_a_learner(self, client: TestClient, hold: Hold) -> None:
+        hold([event(1)])
+        assert client.get("/failed", params={"user": "asha"}).status_code == 400
 
     async def test_searches_once_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         running: list[int] = []
