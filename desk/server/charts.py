@@ -52,7 +52,7 @@ def funnel(figures: Figures) -> str:
         ("Enrolled", figures.enrolled),
         ("Started", figures.started),
         ("Completed the course", figures.completed),
-        ("Completed and reached the score", figures.passed),
+        *([("Completed and reached the score", figures.passed)] if figures.limits else []),
         ("Certificate issued", figures.issued),
     ]
     rows = [
@@ -82,12 +82,10 @@ def best_scores(figures: Figures) -> str:
     for number in range(BINS):
         count = figures.bins[number]
         height = (_PLOT_HEIGHT - _NUMBER) * count / highest if highest else 0
-        low = number * BIN_PERCENT
-        meets = bool(limits) and figures.is_enough(low)
         name = bin_name(number)
         parts.append(
             f'<rect x="{number * width + 0.4:.2f}%" y="{bottom - height:.1f}" width="{width - 0.8:.2f}%" '
-            f'height="{height:.1f}" rx="2" class="{"bar good" if meets else "bar"}">'
+            f'height="{height:.1f}" rx="2" class="{"bar good" if figures.is_bin_enough(number) else "bar"}">'
             f"<title>{name}: {count:,}</title></rect>"
         )
         if count:

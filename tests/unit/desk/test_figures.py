@@ -1,6 +1,7 @@
 """The figures of a batch, and their charts."""
 
 import re
+from collections.abc import Iterable, Mapping
 from xml.etree import ElementTree
 
 import pytest
@@ -10,9 +11,12 @@ from common.domain.events import Refused
 from desk.figures import BINS, MAX_WITHOUT, Figures, bin_of, units_of
 from desk.records import AggregatesRow, EnrolmentRow
 from desk.server import charts
+from jobs.collection_cert_pre_processor import rules
+from jobs.collection_cert_pre_processor.events import CertificateRequest
 from tests.support.desk_records import (
     AT_LEAST_75,
     COMPLETED,
+    NOW_MS,
     QUIZ,
     SETTINGS,
     VIDEO,
@@ -41,6 +45,19 @@ def enrolment(status: int | None = 2, done: tuple[str, ...] = (VIDEO, QUIZ), **c
 
 def figures() -> Figures:
     return Figures(batch(template({**COMPLETED, **AT_LEAST_75})), UNITS)
+
+
+def score(sign: str, limit: float) -> dict[str, object]:
+    return {"assessment": {"score": {sign: limit}}}
+
+
+MERIT = {"Merit": {**COMPLETED, **AT_LEAST_75}}
+
+
+def of_templates(*criteria_by_name: Mapping[str, object]) -> Figures:
+    return Figures(
+        batch(*(template(criteria, name) for named in criteria_by_name for name, criteria in named.items())), UNITS
+    )
 
 
 class TestFigures:
@@ -80,10 +97,93 @@ class TestFigures:
         found = figures()
         for number in range(MAX_WITHOUT + 5):
             found.add(enrolment(), aggregates(9.0), TYPES, SETTINGS, f"learner-{number}")
-        found.add(enrolment(issued_certificates=[{"name": "x"}]), aggregates(9.0), TYPES, SETTINGS, "has one")
+        held = [{"name": "completion"}]  # the job compares names in any case
+        found.add(enrolment(issued_certificates=held), aggregates(9.0), TYPES, SETTINGS, "has it")
         found.add(enrolment(1), aggregates(9.0), TYPES, SETTINGS, "is not done")
         assert (found.reached, found.passed, found.without) == (MAX_WITHOUT + 7, MAX_WITHOUT + 6, MAX_WITHOUT + 5)
         assert found.first_without == [f"learner-{number}" for number in range(MAX_WITHOUT)]
+
+    def test_a_template_that_is_met_hides_no_other(self) -> None:
+        """Merit from 75 percent on, and a certificate for everybody who completes the course."""
+        found = of_templates(MERIT, {"Completion": COMPLETED})
+        for percent in (74, 88):
+            found.add(enrolment(), aggregates(percent / 10), TYPES, SETTINGS)
+        assert (found.nearly, found.reached, found.passed, found.without) == (1, 1, 1, 2)
+        assert [number for number in range(BINS) if found.is_bin_enough(number)] == list(range(15, BINS))
+
+    def test_whoever_has_one_certificate_may_miss_another(self) -> None:
+        found = of_templates(MERIT, {"Completion": COMPLETED})
+        for percent, names in ((74, ["Completion"]), (88, ["Completion"]), (90, ["Completion", "Merit"])):
+            held = [{"name": name} for name in names]
+            found.add(enrolment(issued_certificates=held), aggregates(percent / 10), TYPES, SETTINGS, f"has {percent}")
+        assert found.first_without == ["has 88"]
+
+    def test_who_has_the_lower_score_may_fall_short_of_the_higher_one(self) -> None:
+        found = of_templates({"Gold": score(">=", 90)}, {"Bronze": score(">=", 40)})
+        for percent in (34, 36, 41, 84, 88, 91):
+            found.add(enrolment(), aggregates(percent / 10), TYPES, SETTINGS)
+        assert (found.nearly, found.reached) == (2, 4)  # 36 and 88
+        assert found.lower_limits == [(40, True), (90, True)]
+
+    def test_a_certificate_for_certain_users_is_not_missed_by_the_others(self) -> None:
+        found = of_templates({"Teachers": {**COMPLETED, "user": {"role": "teacher"}}})
+        found.add(enrolment(), aggregates(9.0), TYPES, SETTINGS)
+        assert (found.without, found.has_user_criteria) == (0, True)
+
+    @pytest.mark.parametrize(
+        ("criteria", "percents"),
+        [
+            (score(">", 75), [71, 74, 75]),
+            (score("=", 75), [71, 74]),
+            (score("<=", 75), []),
+            (score("!=", 75), []),
+            ({"assessment": {"score": {">=": 71, "<=": 73}}}, [70]),
+            ({"assessment": {"score": {">": 71, ">=": 90}}}, []),
+        ],
+    )
+    def test_only_a_limit_from_below_can_be_fallen_short_of(self, criteria: object, percents: list[int]) -> None:
+        short = []
+        for percent in (70, 71, 74, 75, 76):
+            found = of_templates({"Merit": criteria})
+            found.add(enrolment(), aggregates(percent / 10), TYPES, SETTINGS)
+            short += [percent] * found.nearly
+        assert short == percents
+
+    @pytest.mark.parametrize(
+        ("criteria", "bins"),
+        [
+            (score(">", 75), range(16, BINS)),
+            (score(">=", 77), range(16, BINS)),
+            (score("<=", 77), range(15)),
+            (score("<", 10), range(2)),
+            (score("=", 75), []),
+            (score("=", 100), []),
+            (score("!=", 75), [*range(15), *range(16, BINS)]),
+        ],
+    )
+    def test_a_bin_is_enough_if_all_of_its_scores_are(self, criteria: object, bins: Iterable[int]) -> None:
+        found = of_templates({"Merit": criteria})
+        assert [number for number in range(BINS) if found.is_bin_enough(number)] == list(bins)
+
+    @pytest.mark.parametrize("status", [0, 1, 2])
+    @pytest.mark.parametrize("percent", [74, 75])
+    @pytest.mark.parametrize("held", ["MERIT", "Other"])
+    @pytest.mark.parametrize("criteria", [COMPLETED, {"enrollment": {"status": 0}}, {**COMPLETED, **AT_LEAST_75}])
+    def test_a_certificate_is_missed_by_those_who_would_get_it(
+        self, status: int, percent: float, held: str, criteria: object
+    ) -> None:
+        row, scores = enrolment(status, issued_certificates=[{"name": held}]), aggregates(percent / 10)
+        found = of_templates({"Merit": criteria})
+        found.add(row, scores, TYPES, SETTINGS)
+        decisions = rules.select(
+            CertificateRequest(("asha",), "do_course", "batch", re_issue=False, time_ms=NOW_MS),
+            found.batch.templates,
+            enrolment=row.for_certificates(),
+            aggregates=scores.merged,
+            content_types=TYPES,
+            settings=SETTINGS.certificate,
+        )
+        assert found.without == len(decisions.earned)
 
     def test_phantoms_and_inactive_enrolments_do_not_count(self) -> None:
         found = figures()
@@ -166,6 +266,12 @@ class TestCharts:
             "25.74",
             "0.00",
         ]
+
+    def test_the_funnel_has_no_step_for_a_score_that_nobody_asks_for(self) -> None:
+        found = of_templates({"Completion": COMPLETED})
+        found.add(enrolment(), aggregates(9.0), TYPES, SETTINGS)
+        assert "reached the score" not in charts.funnel(found)
+        assert "bar good" not in charts.best_scores(found)
 
     def test_names_are_escaped(self) -> None:
         chart = charts.unit_progress(self.many(), [("do_unit", '<script>"x"</script>')])
