@@ -18,6 +18,9 @@ PAUSE_FACTOR = 4
 """A scan is not begun before so many times the time of the last one has passed: at most a fifth of the time is spent
 on scans, however large the table is."""
 
+MAX_SCANS = 2
+"""Batches that are scanned at the same time. Each scan reads the whole table of enrolments."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -46,6 +49,7 @@ class LiveFigures:
         self._reader = reader
         self._settings = settings
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._turns = asyncio.Semaphore(MAX_SCANS)
 
     async def snapshot(self, course_id: str, batch_id: str, *, wait_seconds: float) -> Snapshot | None:
         """The latest figures; None if the first scan has not ended within ``wait_seconds``.
@@ -56,7 +60,7 @@ class LiveFigures:
         if entry.task is not None and entry.task.done():
             self._take(entry)
         if entry.task is None and time.monotonic() >= entry.due:
-            entry.task = asyncio.create_task(self._scan(course_id, batch_id))
+            entry.task = asyncio.create_task(self._scan_in_turn(course_id, batch_id))
         task = entry.task
         if task is not None and entry.snapshot is None:
             await asyncio.wait({task}, timeout=wait_seconds)
@@ -96,6 +100,10 @@ class LiveFigures:
         except (WorldFault, TaskFault) as fault:
             entry.fault = fault
         entry.due = time.monotonic() + pause
+
+    async def _scan_in_turn(self, course_id: str, batch_id: str) -> Snapshot:
+        async with self._turns:
+            return await self._scan(course_id, batch_id)
 
     async def _scan(self, course_id: str, batch_id: str) -> Snapshot:
         started = time.monotonic()

@@ -183,8 +183,8 @@ class Pages:
             if not batch_id and len(batches) == 1:
                 batch_id = batches[0][0]
             if batch_id and batch_id not in dict(batches):
-                raise DeskError(f"There is no batch {batch_id} of {course_id}. Check both ids.")
-        if batch_id:
+                raise _no_batch(course_id, batch_id)
+        if course_id and batch_id:
             self._course_audit.shown(request, request.state.person, course_id, batch_id)
             figures = await self._figures(course_id, batch_id)
         return desk.page(
@@ -201,9 +201,16 @@ class Pages:
 
     async def course_figures(self, request: Request) -> Response:
         """The figures alone, for the page that updates itself."""
-        course_id, batch_id = (request.query_params.get(name, "").strip() for name in ("course", "batch"))
+        course_id, batch_id = await self._known_batch(request)
         self._course_audit.updated(request, request.state.person, course_id, batch_id)
         return HTMLResponse(await self._figures(course_id, batch_id))
+
+    async def _known_batch(self, request: Request) -> tuple[str, str]:
+        """The ids of course and batch. Raises DeskError for made-up ones, each of which would cost a scan."""
+        course_id, batch_id = (request.query_params.get(name, "").strip() for name in ("course", "batch"))
+        if not course_id or batch_id not in dict(await self._desk.reader.store.batches_of_course(course_id)):
+            raise _no_batch(course_id, batch_id)
+        return course_id, batch_id
 
     async def _figures(self, course_id: str, batch_id: str) -> Markup:
         desk = self._desk
@@ -229,7 +236,7 @@ class Pages:
     async def course_picture(self, request: Request) -> Response:
         """The charts of a batch as a file to keep."""
         desk = self._desk
-        course_id, batch_id = (request.query_params.get(name, "").strip() for name in ("course", "batch"))
+        course_id, batch_id = await self._known_batch(request)
         audit.write(request, request.state.person, "picture", "shown", course=course_id, batch=batch_id)
         snapshot = await desk.live.snapshot(course_id, batch_id, wait_seconds=_PICTURE_SECONDS)
         if snapshot is None:
@@ -327,6 +334,10 @@ class Pages:
         if not hasattr(request.state, "person"):
             request.state.person = self._desk.access.person(request)  # of a page that does not exist
         return self._desk.page(request, "error.html", status, heading=heading, text=text)
+
+
+def _no_batch(course_id: str, batch_id: str) -> DeskError:
+    return DeskError(f"There is no batch {batch_id} of {course_id}. Check both ids.")
 
 
 def _text_or_none(name: str | Refused | Unknown) -> str | None:

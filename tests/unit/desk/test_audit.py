@@ -29,6 +29,11 @@ class OneLearner:
 
     def __init__(self, config: DeskConfig) -> None:
         self.config = config
+        self.store = self
+
+    async def batches_of_course(self, course_id: str) -> list[tuple[str, str | None]]:
+        names = (KEY.batch_id, "b-1", "b-2") if course_id == KEY.course_id else ()
+        return [(name, None) for name in names]
 
     async def open(self) -> None:
         pass
@@ -103,6 +108,22 @@ class TestTheFigures:
         for _ in range(2):
             client.get("/course/picture.svg", params=WHERE, headers=bearer(VIEWER))
         assert [line["batch"] for line in lines(caplog, "picture")] == [KEY.batch_id] * 2
+
+    @pytest.mark.parametrize("path", ["/course", "/course/figures", "/course/picture.svg"])
+    @pytest.mark.parametrize("where", [{"batch": "made-up"}, {"course": "made-up"}, {"course": ""}])
+    def test_of_a_batch_that_does_not_exist_are_not_read(
+        self, client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, where: dict[str, str]
+    ) -> None:
+        asked: list[object] = []
+
+        async def snapshot(*keys: object, **_: object) -> None:
+            asked.append(keys)
+
+        monkeypatch.setattr(LiveFigures, "snapshot", snapshot)
+        answer = client.get(path, params={**WHERE, **where}, headers=bearer(VIEWER))
+        # Without a course, its page is the form for the ids.
+        assert answer.status_code == (200 if path == "/course" and where == {"course": ""} else 404)
+        assert asked == []
 
 
 class TestARepair:

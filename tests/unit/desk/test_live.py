@@ -2,12 +2,12 @@
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from desk.figures import Figures
-from desk.server.live import LiveFigures, Snapshot
+from desk.server.live import MAX_SCANS, LiveFigures, Snapshot
 from tests.support.desk_records import NOW_MS, SETTINGS, batch
 
 SCAN_SECONDS = 0.05
@@ -40,3 +40,22 @@ async def test_who_waits_for_a_batch_that_is_dropped_is_told_that_there_are_no_f
     assert first is None
     assert all(others)
     assert await live.snapshot("do_course", "b-0", wait_seconds=5) is not None
+
+
+async def test_few_batches_are_scanned_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = most = 0
+
+    async def scan(*_: str) -> Snapshot:
+        nonlocal scans, most
+        scans += 1
+        most = max(most, scans)
+        await asyncio.sleep(SCAN_SECONDS)
+        scans -= 1
+        return Snapshot(Figures(batch(), {}), {}, NOW_MS, SCAN_SECONDS)
+
+    server = SimpleNamespace(max_batches=20, refresh_seconds=5)
+    figures = LiveFigures(cast(Any, SimpleNamespace(config=SimpleNamespace(server=server))), SETTINGS)
+    monkeypatch.setattr(figures, "_scan", scan)
+    found = await asyncio.gather(*(figures.snapshot("do_course", f"b-{number}", wait_seconds=5) for number in range(6)))
+    assert all(found)
+    assert most == MAX_SCANS
