@@ -120,6 +120,7 @@ class TestAForm:
         [
             {"origin": "https://evil.test"},
             {"origin": "null"},
+            {"origin": "https://desk.test", "host": "127.0.0.1:19187"},  # by a proxy that replaces it
             {"sec-fetch-site": "cross-site"},
             {"sec-fetch-site": "same-site"},
         ],
