@@ -20,6 +20,7 @@ from desk.reader import DeskError, Reader
 from desk.server import audit
 from desk.server.access import Access, Role
 from desk.server.desk import Desk
+from desk.server.failed_pages import FailedPages
 from desk.server.forms import one, read_form
 from desk.server.headers import SecurityHeaders
 from desk.server.live import LiveFigures
@@ -33,7 +34,7 @@ def create_application(config: DeskConfig) -> Starlette:
     """The application. It connects when the server that runs it starts it."""
     access = Access(config.server)
     desk = Desk(config, access, wording_of(config))
-    pages = Pages(desk)
+    pages, failed = Pages(desk), FailedPages(desk)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -61,8 +62,8 @@ def create_application(config: DeskConfig) -> Starlette:
             Route("/course", _for(desk, Role.VIEWER, pages.course)),
             Route("/course/figures", _for(desk, Role.VIEWER, pages.course_figures)),
             Route("/course/picture.svg", _for(desk, Role.VIEWER, pages.course_picture)),
-            Route("/failed", _for(desk, Role.VIEWER, pages.failed)),
-            Route("/failed/replay", _for(desk, Role.REPAIRER, pages.replay), methods=["POST"]),
+            Route("/failed", _for(desk, Role.VIEWER, failed.failed)),
+            Route("/failed/replay", _for(desk, Role.REPAIRER, failed.replay), methods=["POST"]),
             Route("/jobs", _for(desk, Role.VIEWER, pages.jobs)),
             Route("/v1/explain", _for(desk, Role.VIEWER, pages.explain_json)),
             Route("/health", lambda _: Response("ok")),

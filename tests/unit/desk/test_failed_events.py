@@ -22,7 +22,7 @@ from desk import topic_search
 from desk.config import DeskConfig
 from desk.failed_events import MAX_SHOWN, MAX_TEXT, Choice, FailedEvents, failed_events, kind_of
 from desk.records import Search
-from desk.server import pages
+from desk.server import failed_pages
 from desk.server.application import create_application
 from tests.support.desk_records import KEY
 from tests.support.desk_server import REPAIRER, VIEWER
@@ -210,7 +210,7 @@ class TestThePage:
             running.pop()
             return FailedEvents([], 0, [], None)
 
-        monkeypatch.setattr(pages, "failed_events", search)
+        monkeypatch.setattr(failed_pages, "failed_events", search)
         transport = httpx.ASGITransport(create_application(CONFIG))
         async with httpx.AsyncClient(transport=transport, base_url="https://desk.test", headers=BEARER) as client:
             answers = await asyncio.gather(*(client.get("/failed") for _ in range(3)))
