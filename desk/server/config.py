@@ -30,6 +30,7 @@ class ServerConfig(Section):
     session_seconds: Positive = 8 * 3600
     refresh_seconds: Positive = 5
     max_batches: Positive = 20
+    findings_file: Text | None = None
 
     @model_validator(mode="after")
     def _repairers_come_by_the_proxy(self) -> Self:

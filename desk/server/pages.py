@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 from urllib.parse import urlencode
 
 from markupsafe import Markup
@@ -13,6 +14,7 @@ from common.domain.enrolments import EnrolmentKey
 from common.domain.events import Refused
 from common.domain.faults import TaskFault, WorldFault
 from desk import remedies
+from desk.doctor.findings import FindingsError
 from desk.explanation import explain
 from desk.explanation.steps import Explanation
 from desk.figures import BINS, NEARLY_PERCENT
@@ -24,6 +26,7 @@ from desk.server import audit, charts
 from desk.server.access import Person, Role
 from desk.server.desk import Desk, safe_chart
 from desk.server.forms import one, read_form
+from desk.server.last_check import LastCheckFile
 from desk.server.live import Snapshot
 
 _FIRST_SCAN_SECONDS = 3.0
@@ -53,6 +56,8 @@ class Pages:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._course_audit = audit.CourseAudit(desk.config.server.session_seconds)
+        file = desk.config.server.findings_file
+        self._last_check = None if file is None else LastCheckFile(Path(file))
 
     async def login(self, request: Request) -> Response:
         """The form for the token, and what it sends."""
@@ -254,16 +259,29 @@ class Pages:
         )
 
     async def jobs(self, request: Request) -> Response:
-        """The jobs, and whether they run."""
-        desk = self._desk
-        if desk.flink is None:
-            error = "flink_url is not set in the configuration of the desk."
-            return desk.page(request, "jobs.html", states=[], error=error)
+        """The jobs, whether they run, and what the last check of the stored rows has found."""
+        desk, states, error = self._desk, [], ""
         try:
-            states = await desk.flink.jobs()
+            if desk.flink is None:
+                error = "flink_url is not set in the configuration of the desk."
+            else:
+                states = await desk.flink.jobs()
         except WorldFault as fault:
-            return desk.page(request, "jobs.html", states=[], error=str(fault))
-        return desk.page(request, "jobs.html", states=states, error="", job_words=_JOB_WORDS)
+            error = str(fault)
+        last, check_error = None, ""
+        try:
+            last = None if self._last_check is None else await self._last_check.read()
+        except FindingsError as fault:
+            check_error = str(fault)
+        return desk.page(
+            request,
+            "jobs.html",
+            states=states,
+            error=error,
+            job_words=_JOB_WORDS,
+            last=last,
+            check_error=check_error,
+        )
 
     async def refused(self, request: Request, error: Exception) -> Response:
         """The page for what may not be done, or does not exist."""

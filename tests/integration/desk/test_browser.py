@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,6 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, expect
 
 from common.domain.messages import failed
 from common.domain.relations import ancestors_key, leaf_nodes_key
+from desk.doctor.findings import Check, Finding, FindingsFile, Header
 from local.http_services import HttpServices
 from local.world import World
 from tests.conftest import Topics
@@ -89,7 +91,17 @@ def may(world: World, cassandra_session: Session, module_services: HttpServices,
 
 
 @pytest.fixture(scope="module")
-def address(world: World, module_services: HttpServices, may: Course, topics: Topics) -> Iterator[str]:
+def findings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a check that has found the kind with the longest name."""
+    path = tmp_path_factory.mktemp("check") / "findings.jsonl"
+    file = FindingsFile(path, Header(None, None, tuple(Check), 1))
+    file.add(0, 1234, [Finding(Check.PROGRESS, "completed_count_differs", "u", "c", "b", "what is wrong")])
+    file.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def address(world: World, module_services: HttpServices, may: Course, topics: Topics, findings: Path) -> Iterator[str]:
     failed_topic = topics.create("dev.telemetry.assess.failed")
     for number in range(5):
         event = f'{{"userId": "learner-{number:02}-browser", "batchId": "{may.batch_id}"}}'.encode()
@@ -104,6 +116,7 @@ def address(world: World, module_services: HttpServices, may: Course, topics: To
             "AGGREGATES__SERVER__REPAIRER_TOKEN": REPAIRER,
             "AGGREGATES__SERVER__REFRESH_SECONDS": "1",
             "AGGREGATES__SERVER__SECURE_COOKIES": "false",
+            "AGGREGATES__SERVER__FINDINGS_FILE": str(findings),
         },
     )
     with listening(config) as address:
