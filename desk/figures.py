@@ -115,7 +115,7 @@ class Figures:
             return
         self.enrolled += 1
         self.started += bool(enrolment.status)
-        self.issued += bool(enrolment.issued_certificates)
+        self.issued += bool(enrolment.held)
         self._add_units(enrolment)
         merged = aggregates.merged
         percents = value_or_refused(lambda: rules.percents(merged, content_types, settings.certificate))
@@ -149,11 +149,11 @@ class Figures:
     def _lacks_certificate(self, enrolment: EnrolmentRow, best: float | None) -> bool:
         """By the rules of the certificate pre-processor (C3 and C4).
 
-        Nobody misses the certificate of a template that names no status before the course is completed.
+        Nobody misses the certificate of a template that names no status before the course is completed. Whoever has one
+        from the time before ``issued_certificates`` misses none, as for the doctor.
         """
-        held = {old.get("name", "").casefold() for old in enrolment.issued_certificates or ()}
-        return any(
-            template.name.casefold() not in held
+        return not enrolment.certificates and any(
+            not enrolment.issued(template.name)
             and not template.criteria.user
             and enrolment.status == (COMPLETED if (status := template.criteria.enrolment_status) is None else status)
             and (not template.criteria.score or (best is not None and template.criteria.met_by_score(best)))

@@ -118,6 +118,11 @@ class TestFigures:
             found.add(enrolment(issued_certificates=held), aggregates(percent / 10), TYPES, SETTINGS, f"has {percent}")
         assert found.first_without == ["has 88"]
 
+    def test_an_old_certificate_is_one(self) -> None:
+        found = figures()
+        found.add(enrolment(certificates=[{"name": "x"}]), aggregates(9.0), TYPES, SETTINGS)
+        assert (found.issued, found.without) == (1, 0)
+
     def test_who_has_the_lower_score_may_fall_short_of_the_higher_one(self) -> None:
         found = of_templates({"Gold": score(">=", 90)}, {"Bronze": score(">=", 40)})
         for percent in (34, 36, 41, 84, 88, 91):
