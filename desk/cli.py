@@ -15,6 +15,7 @@ from common.config.loader import ConfigError, load, print_config
 from common.config.section import PREFIX
 from common.domain.enrolments import EnrolmentKey
 from common.domain.faults import TaskFault, WorldFault
+from common.servers.cassandra import StatementError
 from desk import remedies
 from desk.config import DeskConfig, settings_of, wording_of
 from desk.doctor import commands as doctor
@@ -29,7 +30,7 @@ from desk.sender import send
 from desk.sentences import LANGUAGES
 
 # What is wrong with a server, the data or the question, and not with this program: told in a line, without a stack.
-_EXPECTED = (DeskError, WorldFault, TaskFault, *doctor.EXPECTED)
+_EXPECTED = (DeskError, WorldFault, TaskFault, StatementError, *doctor.EXPECTED)
 
 
 def main(arguments: Sequence[str]) -> int:

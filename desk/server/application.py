@@ -14,6 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from common.domain.faults import TaskFault, WorldFault
+from common.servers.cassandra import StatementError
 from desk.config import DeskConfig, settings_of, wording_of
 from desk.flink import FlinkClient
 from desk.reader import DeskError, Reader
@@ -75,6 +76,7 @@ def create_application(config: DeskConfig) -> Starlette:
             DeskError: pages.no_answer,
             WorldFault: pages.no_answer,
             TaskFault: pages.no_answer,
+            StatementError: pages.no_answer,
         },
         lifespan=lifespan,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from common.domain.aggregates import SCORE, contents_of
 from common.domain.events import Refused
 from common.domain.faults import TaskFault, WorldFault
+from common.servers.cassandra import StatementError
 from desk.explanation.settings import JobSettings
 from desk.figures import Figures, units_of
 from desk.reader import Reader
@@ -37,7 +38,7 @@ class _Entry:
     snapshot: Snapshot | None = None
     task: "asyncio.Task[Snapshot] | None" = None
     due: float = 0.0
-    fault: WorldFault | TaskFault | None = None
+    fault: Exception | None = None
     """Why the last scan has failed."""
 
 
@@ -54,7 +55,7 @@ class LiveFigures:
     async def snapshot(self, course_id: str, batch_id: str, *, wait_seconds: float) -> Snapshot | None:
         """The latest figures; None if the first scan has not ended within ``wait_seconds``.
 
-        Raises WorldFault and TaskFault if there are none because the last scan has failed.
+        Raises WorldFault, TaskFault and StatementError if there are none because the last scan has failed.
         """
         entry = self._entry((course_id, batch_id))
         if entry.task is not None and entry.task.done():
@@ -97,9 +98,13 @@ class LiveFigures:
         try:
             entry.snapshot, entry.fault = task.result(), None
             pause = max(pause, PAUSE_FACTOR * entry.snapshot.seconds)
-        except (WorldFault, TaskFault) as fault:
+        except Exception as fault:
             entry.fault = fault
-        entry.due = time.monotonic() + pause
+            if not isinstance(fault, WorldFault | TaskFault | StatementError):
+                raise
+        finally:
+            # Whatever has failed would fail again: each request would scan the table.
+            entry.due = time.monotonic() + pause
 
     async def _scan_in_turn(self, course_id: str, batch_id: str) -> Snapshot:
         async with self._turns:

@@ -6,6 +6,8 @@ from typing import Any, cast
 
 import pytest
 
+from common.domain.faults import WorldFault
+from common.servers.cassandra import StatementError
 from desk.figures import Figures
 from desk.server.live import MAX_SCANS, LiveFigures, Snapshot
 from tests.support.desk_records import NOW_MS, SETTINGS, batch
@@ -59,3 +61,20 @@ async def test_few_batches_are_scanned_at_once(monkeypatch: pytest.MonkeyPatch) 
     found = await asyncio.gather(*(figures.snapshot("do_course", f"b-{number}", wait_seconds=5) for number in range(6)))
     assert all(found)
     assert most == MAX_SCANS
+
+
+@pytest.mark.parametrize("fault", [WorldFault("down"), StatementError("no time"), ValueError("a defect")])
+async def test_a_scan_that_has_failed_is_not_begun_again_by_the_next_request(
+    live: LiveFigures, fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = []
+
+    async def scan(*_: str) -> Snapshot:
+        scans.append(1)
+        raise fault
+
+    monkeypatch.setattr(live, "_scan", scan)
+    for _ in range(3):
+        with pytest.raises(type(fault), match=str(fault)):
+            await live.snapshot("do_course", "b", wait_seconds=5)
+    assert len(scans) == 1
