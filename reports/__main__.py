@@ -22,7 +22,7 @@ from reports.config import ReportsConfig, RequestsReportsConfig
 from reports.destination import Destination, Folder
 from reports.display import Display
 from reports.exhaust import Exhaust
-from reports.model import Batch, ReportError
+from reports.model import Batch, ReportError, is_blank
 from reports.protection import Level, Protection
 from reports.scratch import delete_abandoned
 from reports.store import Store, open_store
@@ -193,6 +193,13 @@ def _read_password(file: Path | None) -> str | None:
     return password
 
 
+def _channel(text: str) -> str:
+    if is_blank(text):
+        # Of a variable that is not set, for instance. Left out, it would mean: all learners.
+        raise argparse.ArgumentTypeError("it is blank, and should name an organisation")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reports",
@@ -215,7 +222,9 @@ def _parser() -> argparse.ArgumentParser:
         target = command.add_mutually_exclusive_group(required=True)
         target.add_argument("--out", metavar="FOLDER", type=Path)
         target.add_argument("--upload", action="store_true", help="to the configured object storage")
-        command.add_argument("--channel", metavar="ID", help="show what this organisation may see; without it, all")
+        command.add_argument(
+            "--channel", type=_channel, metavar="ID", help="show what this organisation may see; without it, all"
+        )
         form = command.add_mutually_exclusive_group()
         form.add_argument("--csv", action="store_true", help="no zip around the CSV")
         form.add_argument("--password-file", metavar="FILE", type=Path, help="encrypt the zip (AES-256)")

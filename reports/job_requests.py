@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from reports.model import ReportError
+from reports.model import ReportError, is_blank
 
 SUBMITTED, PROCESSING, SUCCESS, FAILED = "SUBMITTED", "PROCESSING", "SUCCESS", "FAILED"
 OPEN = (SUBMITTED, FAILED)
@@ -23,6 +23,7 @@ OPEN = (SUBMITTED, FAILED)
 NO_DATA = "No data found"
 RETIRED = "The request is made for retired collection"
 INVALID = "Request should have either of batchId, batchFilter, searchFilter or encrption key"
+NO_CHANNEL = "The request has no requested_channel, so nobody knows which learners it may show"
 
 _LONGEST_MESSAGE = 300
 
@@ -111,7 +112,12 @@ def group_duplicates(requests: Iterable[JobRequest]) -> list[tuple[JobRequest, l
 
 
 def select(request: JobRequest, batches_limit: int) -> Selection:
-    """What the request asks for. Raises ReportError if that cannot be read, is nothing, or is too much."""
+    """What the request asks for.
+
+    Raises ReportError if that cannot be read, is nothing, or is too much, and if the request is of no organisation.
+    """
+    if is_blank(request.requested_channel):
+        raise ReportError(NO_CHANNEL)
     try:
         data = msgspec.json.decode(request.request_text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

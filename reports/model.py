@@ -88,9 +88,17 @@ def is_visible(learner: Learner, collection: Collection, channel: str | None) ->
     """Whether the requester may see this learner.
 
     ``channel`` is the requester's organisation, or None for an operator, who sees everybody. The organisation that
-    owns the collection sees all its learners; any other sees only its own.
+    owns the collection sees all its learners; any other sees only its own. A blank one is nobody's: a collection may
+    have none.
     """
-    return channel is None or channel == collection.channel or learner.get("rootorgid") == channel
+    if channel is None:
+        return True
+    return not is_blank(channel) and channel in (collection.channel, learner.get("rootorgid"))
+
+
+def is_blank(channel: str) -> bool:
+    """Whether this names no organisation."""
+    return not channel.strip()
 
 
 def local_time(moment: datetime, zone: tzinfo) -> datetime:

@@ -61,6 +61,7 @@ def test_wrong_configuration(name: str, value: str, told: str) -> None:
         ["progress", "--out", "x"],
         ["response", "--batch", "b", "--out", "x", "--csv", "--password-file", "y"],
         ["requests", "--job", "userinfo-exhaust"],
+        ["progress", "--batch", "b", "--out", "x", "--channel", ""],
     ],
 )
 def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

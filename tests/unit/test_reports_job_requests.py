@@ -58,6 +58,11 @@ class TestSelection:
     def test_of_batches(self, data: Any, selection: Selection) -> None:
         assert select(request(request_text=json.dumps(data)), 3) == selection
 
+    @pytest.mark.parametrize("channel", ["", "  "])
+    def test_a_request_of_no_organisation_is_refused(self, channel: str) -> None:
+        with pytest.raises(ReportError, match="no requested_channel"):
+            select(request(requested_channel=channel), 3)
+
     @pytest.mark.parametrize(
         "data",
         [

@@ -218,6 +218,14 @@ class TestWhoIsListed:
         assert [is_visible(user, collection, "ours") for user in (ours, others, nobodys)] == [True, False, False]
         assert all(is_visible(user, collection, channel) for user in (ours, others) for channel in ("owner", None))
 
+    @pytest.mark.parametrize("channel", ["", " "])
+    def test_a_blank_organisation_sees_nobody(self, channel: str) -> None:
+        """A collection may have no channel, and a learner no organisation."""
+        learners = ({"rootorgid": "ours"}, {"rootorgid": channel}, {"firstname": "Asha"})
+        collection = Collection("course", "Course", channel)
+        assert not any(is_visible(learner, collection, channel) for learner in learners)
+        assert all(is_visible(learner, collection, None) for learner in learners)
+
 
 class TestRow:
     ROWS = ProgressRows(
