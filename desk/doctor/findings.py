@@ -122,7 +122,11 @@ class FindingsFile:
     """The file of one scan, to which whole token ranges are added. It survives a kill of the process."""
 
     def __init__(self, path: Path, header: Header) -> None:
-        """Creates the file or continues it. Raises FindingsError if it is of another scan or cannot be written."""
+        """Creates the file or continues it.
+
+        Raises FindingsError if it is of another scan or no file of findings, and leaves it as it is; also if it cannot
+        be written.
+        """
         self.path = path
         self.done: dict[int, int] = {}
         """How many enrolments were examined, by the number of each token range that is done."""
@@ -146,8 +150,16 @@ class FindingsFile:
                 self.done[line.number] = line.enrolments
         if first not in (None, header):
             raise FindingsError(f"{self.path} holds other findings than those of this check: name another file")
+        if first is None and not self._is_cut(header):
+            raise FindingsError(f"{self.path} is no file of findings: name another file")
         os.truncate(self.path, last_mark)
         return first is not None
+
+    def _is_cut(self, header: Header) -> bool:
+        """Whether the file has nothing but the beginning of the header, or not even that."""
+        line = msgspec.json.encode(header)
+        with self.path.open("rb") as file:
+            return line.startswith(file.read(len(line) + 1))
 
     def add(self, number: int, enrolments: int, findings: Sequence[Finding]) -> None:
         """Adds the findings of a token range, in which so many enrolments were examined."""

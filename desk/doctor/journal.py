@@ -56,6 +56,12 @@ class JournalError(Exception):
 
 
 _LINE = msgspec.json.Decoder(Intent | Sent)
+_BEGINNINGS = (b'{"type":"intent",', b'{"type":"sent",')
+
+
+def _is_begun(line: bytes) -> bool:
+    """Whether this may be a line that was being written."""
+    return any(line.startswith(beginning) or beginning.startswith(line) for beginning in _BEGINNINGS)
 
 
 class Journal:
@@ -82,6 +88,8 @@ class Journal:
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
+                    if not _is_begun(line):
+                        raise JournalError(f"{self.path}, line {number}: no line of a journal")
                     break  # it was being written, so nothing was sent for it
                 end += len(line)
                 try:

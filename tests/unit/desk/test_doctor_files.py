@@ -49,9 +49,20 @@ class TestFindings:
 
     def test_a_header_that_was_cut_is_begun_again(self, tmp_path: Path) -> None:
         path = tmp_path / "findings.jsonl"
-        path.write_bytes(b'{"type":"hea')
         FindingsFile(path, HEADER).close()
-        assert list(read(path)) == []
+        whole = path.read_bytes()
+        for size in range(len(whole)):
+            path.write_bytes(whole[:size])
+            FindingsFile(path, HEADER).close()
+            assert path.read_bytes() == whole
+
+    @pytest.mark.parametrize("text", [b"a note", b'{"type":"header","course_id":"do_other"', b"\xff\x00"])
+    def test_another_file_without_a_line_end_stays_as_it_is(self, tmp_path: Path, text: bytes) -> None:
+        path = tmp_path / "findings.jsonl"
+        path.write_bytes(text)
+        with pytest.raises(FindingsError, match="is no file of findings: name another file"):
+            FindingsFile(path, HEADER)
+        assert path.read_bytes() == text
 
     def test_another_scan_is_not_continued(self, tmp_path: Path) -> None:
         path = tmp_path / "findings.jsonl"
@@ -113,9 +124,11 @@ class TestJournal:
 
     def test_another_file_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "journal"
-        path.write_bytes(b"a text\n")
-        with pytest.raises(JournalError, match="line 1"):
-            Journal(path)
+        for text in (b"a text\n", b"a text without an end"):
+            path.write_bytes(text)
+            with pytest.raises(JournalError, match="line 1"):
+                Journal(path)
+            assert path.read_bytes() == text
 
     def test_a_file_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(JournalError, match="nothing/journal cannot be written: No such file"):
