@@ -1,5 +1,6 @@
 """The user and org service: how an organisation wants its reports to be protected."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -102,12 +103,20 @@ class SecurityPolicy:
 
 
 def _is_found(answer: Answer, name: str) -> bool:
-    """Raises TaskFault if the service refuses the question: then no report may be less protected than it should be."""
-    if answer.status in _NOT_FOUND:
+    """Whether the service has what it was asked for.
+
+    Raises TaskFault if it refuses the question, and if the answer is not its own: a gateway answers so where there is
+    no such service. Then no report may be less protected than it should be.
+    """
+    if answer.status in _NOT_FOUND and answer.at("responseCode") is not None:
         return False
-    if not answer.is_success:
-        raise TaskFault(f"the user and org service refuses {name}: status {answer.status}")
-    return True
+    if answer.is_success and isinstance(answer.at("result", "response"), Mapping):
+        return True
+    if answer.is_success or answer.status in _NOT_FOUND:
+        raise TaskFault(
+            f"status {answer.status} for {name} is no answer of the user and org service: check user_org.base_url"
+        )
+    raise TaskFault(f"the user and org service refuses {name}: status {answer.status}")
 
 
 def _to_level(name: Any) -> Level | None:

@@ -33,7 +33,8 @@ def protection(base_url: str | None, key: str | None = None, **variables: str) -
     environ = {f"AGGREGATES__{name}": value for name, value in variables.items()}
     if base_url is not None:
         environ["AGGREGATES__USER_ORG__BASE_URL"] = base_url
-    environ |= {"AGGREGATES__HTTP__REQUEST_TIMEOUT_MS": "200", "AGGREGATES__HTTP__CALL_TIMEOUT_MS": "300"}
+    # A busy machine must not look like a server that is down.
+    environ |= {"AGGREGATES__HTTP__REQUEST_TIMEOUT_MS": "2000", "AGGREGATES__HTTP__CALL_TIMEOUT_MS": "2500"}
 
     async def ask() -> Protection:
         policy = SecurityPolicy(load(ReportsConfig, environ=REQUIRED[ReportsConfig] | environ))
@@ -122,3 +123,25 @@ def test_without_an_answer_nothing_goes_out(service: UserOrg, status: int, fault
     service.status = status
     with pytest.raises(fault):
         protection(service.base_url)
+
+
+@pytest.mark.parametrize("path", ["/private/v2/org/search", "/private/v2/org/preferences/read"])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, b""),
+        (404, b"<html>not found</html>"),
+        (404, b'{"message":"no Route matched with those values"}'),
+        (400, b'{"message":"bad request"}'),
+        (200, b"{}"),
+        (200, b'{"status":"UP"}'),
+        (200, b'{"responseCode":"OK","result":{}}'),
+        (200, b'{"responseCode":"OK","result":{"response":"SUCCESS"}}'),
+    ],
+)
+def test_what_a_proxy_answers_is_not_taken_for_no_policy(service: UserOrg, path: str, status: int, body: bytes) -> None:
+    """A tenant that wants its reports encrypted would get them in plain text."""
+    service.policies["org-1"] = service.policies["tn"] = {"level": "TEXT_KEY_ENCRYPTED_DATASET"}
+    service.instead[path] = (status, body)
+    with pytest.raises(TaskFault, match=f"status {status} for .* check user_org.base_url"):
+        protection(service.base_url, "secret")

@@ -18,12 +18,17 @@ class UserOrg:
         """By path."""
         self.status = 200
         """Of every answer, if it is not 200."""
+        self.instead: dict[str, tuple[int, bytes]] = {}
+        """Status and body of what a proxy answers in place of the service, by path."""
         service = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                self._answer(*service._result(self.path, json.loads(body)["request"]))
+                if (proxy := service.instead.get(self.path)) is not None:
+                    self._send(*proxy)
+                else:
+                    self._answer(*service._result(self.path, json.loads(body)["request"]))
 
             def do_GET(self) -> None:
                 found = service.files.get(self.path)
@@ -33,7 +38,9 @@ class UserOrg:
                 pass
 
             def _answer(self, status: int, response: Any) -> None:
-                self._send(status, json.dumps({"result": {"response": response}}).encode())
+                code = {200: "OK", 404: "RESOURCE_NOT_FOUND"}.get(status, "CLIENT_ERROR")
+                result = {} if response is None else {"response": response}
+                self._send(status, json.dumps({"responseCode": code, "params": {}, "result": result}).encode())
 
             def _send(self, status: int, body: bytes) -> None:
                 self.send_response(status)
