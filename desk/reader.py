@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from common.domain.aggregates import SCORE, contents_of
@@ -10,11 +10,11 @@ from common.domain.enrolments import EnrolmentKey
 from common.domain.events import Refused, Skip
 from common.domain.faults import TaskFault, WorldFault
 from common.metrics import Metrics
-from desk.config import DeskConfig
-from desk.records import LearnerRecord, Unknown
+from desk.config import DeskConfig, DeskKafkaConfig
+from desk.records import FoundMessage, LearnerRecord, Search, Unknown
 from desk.sources import Sources
 from desk.store import Store
-from desk.topic_search import LearnerMessages, learner_messages
+from desk.topic_search import certificate_requests_for, failed_for
 from jobs.activity_aggregate_updater.relations import LeafNodes
 from jobs.collection_cert_pre_processor.answers import User
 
@@ -60,7 +60,11 @@ class Reader:
 
     async def learner(self, key: EnrolmentKey) -> LearnerRecord:
         """Everything about a learner in a batch. Raises WorldFault and TaskFault if Cassandra cannot be read."""
-        topics = asyncio.create_task(self._messages(key))
+        # Each by itself: a topic that cannot be seen hides nothing of the others.
+        searches = asyncio.gather(
+            _searched(failed_for, self.config.kafka, key),
+            _searched(certificate_requests_for, self.config.kafka, key),
+        )
         try:
             rows = await self.store.learner(key)
             batch = await self.store.batch(key.course_id, key.batch_id)
@@ -72,9 +76,9 @@ class Reader:
             if batch.templates.usable:
                 user = await self.sources.user(key.user_id)
             contents = await self.sources.contents(sorted(nodes | of_attempts), scored)
-            messages = await topics
+            failed, certificates = await searches
         finally:
-            topics.cancel()
+            searches.cancel()
         return LearnerRecord(
             key,
             time.time_ns() // 1_000_000,
@@ -84,15 +88,19 @@ class Reader:
             content_types=contents.types,
             names=contents.names,
             user=user,
-            failed=messages if isinstance(messages, Unknown) else messages.failed,
-            certificate_messages=messages if isinstance(messages, Unknown) else messages.certificates,
+            failed=failed,
+            certificate_messages=certificates,
         )
 
-    async def _messages(self, key: EnrolmentKey) -> LearnerMessages | Unknown:
-        try:
-            return await asyncio.to_thread(learner_messages, self.config.kafka, key)
-        except (WorldFault, TaskFault) as fault:
-            return Unknown(str(fault))
+
+async def _searched(
+    search: Callable[[DeskKafkaConfig, EnrolmentKey], Search[FoundMessage]], kafka: DeskKafkaConfig, key: EnrolmentKey
+) -> Search[FoundMessage] | Unknown:
+    """What a search of topics for a learner finds, in a thread."""
+    try:
+        return await asyncio.to_thread(search, kafka, key)
+    except (WorldFault, TaskFault) as fault:
+        return Unknown(str(fault))
 
 
 @asynccontextmanager

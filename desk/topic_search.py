@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
 from common.domain.faults import WorldFault
-from common.servers.kafka import client_properties, watermarks
+from common.servers.kafka import client_properties, partitions_of, watermarks
 from desk.config import DeskKafkaConfig
 from desk.records import CertificateMessage, FailedMessage, Search
 
@@ -43,46 +43,32 @@ _TEXT = msgspec.json.Decoder(str)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-@dataclass(frozen=True, slots=True)
-class LearnerMessages:
-    """What the topics hold about a learner in a batch."""
+def failed_for(kafka: DeskKafkaConfig, key: EnrolmentKey) -> Search[FailedMessage]:
+    """The failed events of a learner that are of this batch, or do not say of which. As :func:`search`."""
+    found = search(kafka, [kafka.topic(topic) for topic in topics.INPUT_OF], _mentions(key))
+    failed = [failed_message(message) for message in found.messages if _is_failed_for(message, key)]
+    return Search(failed, found.since_ms)
 
-    failed: Search[FailedMessage]
-    certificates: Search[CertificateMessage]
+
+def certificate_requests_for(kafka: DeskKafkaConfig, key: EnrolmentKey) -> Search[CertificateMessage]:
+    """What both certificate topics hold about a learner in a batch. As :func:`search`."""
+    generator = kafka.topic(topics.GENERATE_CERTIFICATE_REQUEST)
+    found = search(kafka, [kafka.topic(topics.ISSUE_CERTIFICATE_REQUEST), generator], _mentions(key))
+    asked = (_certificate(message, key, generator) for message in found.messages)
+    return Search([one for one in asked if one is not None], found.since_ms)
 
 
-def learner_messages(kafka: DeskKafkaConfig, key: EnrolmentKey) -> LearnerMessages:
-    """Searches the failed topics and both certificate topics for a learner, to be called in a thread.
-
-    Of the failed topics those events count that are of this batch, or do not say of which. Raises WorldFault.
-    """
-    failed_topics = {kafka.topic(topic) for topic in topics.INPUT_OF}
-    requests, generator = (
-        kafka.topic(topics.ISSUE_CERTIFICATE_REQUEST),
-        kafka.topic(topics.GENERATE_CERTIFICATE_REQUEST),
-    )
+def _mentions(key: EnrolmentKey) -> Callable[[Message], bool]:
     user_id = key.user_id.encode()
-
-    def concerns(message: Message) -> bool:
-        return message.key() == user_id or user_id in (message.value() or b"")
-
-    found = search(kafka, [*failed_topics, requests, generator], concerns)
-    failed: list[FailedMessage] = []
-    certificates: list[CertificateMessage] = []
-    for message in found.messages:
-        if message.topic() in failed_topics:
-            if _is_failed_for(message, key):
-                failed.append(failed_message(message))
-        elif (asked := _certificate(message, key, generator)) is not None:
-            certificates.append(asked)
-    return LearnerMessages(Search(failed, found.since_ms), Search(certificates, found.since_ms))
+    return lambda message: message.key() == user_id or user_id in (message.value() or b"")
 
 
 def search(kafka: DeskKafkaConfig, topic_names: Sequence[str], concerns: Callable[[Message], bool]) -> Search[Message]:
-    """The messages that ``concerns`` picks of the latest ones of each topic, oldest first. Raises WorldFault.
+    """The messages that ``concerns`` picks of the latest ones of each topic, oldest first. To be called in a thread.
 
-    A topic that does not exist holds nothing. The search ends after ``search_messages`` of each partition; then
-    ``since_ms`` says from when on everything was looked at. If it takes longer than ``search_seconds``, it has failed.
+    The search ends after ``search_messages`` of each partition; then ``since_ms`` says from when on everything was
+    looked at. If it takes longer than ``search_seconds``, it has failed. Raises WorldFault, and TaskFault for a topic
+    that does not exist or that this user may not see: that it holds nothing is more than anybody knows.
     """
     properties = {"group.id": "support-desk", "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
     consumer = Consumer({**client_properties(kafka), **properties})
@@ -135,11 +121,10 @@ class _Range:
 
 
 def _ranges(consumer: Consumer, topic_names: Sequence[str], messages: int) -> Iterator[tuple[tuple[str, int], _Range]]:
-    metadata = consumer.list_topics(timeout=_METADATA_SECONDS).topics
     for topic in topic_names:
-        for number in metadata[topic].partitions if topic in metadata else ():
-            first, end = watermarks(consumer, TopicPartition(topic, number), _METADATA_SECONDS)
-            yield (topic, number), _Range(max(first, end - messages), end, end - messages > first)
+        for partition in partitions_of(consumer, topic, _METADATA_SECONDS):
+            first, end = watermarks(consumer, partition, _METADATA_SECONDS)
+            yield (topic, partition.partition), _Range(max(first, end - messages), end, end - messages > first)
 
 
 def failed_message(message: Message) -> FailedMessage:

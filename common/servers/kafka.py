@@ -91,6 +91,22 @@ def watermarks(consumer: Consumer, partition: TopicPartition, timeout_seconds: f
         time.sleep(_POLL_SECONDS)
 
 
+def partitions_of(consumer: Consumer, topic: str, timeout_seconds: float) -> list[TopicPartition]:
+    """The partitions of a topic.
+
+    Raises TaskFault if it does not exist, or if this user may not describe it, and KafkaException.
+    """
+    # By its name: in a list of all topics, one that this user may not describe is missing as if it did not exist.
+    found = consumer.list_topics(topic, timeout_seconds).topics[topic]
+    if found.error is None:
+        return [TopicPartition(topic, number) for number in found.partitions]
+    if found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        raise TaskFault(f"Kafka: this user may not describe the topic {topic}, so nobody knows what it holds")
+    if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        raise TaskFault(f"Kafka: the topic {topic} does not exist: create it, or check kafka.env and kafka.topics")
+    raise KafkaException(found.error)
+
+
 def reading_consumer(kafka: KafkaConfig, group: str) -> Consumer:
     """A consumer that commits nothing, and is told where a partition ends."""
     settings = {"group.id": group, "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
@@ -100,14 +116,13 @@ def reading_consumer(kafka: KafkaConfig, group: str) -> Consumer:
 def read_to_end(consumer: Consumer, topic: str, start: Mapping[int, int] | None = None) -> Iterator[bytes]:
     """The values of a topic up to its present end, from ``start`` (offsets by partition) or from its beginning.
 
-    ``consumer`` is a :func:`reading_consumer`. A topic that does not exist is empty. Raises KafkaException.
+    ``consumer`` is a :func:`reading_consumer`. Raises KafkaException, and TaskFault as :func:`partitions_of` does.
     """
-    found = consumer.list_topics(timeout=_READ_SECONDS).topics
-    for number in found[topic].partitions if topic in found else ():
-        first, end = watermarks(consumer, TopicPartition(topic, number), _READ_SECONDS)
-        begin = max(first, (start or {}).get(number, first))
+    for partition in partitions_of(consumer, topic, _READ_SECONDS):
+        first, end = watermarks(consumer, partition, _READ_SECONDS)
+        begin = max(first, (start or {}).get(partition.partition, first))
         if begin < end:
-            consumer.assign([TopicPartition(topic, number, begin)])
+            consumer.assign([TopicPartition(topic, partition.partition, begin)])
             yield from _values_before(consumer, end)
 
 

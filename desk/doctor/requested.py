@@ -48,7 +48,11 @@ class Requested:
         self._names[key] = self.of(key) | {edata.name}
 
     def read(self, kafka: KafkaConfig) -> None:
-        """Reads the topic up to its present end; a topic that does not exist is empty. Raises WorldFault."""
+        """Reads the topic up to its present end.
+
+        Raises WorldFault, and TaskFault for a topic that does not exist or that this user may not see: taken for empty,
+        it would make everybody look like somebody whose certificate was never requested.
+        """
         consumer = reading_consumer(kafka, "support-desk")
         try:
             for value in read_to_end(consumer, kafka.topic(topics.GENERATE_CERTIFICATE_REQUEST)):

@@ -198,6 +198,20 @@ class TestServersThatAreDown:
         assert "status 503" in explanation.verdict.sentence
         assert explanation.step("best_score").verdict is Verdict.YES
 
+    async def test_a_topic_that_does_not_exist_leaves_unknown_what_it_would_hold(
+        self, ravi: EnrolmentKey, services: HttpServices, world: World
+    ) -> None:
+        missing = f"desk.none.{ravi.batch_id}"
+        config = desk_config(world, services, {"AGGREGATES__KAFKA__TOPICS__GENERATE_CERTIFICATE_REQUEST": missing})
+        explanation = await explanation_of(config, ravi)
+        assert explanation.verdict.verdict is Verdict.UNKNOWN
+        assert f"{missing} does not exist" in explanation.verdict.sentence
+        assert explanation.step("requests").verdict is Verdict.YES
+        config = desk_config(world, services, {"AGGREGATES__KAFKA__TOPICS__ACTIVITY_AGG_FAILED": missing})
+        step = (await explanation_of(config, ravi)).step("requests")
+        assert step.verdict is Verdict.UNKNOWN
+        assert f"{missing} does not exist" in step.sentence
+
     async def test_redis_and_kafka_leave_the_rows(
         self, ravi: EnrolmentKey, services: HttpServices, world: World
     ) -> None:

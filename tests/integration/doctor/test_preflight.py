@@ -46,6 +46,18 @@ async def test_topics_that_are_missing_are_named(ward: Ward) -> None:
     assert f"FAIL  Kafka: topic {ward.prefix}-none.batch.enrolment.sync.request does not exist" in ended.stdout
 
 
+async def test_topics_that_are_missing_are_not_taken_for_empty_and_not_created(
+    ward: Ward, world: World, tmp_path: Path
+) -> None:
+    findings = str(tmp_path / "findings.jsonl")
+    environment = {**ward.environment, "AGGREGATES__KAFKA__ENV": f"{ward.prefix}-none"}
+    for command in (("check", "--all", "--checks", "certificates", "--findings", findings), ("preflight",)):
+        ended = run_desk(environment, *command)
+        assert ended.returncode == 1
+        assert f"topic {ward.prefix}-none.generate.certificate.request does not exist" in ended.stdout + ended.stderr
+    assert not [name for name in world.kafka.admin().list_topics(timeout=30).topics if f"{ward.prefix}-none" in name]
+
+
 async def test_the_configuration_files_of_the_jobs_are_enough(ward: Ward, world: World, tmp_path: Path) -> None:
     files = []
     for job, urls in job_settings(ward.services.base_url).items():

@@ -1,16 +1,23 @@
 """What the desk reads of messages, also of those that have failed because of a wrong type."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from common.domain import messages
+from common.domain import messages, topics
 from common.domain.enrolments import EnrolmentKey
-from desk import topic_search
-from desk.topic_search import failed_message
+from common.domain.faults import TaskFault
+from desk import reader, topic_search
+from desk.config import DeskKafkaConfig
+from desk.doctor.requested import Requested
+from desk.failed_events import failed_events
+from desk.records import Search, Unknown
+from desk.topic_search import certificate_requests_for, failed_for, failed_message
 from tests.support.desk_records import KEY, NOW_MS
+from tests.support.unseen_topics import HIDDEN, MISSING, REASONS, see_topics
 
 FAILED, GENERATOR = "dev.telemetry.assess.failed", "dev.generate.certificate.request"
 
@@ -91,3 +98,41 @@ def test_a_request_to_the_generator_has_the_name_of_its_template() -> None:
     assert asked is not None
     assert (asked.template_name, asked.time_ms) == ("Merit", NOW_MS)
     assert topic_search._certificate(message, EnrolmentKey("ravi", KEY.course_id, KEY.batch_id), GENERATOR) is None
+
+
+KAFKA = DeskKafkaConfig.model_validate({"bootstrap_servers": "b:9092", "env": "dev"})
+SEARCHES: list[tuple[Callable[[], object], tuple[str, ...]]] = [
+    (lambda: failed_for(KAFKA, KEY), tuple(topics.INPUT_OF)),
+    (
+        lambda: certificate_requests_for(KAFKA, KEY),
+        (topics.ISSUE_CERTIFICATE_REQUEST, topics.GENERATE_CERTIFICATE_REQUEST),
+    ),
+    (lambda: failed_events(KAFKA), tuple(topics.INPUT_OF)),
+    (lambda: Requested().read(KAFKA), (topics.GENERATE_CERTIFICATE_REQUEST,)),
+]
+
+
+@pytest.mark.parametrize("error", [HIDDEN, MISSING], ids=["hidden", "missing"])
+@pytest.mark.parametrize(
+    ("search", "topic"),
+    [(search, topic) for search, names in SEARCHES for topic in names],
+)
+def test_a_topic_that_cannot_be_seen_is_not_taken_for_empty(
+    search: Callable[[], object], topic: str, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see_topics(monkeypatch, {topic: error})
+    with pytest.raises(TaskFault, match=REASONS[error]) as caught:
+        search()
+    assert f"dev.{topic}" in str(caught.value)
+
+
+@pytest.mark.parametrize("search", [search for search, _ in SEARCHES])
+def test_topics_that_are_there_may_be_empty(search: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    see_topics(monkeypatch, {})
+    assert search() in (Search([], None), None)
+
+
+async def test_a_topic_that_cannot_be_seen_hides_nothing_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    see_topics(monkeypatch, {topics.GENERATE_CERTIFICATE_REQUEST: HIDDEN})
+    assert await reader._searched(failed_for, KAFKA, KEY) == Search([], None)
+    assert isinstance(await reader._searched(certificate_requests_for, KAFKA, KEY), Unknown)
