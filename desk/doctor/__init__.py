@@ -5,6 +5,7 @@
 * ``charts``: reads the rows of many learners at a time. ``scan``: walks through the tables, and can be continued.
 * ``repair``: sends events for findings, each of them once. ``journal``: what was sent, so that it is not sent twice.
 * ``backfill``: fills ``aggregates`` of rows that have only ``agg``.
-* ``preflight``: whether everything is ready for a switch-over. Pure. ``preflight_reads`` asks the servers.
+* ``preflight``: whether everything is ready for a switch-over, ``preflight_topics``: whether Kafka is. Both are pure.
+  ``preflight_reads`` and ``preflight_kafka`` ask the servers.
 * ``commands``: ``check``, ``repair``, ``backfill`` and ``preflight`` on the command line.
 """

@@ -10,10 +10,10 @@ from enum import StrEnum
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from common.domain import questions, topics
+from common.domain import questions
 from common.domain.events import Refused
 from common.domain.native_protocol import shown_fields
-from jobs import JOBS, config_class
+from jobs import JOBS
 from jobs.activity_aggregate_updater import relations
 
 if TYPE_CHECKING:
@@ -38,78 +38,6 @@ class Result:
 
     def __str__(self) -> str:
         return f"{self.level:4}  {self.area}: {self.what}"
-
-
-# Kafka ----------------------------------------------------------------------------------------------------------------
-
-INPUTS = {topic for name in JOBS for topic in config_class(name).inputs()}
-OUTPUTS = {topic for topic in topics.ALL if topic not in INPUTS} | {topics.ISSUE_CERTIFICATE_REQUEST}
-"""One of them is an input, too: two jobs send the requests that the third one reads."""
-ISSUES_CERTIFICATES = "collection_cert_pre_processor"
-"""The job that must not read old events again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """A topic of the cluster. ``operations`` are those that this user may do, None if the brokers do not say."""
-
-    partitions: int
-    max_message_bytes: int
-    operations: Collection[str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The consumer group of a job. ``lag`` is None if it has committed nothing."""
-
-    name: str
-    members: int
-    lag: int | None
-
-
-def kafka(found: Mapping[str, Topic], name_of: Mapping[str, str]) -> Iterator[Result]:
-    """The topics, by their name in the cluster; ``name_of`` has that name for each of :mod:`common.domain.topics`."""
-    for name in topics.ALL:
-        full_name = name_of[name]
-        topic = found.get(full_name)
-        if topic is None:
-            yield Result(Level.FAIL, "Kafka", f"topic {full_name} does not exist, or this user may not describe it")
-            continue
-        needed = [operation for operation, used in (("READ", INPUTS), ("WRITE", OUTPUTS)) if name in used]
-        allowed = needed if topic.operations is None else topic.operations
-        if denied := [operation.lower() for operation in needed if operation not in allowed]:
-            yield Result(Level.FAIL, "Kafka", f"topic {full_name}: this user may not {' or '.join(denied)} it")
-        elif name in INPUTS and topic.partitions < 2:
-            what = f"topic {full_name} has 1 partition: a job reads it with one subtask, however many it has"
-            yield Result(Level.WARN, "Kafka", what)
-        else:
-            yield Result(Level.OK, "Kafka", f"topic {full_name}, {topic.partitions} partitions")
-    for name, source in topics.INPUT_OF.items():
-        failed, read = found.get(name_of[name]), found.get(name_of[source])
-        # Base64 makes a value a third longer, and the reason is added. docs/operating.md says the same.
-        if failed and read and failed.max_message_bytes < (needed_bytes := read.max_message_bytes * 4 // 3 + 65_536):
-            what = (
-                f"topic {name_of[name]}: max.message.bytes is {failed.max_message_bytes}, but an event of "
-                f"{name_of[source]} may have {read.max_message_bytes}, and base64 makes it longer: raise it to "
-                f"{needed_bytes}"
-            )
-            yield Result(Level.WARN, "Kafka", what)
-
-
-def groups(found: Mapping[str, Group]) -> Iterator[Result]:
-    """The consumer groups by job. Unless others are configured, they have the names of the Scala jobs' groups."""
-    for job, group in found.items():
-        name = group.name
-        if group.lag is None:
-            level = Level.FAIL if job == ISSUES_CERTIFICATES else Level.WARN
-            again = "certificates would be issued again" if job == ISSUES_CERTIFICATES else "events are read again"
-            what = f"group {name} has no offsets: the job would start at the earliest event, and {again}. Set them"
-            yield Result(level, "Kafka", what)
-        elif group.members:
-            what = f"group {name} still has members ({group.members}), lag {group.lag}: stop the Scala job first"
-            yield Result(Level.WARN, "Kafka", what)
-        else:
-            yield Result(Level.OK, "Kafka", f"group {name}, lag {group.lag}")
 
 
 # Cassandra ------------------------------------------------------------------------------------------------------------

@@ -1,32 +1,29 @@
 """Asks the servers what a preflight wants to know."""
 
-import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource
 
 from common.config import loader
+from common.config.model import JobConfig
 from common.config.section import Section
-from common.domain import topics
 from common.domain.events import Refused
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.relations import leaf_nodes_key
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, StatementError, token_ranges
 from common.servers.http import Answer, ApiClient
-from common.servers.kafka import check_login, client_properties, watermarks
 from common.servers.redis import RedisClient
 from desk.config import DeskConfig
-from desk.doctor import preflight
+from desk.doctor import preflight, preflight_kafka
 from desk.doctor.job_files import desk_values, job_of
-from desk.doctor.preflight import Group, Level, Result, Table, Topic
+from desk.doctor.preflight import Level, Result, Table
 from jobs import JOBS, config_class
 from jobs.activity_aggregate_updater import relations
 from jobs.collection_cert_pre_processor.answers import USER_FIELDS
@@ -44,9 +41,11 @@ async def run(config: DeskConfig, job_files: Sequence[Path] = ()) -> list[Result
 
     ``job_files`` are the jobs' configuration files, each named after its job.
     """
-    results = _configuration(job_files)
+    jobs = _jobs(job_files)
+    results = _configuration(jobs, job_files)
+    started = {name: job for name, job in jobs.items() if isinstance(job, JobConfig)}
     for area, read in (
-        ("Kafka", _kafka),
+        ("Kafka", partial(preflight_kafka.results, jobs=started)),
         ("Cassandra", _cassandra),
         ("Redis", _redis),
         ("APIs", _apis),
@@ -74,84 +73,31 @@ def _variables(config: type[Section]) -> set[str]:
     return {loader.variable(location) for location, _ in loader.fields(config)}
 
 
-def _configuration(job_files: Sequence[Path]) -> list[Result]:
+def _jobs(job_files: Sequence[Path]) -> dict[str, JobConfig | loader.ConfigError]:
     """Each job with those of the variables here that it knows: it refuses others, and the desk has some of its own."""
     file_of = {job_of(file): file for file in job_files}
-    results = []
+    found: dict[str, JobConfig | loader.ConfigError] = {}
     for name in JOBS:
         job = config_class(name)
         known = _variables(job)
         try:
-            loader.load(job, file_of.get(name), {key: value for key, value in os.environ.items() if key in known})
+            variables = {key: value for key, value in os.environ.items() if key in known}
+            found[name] = loader.load(job, file_of.get(name), variables)
         except loader.ConfigError as error:
-            problems = " ".join(str(error).split())
+            found[name] = error
+    return found
+
+
+def _configuration(jobs: Mapping[str, JobConfig | loader.ConfigError], job_files: Sequence[Path]) -> list[Result]:
+    results = []
+    for name, job in jobs.items():
+        if isinstance(job, loader.ConfigError):
+            problems = " ".join(str(job).split())
             results.append(Result(Level.FAIL, "Configuration", f"{name} would not start: {problems}"))
         else:
             results.append(Result(Level.OK, "Configuration", f"{name} has all keys that it needs"))
     _, differences = desk_values(job_files)
     return results + [Result(Level.WARN, "Configuration", difference) for difference in differences]
-
-
-async def _kafka(config: DeskConfig) -> list[Result]:
-    return await asyncio.to_thread(_kafka_results, config)
-
-
-def _kafka_results(config: DeskConfig) -> list[Result]:
-    kafka = config.kafka
-    check_login(kafka)
-    name_of = {name: kafka.topic(name) for name in topics.ALL}
-    try:
-        admin = AdminClient({**client_properties(kafka), "log_level": 0})
-        known = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
-        there = [name for name in name_of.values() if name in known]
-        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in there]
-        operations = _operations(admin, there)
-        found = {
-            resource.name: Topic(
-                len(known[resource.name].partitions),
-                int(answer.result(_TIMEOUT_SECONDS)["max.message.bytes"].value),
-                operations[resource.name],
-            )
-            for resource, answer in (admin.describe_configs(resources) if resources else {}).items()
-        }
-        members = {group.id: len(group.members) for group in admin.list_groups(timeout=_TIMEOUT_SECONDS)}
-        groups = {}
-        for name in JOBS:
-            group = kafka.group_id(name)
-            inputs = [kafka.topic(topic) for topic in config_class(name).inputs()]
-            lag = _lag(config, group, {topic: len(known[topic].partitions) for topic in inputs if topic in known})
-            groups[name] = Group(group, members.get(group, 0), lag)
-    except KafkaException as error:
-        raise WorldFault(f"Kafka {kafka.bootstrap_servers}: {error.args[0]}") from error
-    return [*preflight.kafka(found, name_of), *preflight.groups(groups)]
-
-
-def _operations(admin: AdminClient, names: Sequence[str]) -> dict[str, set[str] | None]:
-    """What this user may do with each topic; None where the brokers do not say."""
-    if not names:
-        return {}
-    described = admin.describe_topics(
-        TopicCollection(names), include_authorized_operations=True, request_timeout=_TIMEOUT_SECONDS
-    )
-    found = {name: answer.result(_TIMEOUT_SECONDS).authorized_operations for name, answer in described.items()}
-    return {
-        name: None if operations is None else {operation.name for operation in operations}
-        for name, operations in found.items()
-    }
-
-
-def _lag(config: DeskConfig, group: str, partitions: Mapping[str, int]) -> int | None:
-    """Of what the group has committed; None if that is nothing at all."""
-    settings = {**client_properties(config.kafka), "group.id": group, "enable.auto.commit": False, "log_level": 0}
-    with closing(Consumer(settings)) as consumer:
-        wanted = [TopicPartition(topic, number) for topic, count in partitions.items() for number in range(count)]
-        committed = [one for one in consumer.committed(wanted, _TIMEOUT_SECONDS) if one.offset >= 0] if wanted else []
-        if not committed:
-            return None
-        ends = [
-            watermarks(consumer, TopicPartition(one.topic, one.partition), _TIMEOUT_SECONDS)[1] for one in committed
-        ]
-        return sum(max(0, end - int(one.offset)) for one, end in zip(committed, ends, strict=True))
 
 
 @asynccontextmanager

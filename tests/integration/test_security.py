@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka.admin import AclOperation, ResourceType
 
 from common.domain import topics
-from desk.doctor import preflight
+from desk.doctor import preflight_topics
 from jobs import JOBS, config_class
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
 from local.config import REPOSITORY, load_config
@@ -143,7 +143,7 @@ class TestAWrongPassword:
 
 def test_a_preflight_names_the_permissions_that_are_missing(world: SecuredWorld) -> None:
     read, write, describe = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
-    allowed = {name: [read] if name in preflight.INPUTS else [write] for name in topics.ALL} | {
+    allowed = {name: [read] if name in preflight_topics.INPUTS else [write] for name in topics.ALL} | {
         topics.ASSESS: [describe],
         topics.TELEMETRY_RAW: [describe],
         topics.ISSUE_CERTIFICATE_REQUEST: [read],
@@ -158,10 +158,39 @@ def test_a_preflight_names_the_permissions_that_are_missing(world: SecuredWorld)
     lines = run("desk", "preflight", **environment).stdout.splitlines()
     assert [line for line in lines if "may not" in line] == [
         f"FAIL  Kafka: topic some.{topics.ASSESS}: this user may not read it",
+        only_the_desk_reads(topics.ASSESS_FAILED),
+        only_the_desk_reads(topics.ACTIVITY_AGG_FAILED),
         f"FAIL  Kafka: topic some.{topics.TELEMETRY_RAW}: this user may not write it",
         f"FAIL  Kafka: topic some.{topics.ISSUE_CERTIFICATE_REQUEST}: this user may not write it",
+        only_the_desk_reads(topics.ISSUE_CERTIFICATE_FAILED),
+        only_the_desk_reads(topics.GENERATE_CERTIFICATE_REQUEST),
     ]
     assert any(line.startswith(f"OK    Kafka: topic some.{topics.BATCH_JOB_REQUEST}, ") for line in lines)
+
+
+def only_the_desk_reads(topic: str) -> str:
+    return f"WARN  Kafka: topic some.{topic}: this user may not read it. The jobs need not, but explain and check must"
+
+
+def test_topics_and_groups_that_this_user_may_not_see_are_not_taken_for_empty(
+    world: SecuredWorld, tmp_path: Path
+) -> None:
+    world.kafka.create_topics([f"hidden.{name}" for name in topics.ALL])
+    environment = desk_environment(world, "http://127.0.0.1:9", environment="hidden")
+    findings = str(tmp_path / "findings.jsonl")
+    ended = run("desk", "check", "--all", "--checks", "certificates", "--findings", findings, **environment)
+    assert ended.returncode == 1
+    generator = f"may not describe the topic hidden.{topics.GENERATE_CERTIFICATE_REQUEST}"
+    assert generator in ended.stderr
+    lines = run("desk", "preflight", **environment).stdout.splitlines()
+    for name in topics.ALL:
+        what = f"this user may not describe the topic hidden.{name}, so nobody knows what it holds"
+        assert f"FAIL  Kafka: {what}" in lines
+    for job_name in JOBS:
+        group = f"hidden-{config_class(job_name).consumer_group}"
+        assert f"FAIL  Kafka: group {group}: this user may not see it, so its offsets were not looked at" in lines, (
+            lines
+        )
 
 
 def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

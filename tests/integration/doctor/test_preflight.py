@@ -1,8 +1,10 @@
 """A preflight on real servers, which have tables and topics, and on which no job has ever run."""
 
+from contextlib import closing
 from pathlib import Path
 
 import yaml
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from common.config.section import PREFIX
 from jobs import JOBS
@@ -18,6 +20,8 @@ async def test_each_area_is_looked_at_and_a_failure_is_exit_code_1(ward: Ward, w
         **ward.environment,
         "AGGREGATES__FLINK_URL": "http://127.0.0.1:9",
         "AGGREGATES__KAFKA__GROUP_IDS__COLLECTION_CERT_PRE_PROCESSOR": f"{ward.prefix}-configured",
+        "AGGREGATES__KAFKA__DELIVERY": "exactly_once",
+        "AGGREGATES__KAFKA__TRANSACTION_TIMEOUT_MS": "900001",
     }
     ended = run_desk(variables, "preflight")
     assert ended.returncode == 1, ended.stderr
@@ -36,8 +40,31 @@ async def test_each_area_is_looked_at_and_a_failure_is_exit_code_1(ward: Ward, w
     assert certificates.startswith("FAIL")
     assert "certificates would be issued again" in certificates
     assert all(line.startswith("WARN") for line in without_offsets.values())
+    longest = "would not start: kafka.transaction_timeout_ms (900001) must not be more than transaction.max.timeout.ms"
+    assert sum(longest in line and line.startswith("FAIL") for line in areas["Kafka"]) == len(JOBS)
     (flink,) = areas["Flink"]
     assert flink.startswith("FAIL  Flink: http://127.0.0.1:9")
+
+
+async def test_old_requests_that_the_certificate_job_would_read_again_are_named(ward: Ward, world: World) -> None:
+    topic, group = f"{ward.prefix}.issue.certificate.request", f"{ward.prefix}-group"
+    producer = Producer({"bootstrap.servers": world.kafka.bootstrap_servers})
+    producer.produce(topic, b"{}", partition=1)
+    assert producer.flush(60) == 0
+    environment = {**ward.environment, "AGGREGATES__KAFKA__GROUP_IDS__COLLECTION_CERT_PRE_PROCESSOR": group}
+    settings = {"bootstrap.servers": world.kafka.bootstrap_servers, "group.id": group}
+    for offsets, what in (
+        ({0: 0}, f"has no offsets of {topic}[1]: there the job would start at the earliest event"),
+        ({0: 0, 1: 2}, f"has offsets behind the end of {topic}[1]"),
+        ({0: 0, 1: 1}, "lag 0"),
+    ):
+        with closing(Consumer(settings)) as consumer:
+            wanted = [TopicPartition(topic, number, offset) for number, offset in offsets.items()]
+            consumer.commit(offsets=wanted, asynchronous=False)
+        lines = run_desk(environment, "preflight").stdout.splitlines()
+        (line,) = [line for line in lines if f"group {group}" in line]
+        assert line.startswith("OK" if what == "lag 0" else "FAIL")
+        assert what in line
 
 
 async def test_topics_that_are_missing_are_named(ward: Ward) -> None:

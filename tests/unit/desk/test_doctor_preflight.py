@@ -9,7 +9,7 @@ from common.domain import questions, topics
 from common.servers.http import Answer
 from desk.config import DeskConfig
 from desk.doctor import preflight, preflight_reads
-from desk.doctor.preflight import COLUMNS, KEYS, Group, Level, Result, Table, Topic
+from desk.doctor.preflight import COLUMNS, KEYS, Level, Result, Table
 from desk.doctor.preflight_reads import variables_of_the_desk
 from jobs import JOBS, config_class
 from tests.support.required_keys import REQUIRED
@@ -24,95 +24,6 @@ def levels(results: list[Result]) -> set[Level]:
 
 def problems(results: list[Result]) -> list[str]:
     return [str(result) for result in results if result.level is not Level.OK]
-
-
-class TestKafka:
-    def of_cluster(self, **changes: Topic) -> dict[str, Topic]:
-        found = {name: Topic(4, MEGABYTE) for name in NAMES.values()}
-        for name in topics.INPUT_OF:
-            found[NAMES[name]] = Topic(4, 2 * MEGABYTE)
-        return found | changes
-
-    def test_all_topics_are_there(self) -> None:
-        assert levels(list(preflight.kafka(self.of_cluster(), NAMES))) == {Level.OK}
-
-    @pytest.mark.parametrize("name", topics.ALL)
-    def test_a_topic_is_missing(self, name: str) -> None:
-        found = self.of_cluster()
-        del found[NAMES[name]]
-        assert problems(list(preflight.kafka(found, NAMES))) == [
-            f"FAIL  Kafka: topic prod.{name} does not exist, or this user may not describe it"
-        ]
-
-    def test_a_failed_topic_that_does_not_take_what_its_input_topic_takes(self) -> None:
-        found = self.of_cluster(**{"prod.telemetry.assess.failed": Topic(4, MEGABYTE)})
-        (problem,) = problems(list(preflight.kafka(found, NAMES)))
-        assert problem.startswith("WARN  Kafka: topic prod.telemetry.assess.failed: max.message.bytes is 1048588")
-
-    def test_an_input_topic_with_one_partition(self) -> None:
-        found = self.of_cluster(
-            **{"prod.telemetry.assess": Topic(1, MEGABYTE), "prod.telemetry.raw": Topic(1, MEGABYTE)}
-        )
-        (problem,) = problems(list(preflight.kafka(found, NAMES)))
-        assert "prod.telemetry.assess has 1 partition" in problem
-
-    @pytest.mark.parametrize(
-        ("name", "allowed", "denied"),
-        [
-            (topics.ASSESS, ["DESCRIBE"], "read"),
-            (topics.TELEMETRY_RAW, ["DESCRIBE"], "write"),
-            (topics.ISSUE_CERTIFICATE_REQUEST, ["READ"], "write"),
-            (topics.ISSUE_CERTIFICATE_REQUEST, ["WRITE"], "read"),
-            (topics.ISSUE_CERTIFICATE_REQUEST, [], "read or write"),
-        ],
-    )
-    def test_a_permission_is_missing(self, name: str, allowed: list[str], denied: str) -> None:
-        found = self.of_cluster(**{NAMES[name]: Topic(4, 2 * MEGABYTE, allowed)})
-        assert f"FAIL  Kafka: topic prod.{name}: this user may not {denied} it" in problems(
-            list(preflight.kafka(found, NAMES))
-        )
-
-    @pytest.mark.parametrize(
-        ("name", "allowed"),
-        [
-            (topics.ASSESS, ["READ"]),
-            (topics.TELEMETRY_RAW, ["WRITE"]),
-            (topics.ISSUE_CERTIFICATE_REQUEST, ["READ", "WRITE"]),
-        ],
-    )
-    def test_the_permissions_that_are_needed_suffice(self, name: str, allowed: list[str]) -> None:
-        found = self.of_cluster(**{NAMES[name]: Topic(4, 2 * MEGABYTE, allowed)})
-        assert problems([result for result in preflight.kafka(found, NAMES) if "may not" in result.what]) == []
-
-    def test_groups(self) -> None:
-        found = {
-            "a": Group("dev-a", 0, 5),
-            "b": Group("dev-b", 2, 5),
-            "c": Group("dev-c", 0, None),
-            "collection_cert_pre_processor": Group("dev-certificates", 0, None),
-        }
-        results = list(preflight.groups(found))
-        assert [result.level for result in results] == [Level.OK, Level.WARN, Level.WARN, Level.FAIL]
-        assert "dev-certificates has no offsets" in results[-1].what
-        assert "certificates would be issued again" in results[-1].what
-
-    def test_one_group_of_several_jobs_is_looked_at_for_each(self) -> None:
-        """They read other topics, so one may have offsets and the other none."""
-        found = {"a": Group("shared", 0, 5), "collection_cert_pre_processor": Group("shared", 0, None)}
-        assert [result.level for result in preflight.groups(found)] == [Level.OK, Level.FAIL]
-
-    @pytest.mark.parametrize("job", JOBS)
-    def test_the_group_of_a_job_is_the_configured_one(self, job: str) -> None:
-        """Preflight and repair look at the group that the job itself would use."""
-        variables = REQUIRED[DeskConfig] | {"AGGREGATES__KAFKA__ENV": "prod"}
-        of_job = REQUIRED[config_class(job)] | {"AGGREGATES__KAFKA__ENV": "prod"}
-        assert (
-            load(DeskConfig, environ=variables).kafka.group_id(job) == load(config_class(job), environ=of_job).group_id
-        )
-        variables[f"AGGREGATES__KAFKA__GROUP_IDS__{job.upper()}"] = "mine"
-        of_job["AGGREGATES__KAFKA__GROUP_ID"] = "mine"
-        configured = load(DeskConfig, environ=variables).kafka.group_id(job)
-        assert configured == load(config_class(job), environ=of_job).group_id == "mine"
 
 
 def tables(**changes: Table | None) -> dict[str, Table]:
