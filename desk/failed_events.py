@@ -153,7 +153,7 @@ def _is_of(message: Message, learner: EnrolmentKey) -> bool:
     user_id = learner.user_id.encode()
     # Few events have the bytes of the id, and only these are decoded.
     has_id = message.key() == user_id or user_id in (message.value() or b"")
-    return has_id and topic_search._is_failed_for(message, learner)
+    return has_id and topic_search.is_failed_for(message, learner)
 
 
 def _text(value: bytes) -> str:

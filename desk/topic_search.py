@@ -46,7 +46,7 @@ _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 def failed_for(kafka: DeskKafkaConfig, key: EnrolmentKey) -> Search[FailedMessage]:
     """The failed events of a learner that are of this batch, or do not say of which. As :func:`search`."""
     found = search(kafka, [kafka.topic(topic) for topic in topics.INPUT_OF], _mentions(key))
-    failed = [failed_message(message) for message in found.messages if _is_failed_for(message, key)]
+    failed = [failed_message(message) for message in found.messages if is_failed_for(message, key)]
     return Search(failed, found.since_ms)
 
 
@@ -141,7 +141,8 @@ def failed_message(message: Message) -> FailedMessage:
     )
 
 
-def _is_failed_for(message: Message, key: EnrolmentKey) -> bool:
+def is_failed_for(message: Message, key: EnrolmentKey) -> bool:
+    """Whether a message of a failed topic is about this enrolment, or about the learner without saying in which."""
     event = _members(message.value())
     users, course_id, batch_id = _about(event, _members(event.get("edata")))
     is_theirs = message.key() == key.user_id.encode() or key.user_id in users

@@ -89,7 +89,7 @@ def read(path: Path) -> Iterator[Finding]:
     """
     pending: list[Finding] = []
     is_scan = False
-    for _, line in _lines(path):
+    for _, line in lines(path):
         if isinstance(line, Finding):
             pending.append(line)
         elif isinstance(line, Header):
@@ -101,7 +101,7 @@ def read(path: Path) -> Iterator[Finding]:
         yield from pending
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Header | RangeDone | Finding]]:
+def lines(path: Path) -> Iterator[tuple[int, Header | RangeDone | Finding]]:
     """Each whole line with the number of bytes up to its end. A last line without an end was being written."""
     end = 0
     try:
@@ -142,7 +142,7 @@ class FindingsFile:
         """Reads what is done, and cuts off what is not. Returns whether there is a header."""
         last_mark = 0
         first: object = None
-        for end, line in _lines(self.path):
+        for end, line in lines(self.path):
             first = first or line
             if not isinstance(line, Finding):
                 last_mark = end

@@ -64,7 +64,7 @@ def _summary(path: Path, written_at_ms: int) -> LastCheck:
     numbers: Counter[tuple[Check, str]] = Counter()
     pending: Counter[tuple[Check, str]] = Counter()
     enrolments_by_range: dict[int, int] = {}
-    for _, line in findings._lines(path):
+    for _, line in findings.lines(path):
         if isinstance(line, Finding):
             pending[line.check, line.kind] += 1
         elif isinstance(line, RangeDone):

@@ -188,7 +188,7 @@ class TestThePage:
         ]
         others = [event(5, **asha, batchId="other"), event(6, userId="ravi", note="asha")]
         hold([*ours, *others])
-        counted = topic_search.learner_messages(CONFIG.kafka, KEY).failed.messages
+        counted = topic_search.failed_for(CONFIG.kafka, KEY).messages
         page = client.get("/failed", params={"user": "asha", "course": "do_course", "batch": "batch"}).text
         assert "Events of the learner asha: 4" in page
         assert [int(place.rpartition(":")[2]) for place in reversed(places(page))] == [
