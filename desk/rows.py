@@ -10,6 +10,7 @@ from jobs.assessment_aggregator.rules import Attempt
 ENROLMENT_COLUMNS = (
     "active, status, enrolled_date, completedon, progress, contentstatus, issued_certificates, certificates"
 )
+ENROLMENT_VALUES = ENROLMENT_COLUMNS.count(",") + 1
 CONTENT_COLUMNS = "contentid, status, viewcount, completedcount, WRITETIME(viewcount), WRITETIME(completedcount)"
 ATTEMPT_COLUMNS = "content_id, attempt_id, last_attempted_on, created_on, total_score, total_max_score"
 AGGREGATES_COLUMNS = "agg, aggregates, agg_last_updated, agg_details"

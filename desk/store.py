@@ -16,6 +16,7 @@ from desk.rows import (
     ATTEMPT_COLUMNS,
     CONTENT_COLUMNS,
     ENROLMENT_COLUMNS,
+    ENROLMENT_VALUES,
     OF_AGGREGATES,
     OF_ATTEMPTS,
     OF_ENROLMENT,
@@ -132,8 +133,9 @@ class Store:
         return rows
 
     def _enrolment(self, row: Sequence[Any]) -> EnrolmentRow:
-        columns = zip(self._columns, row[7:], strict=True) if len(row) > 7 else ()
-        return to_enrolment(self._cassandra, row[:7], dict(columns))
+        own, others = row[:ENROLMENT_VALUES], row[ENROLMENT_VALUES:]
+        columns = zip(self._columns, others, strict=True) if others else ()
+        return to_enrolment(self._cassandra, own, dict(columns))
 
     def _aggregates(self, row: Row) -> AggregatesRow:
         agg, aggregates, last_updated, details = row

@@ -15,6 +15,7 @@ from desk.rows import (
     ATTEMPT_COLUMNS,
     CONTENT_COLUMNS,
     ENROLMENT_COLUMNS,
+    ENROLMENT_VALUES,
     OF_AGGREGATES,
     OF_ATTEMPTS,
     OF_ENROLMENT,
@@ -183,10 +184,11 @@ class Store:
         return [UnitRow(rows[0][0] or {}, rows[0][1] or {}) if rows else UnitRow() for rows in found]
 
     def _enrolment(self, row: Row) -> Enrolment:
-        enrolled, completed, times = row[5], row[6], row[10:]
+        key, own, times = row[:3], row[3 : 3 + ENROLMENT_VALUES], row[3 + ENROLMENT_VALUES :]
+        enrolled, completed = own[2:4]
         return Enrolment(
-            EnrolmentKey(*row[:3]),
-            to_enrolment(self._cassandra, row[3:10], self._enrolment_columns),
+            EnrolmentKey(*key),
+            to_enrolment(self._cassandra, own, self._enrolment_columns),
             _stored_times(
                 ENROLMENTS, "", ("enrolled_date", "completedon", *self._enrolment_times), (enrolled, completed, *times)
             ),
