@@ -210,9 +210,11 @@ class HttpConfig(BackoffConfig):
 class JobHttpConfig(HttpConfig):
     """Calls of a job, which needs an answer for every event."""
 
-    poison_after_ms: Positive = 60_000
-    """An id that is answered with 5xx for this long, while others are answered, sends its events to the failed
-    topic."""
+    poison_after_ms: Positive = 10_000
+    """An id that is answered with 5xx for this long, while others are answered, sends its events to the failed topic.
+
+    An id that is not answered in time does so after twice as long. Either needs eight tries.
+    """
 
 
 class BatchConfig(Section):
@@ -307,9 +309,10 @@ class JobConfig(Section):
             if timeout_ms >= self.retry.patience_ms:
                 raise conflict(f"{key} must be less than retry.patience_ms", key, "retry.patience_ms")
         # A call may end just before the id has failed for long enough. The next one must begin within the patience.
-        if self.http.poison_after_ms + self.http.call_timeout_ms + self.retry.max_backoff_ms >= self.retry.patience_ms:
+        until_known_ms = 2 * self.http.poison_after_ms
+        if until_known_ms + self.http.call_timeout_ms + self.retry.max_backoff_ms >= self.retry.patience_ms:
             raise conflict(
-                "http.poison_after_ms, http.call_timeout_ms and retry.max_backoff_ms together must be less than "
+                "twice http.poison_after_ms, http.call_timeout_ms and retry.max_backoff_ms together must be less than "
                 "retry.patience_ms",
                 "http.poison_after_ms",
                 "http.call_timeout_ms",

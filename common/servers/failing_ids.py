@@ -11,22 +11,30 @@ from cachetools import TTLCache
 Request = TypeVar("Request", bound=Hashable)
 
 _MAX_IDS = 10_000
-_REMEMBERED = 10
-"""A request that is not made for this many times the limit is forgotten. Until then its next failure is conclusive, so
-that each further event that needs it is refused after one try."""
+_REMEMBERED = 60
+"""A request that is not made for this many times the limit is forgotten: ten minutes with the shipped limit. Until then
+its next failure is conclusive, so that each further event that needs it is refused after one try."""
+_MIN_FAILURES = 8
+"""So often a request must fail, however long each failure takes. If a service fails by chance, with half of its
+instances gone at worst, one failure with a control that is answered has a probability of a quarter, and seven in a row
+have one of 1 in 16,000."""
+_TIMEOUT_FACTOR = 2
+"""For so many times the limit a request must fail if it timed out: a service may be slow for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Failing:
     since: float
-    last: float
+    failures: int
+    has_timed_out: bool
 
 
 class FailingIds(Generic[Request]):
-    """Requests that an API has answered with 5xx each time, while it answered others well.
+    """Requests that an API has answered with 5xx, or not in time, each time, while it answered others well.
 
-    A request is *poison* if it has failed for the limit, and if between any two of its failures another request was
-    answered well. While nobody is answered, the service is down: the time of that does not count.
+    A request is *poison* if it has failed for the limit and often enough, and if after each of its failures but the
+    first another request, the control, was answered well. While nobody is answered, the service is down: the time of
+    that does not count.
     """
 
     def __init__(
@@ -39,35 +47,42 @@ class FailingIds(Generic[Request]):
         # By hash, because requests may be long.
         self._failing = TTLCache[int, _Failing](_MAX_IDS, limit_seconds * _REMEMBERED, clock)
         self._answered = deque[Request](maxlen=2)
-        self._last_good_at = float("-inf")
 
     def answered(self, request: Request, is_good: bool) -> None:
         """Notes an answer. ``is_good``: it shows that the service is healthy, as a 2xx does and most 4xx do not."""
         self._failing.pop(hash(request), None)
-        if is_good:
-            self._last_good_at = self._clock()
-            if request != self._neutral and request not in self._answered:
-                self._answered.append(request)
+        if is_good and request != self._neutral and request not in self._answered:
+            self._answered.append(request)
 
     def control(self, request: Request) -> Request | None:
-        """The request to make now that ``request`` has failed, to find out whether the service answers others.
+        """The request to make now that ``request`` has failed again, to find out whether the service answers others.
+
+        What others were answered meanwhile does not count: of a service that fails by chance, many are answered.
 
         It was answered well before; if none was, it is the neutral one. Without it, a worker that is only asked for
-        ``request`` since its start would never know. None if there is no such request, or no need: this is the first
-        failure, or others were answered since the previous one.
+        ``request`` since its start would never know. None if there is no such request, or this is the first failure.
         """
-        failing = self._failing.get(hash(request))
-        if failing is None or self._last_good_at > failing.last:
+        if hash(request) not in self._failing:
             return None
         others = (*reversed(self._answered), self._neutral)
         return next((other for other in others if other is not None and other != request), None)
 
-    def failed(self, request: Request) -> float | None:
-        """Notes a 5xx. Returns for how many seconds the request has failed if it is poison, else None."""
+    def failed(self, request: Request, *, is_control_good: bool, has_timed_out: bool = False) -> float | None:
+        """Notes a 5xx, or that the answer did not come in time, and the answer to the control, False if there is none.
+
+        Returns for how many seconds the request has failed if it is poison, else None.
+        """
         if request in self._answered:
             self._answered.remove(request)
         now = self._clock()
-        failing = self._failing.get(hash(request))
-        since = failing.since if failing is not None and self._last_good_at > failing.last else now
-        self._failing[hash(request)] = _Failing(since, now)
-        return now - since if now - since >= self._limit else None
+        before = self._failing.get(hash(request))
+        failing = _Failing(now, 1, has_timed_out)
+        if before is not None and is_control_good:
+            failing = _Failing(before.since, before.failures + 1, before.has_timed_out or has_timed_out)
+        elif before is not None:
+            # It may be the control that fails alone. Another one is next.
+            self._answered.rotate()
+        self._failing[hash(request)] = failing
+        seconds = now - failing.since
+        limit = self._limit * (_TIMEOUT_FACTOR if failing.has_timed_out else 1)
+        return seconds if failing.failures >= _MIN_FAILURES and seconds >= limit else None

@@ -1,5 +1,7 @@
 """When an id that fails is at fault itself, and when the service is down."""
 
+from random import Random
+
 from common.servers.failing_ids import FailingIds
 
 LIMIT = 60.0
@@ -12,20 +14,28 @@ class Api:
         self.now = 0.0
         self.failing = FailingIds[str](LIMIT, lambda: self.now, neutral)
         self.is_down = False
+        self.bad = {"poison"}
         self.controls: list[str] = []
 
-    def ask(self, request: str, after: float = 0.0) -> float | None:
+    def ask(self, request: str, after: float = 0.0, has_timed_out: bool = False) -> float | None:
         """Asks ``after`` so many seconds for a request that is answered, or for ``poison``, which never is."""
         self.now += after
-        if not self.is_down and request != "poison":
+        if self._is_answered(request):
             self.failing.answered(request, is_good=True)
             return None
         control = self.failing.control(request)
+        is_control_good = control is not None and self._is_answered(control)
         if control is not None:
             self.controls.append(control)
-            if not self.is_down:
+            if is_control_good:
                 self.failing.answered(control, is_good=True)
-        return self.failing.failed(request)
+        return self.failing.failed(request, is_control_good=is_control_good, has_timed_out=has_timed_out)
+
+    def poison(self, count: int, after: float = 10.0, has_timed_out: bool = False) -> list[float | None]:
+        return [self.ask("poison", after, has_timed_out) for _ in range(count)]
+
+    def _is_answered(self, request: str) -> bool:
+        return not self.is_down and request not in self.bad
 
 
 def test_an_id_that_fails_for_the_limit_while_others_are_answered_is_poison() -> None:
@@ -35,16 +45,32 @@ def test_an_id_that_fails_for_the_limit_while_others_are_answered_is_poison() ->
         assert api.ask("poison", 0.5) is None, second
     api.ask("good", 0.5)
     assert api.ask("poison", 0.5) == LIMIT
-    # The answers of others were enough.
-    assert api.controls == []
 
 
 def test_where_nobody_else_asks_a_request_that_was_answered_before_is_repeated() -> None:
     api = Api()
     api.ask("good")
-    results = [api.ask("poison", 10) for _ in range(7)]
-    assert results == [None] * 6 + [LIMIT]
-    assert api.controls == ["good"] * 6
+    assert api.poison(8) == [None] * 7 + [LIMIT + 10]
+    assert api.controls == ["good"] * 7
+
+
+def test_failures_that_take_long_are_not_enough() -> None:
+    """Each may be the moment of a service that fails now and then."""
+    api = Api()
+    api.ask("good")
+    assert api.poison(8, LIMIT) == [None] * 7 + [7 * LIMIT]
+
+
+def test_an_id_that_times_out_needs_twice_the_time() -> None:
+    api = Api()
+    api.ask("good")
+    assert api.poison(13, 10, has_timed_out=True) == [None] * 12 + [2 * LIMIT]
+
+
+def test_one_timeout_among_answers_with_5xx_needs_twice_the_time_too() -> None:
+    api = Api()
+    api.ask("good")
+    assert [*api.poison(3), *api.poison(1, has_timed_out=True), *api.poison(9)] == [None] * 12 + [2 * LIMIT]
 
 
 def test_no_id_is_poison_while_nobody_is_answered() -> None:
@@ -60,11 +86,11 @@ def test_the_time_for_which_the_service_was_down_does_not_count() -> None:
     api = Api()
     api.ask("good")
     api.is_down = True
-    assert [api.ask("poison", 10) for _ in range(20)] == [None] * 20
+    assert api.poison(20) == [None] * 20
     api.is_down = False
     api.ask("good")
-    # The first of these is the first failure while others are answered.
-    assert [api.ask("poison", 10) for _ in range(7)] == [None] * 5 + [LIMIT, LIMIT + 10]
+    # The last failure while the service was down is the first one of these.
+    assert api.poison(8) == [None] * 6 + [LIMIT + 10, LIMIT + 20]
 
 
 def test_a_service_that_answers_again_for_a_moment_proves_nothing() -> None:
@@ -74,22 +100,41 @@ def test_a_service_that_answers_again_for_a_moment_proves_nothing() -> None:
         api.is_down = False
         api.ask("good", 5)
         api.is_down = True
-        assert [api.ask("poison", 10) for _ in range(3)] == [None] * 3
+        assert api.poison(3) == [None] * 3
+
+
+def test_a_service_that_fails_every_other_time_makes_no_id_poison() -> None:
+    """Half of its instances are gone. Others are answered all the time."""
+    chance = Random(7)
+    refused = 0
+    for _ in range(1_000):
+        api = Api()
+        api.ask("good")
+        for _ in range(30):
+            api.ask(f"other-{chance.random()}")
+            api.now += 10
+            if chance.random() < 0.5:
+                api.failing.answered("learner", is_good=True)
+                break
+            control = api.failing.control("learner")
+            refused += (
+                api.failing.failed("learner", is_control_good=control is not None and chance.random() < 0.5) is not None
+            )
+    assert refused == 0
 
 
 def test_an_id_that_no_other_was_ever_answered_beside_is_not_poison() -> None:
     api = Api()
-    assert [api.ask("poison", 10) for _ in range(100)] == [None] * 100
+    assert api.poison(100) == [None] * 100
     assert api.controls == []
 
 
 def test_each_answer_begins_anew() -> None:
     api = Api()
     api.ask("good")
-    for _ in range(5):
-        api.ask("poison", 10)
+    api.poison(7)
     api.failing.answered("poison", is_good=True)
-    assert [api.ask("poison", 10) for _ in range(6)] == [None] * 6
+    assert api.poison(7) == [None] * 7
 
 
 def test_a_refusal_is_no_good_answer() -> None:
@@ -97,56 +142,70 @@ def test_a_refusal_is_no_good_answer() -> None:
     for _ in range(20):
         api.failing.answered("forbidden", is_good=False)
         assert api.ask("poison", 10) is None
+    assert api.controls == []
 
 
 def test_poison_is_known_at_once_when_it_is_asked_for_again() -> None:
     api = Api()
     api.ask("good")
-    for _ in range(7):
-        api.ask("poison", 10)
-    assert api.ask("poison", 300) == LIMIT + 300
+    api.poison(8)
+    assert api.ask("poison", 300) == LIMIT + 310
 
 
 def test_poison_that_nobody_asks_for_is_forgotten() -> None:
     api = Api()
     api.ask("good")
-    for _ in range(7):
-        api.ask("poison", 10)
-    assert api.ask("poison", 10 * LIMIT + 1) is None
+    api.poison(8)
+    assert api.ask("poison", 60 * LIMIT + 1) is None
 
 
 def test_the_request_that_fails_is_never_its_own_control() -> None:
     api = Api()
     api.ask("other")
     api.failing.answered("poison", is_good=True)
-    assert [api.ask("poison", 10) for _ in range(7)] == [None] * 6 + [LIMIT]
+    assert api.poison(8) == [None] * 7 + [LIMIT + 10]
     assert set(api.controls) == {"other"}
+
+
+def test_a_control_that_fails_is_followed_by_another_one() -> None:
+    api = Api()
+    api.ask("good")
+    api.ask("was good")
+    api.bad.add("was good")
+    assert api.poison(9) == [None] * 8 + [LIMIT + 10]
+    assert api.controls == ["was good"] + ["good"] * 7
+
+
+def test_two_that_fail_do_not_take_each_other_for_a_service_that_is_down() -> None:
+    api = Api()
+    api.bad.add("poison too")
+    api.ask("good")
+    found = [(api.ask("poison", 5), api.ask("poison too", 5)) for _ in range(8)]
+    assert found == [(None, None)] * 7 + [(LIMIT + 10, LIMIT + 10)]
 
 
 def test_where_nobody_was_ever_answered_the_neutral_request_is_made() -> None:
     api = Api("neutral")
-    assert [api.ask("poison", 10) for _ in range(7)] == [None] * 6 + [LIMIT]
-    assert api.controls == ["neutral"] * 6
+    assert api.poison(8) == [None] * 7 + [LIMIT + 10]
+    assert api.controls == ["neutral"] * 7
 
 
 def test_a_request_that_was_answered_before_comes_before_the_neutral_one() -> None:
     api = Api("neutral")
-    for _ in range(2):
-        api.ask("poison", 10)
+    api.poison(2)
     api.ask("good", 1)
-    for _ in range(3):
-        api.ask("poison", 10)
-    assert api.controls == ["neutral", "good", "good"]
+    api.poison(3)
+    assert api.controls == ["neutral", "good", "good", "good"]
 
 
 def test_no_id_is_poison_while_the_neutral_request_is_not_answered_either() -> None:
     api = Api("neutral")
     api.is_down = True
-    assert [api.ask("poison", 10) for _ in range(100)] == [None] * 100
+    assert api.poison(100) == [None] * 100
     assert api.controls == ["neutral"] * 99
 
 
 def test_the_neutral_request_is_never_its_own_control() -> None:
     api = Api("poison")
-    assert [api.ask("poison", 10) for _ in range(100)] == [None] * 100
+    assert api.poison(100) == [None] * 100
     assert api.controls == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,6 +20,13 @@ from tests.support.certificate_job import (
     template,
     until,
 )
+from tests.support.silent_services import SilentServices
+
+
+@pytest.fixture
+def services() -> Iterator[SilentServices]:
+    with SilentServices() as services:
+        yield services
 
 
 @pytest.fixture
@@ -46,6 +54,19 @@ async def test_a_user_that_cannot_be_read_fails_alone(
         assert "user_read API has not answered" in json.loads(failed.value)["metadata"]["validation_error"]
         assert job.refused == {"api_error": 1}
         assert job.retries > 0
+
+
+async def test_a_user_that_is_never_answered_fails_alone(
+    course: Course, impatient: CollectionCertPreProcessorConfig, services: SilentServices
+) -> None:
+    course.templates(template())
+    learners = course.enrolled(3)
+    services.silent.add(learners[1])
+    async with running(impatient) as job:
+        (first,), (failed,), (last,) = await job.apply(*map(course.request, learners))
+    assert [edata([message])["userId"] for message in (first, last)] == [learners[0], learners[2]]
+    assert "did not answer in 190 ms" in json.loads(failed.value)["metadata"]["validation_error"]
+    assert job.refused == {"api_error": 1}
 
 
 async def test_of_one_request_with_several_users_only_that_user_fails(

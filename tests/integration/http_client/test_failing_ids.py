@@ -9,6 +9,7 @@ from common.domain.events import BadEvent
 from common.domain.faults import WorldFault
 from local.http_services import USER, HttpServices, Switch
 from tests.support.api_client import USER_READ, Client, client, until
+from tests.support.silent_services import SilentServices
 
 POISON_AFTER_MS = 300
 
@@ -90,7 +91,47 @@ async def test_while_no_id_is_answered_everybody_waits(services: HttpServices) -
         assert all(answer.is_success for answer in await asyncio.gather(*waiting))
 
 
-async def test_what_is_no_5xx_is_the_worlds_fault_however_long() -> None:
+async def test_an_id_that_is_never_answered_in_time_is_refused_while_others_are_answered() -> None:
+    with SilentServices() as services:
+        services.users["u-1"] = {"firstName": "Asha"}
+        services.silent.add("hangs")
+        async with poisonable(services, request_timeout_ms=200) as learner:
+            await learner.get("u-1")
+            assert (await refused(learner, "hangs")).endswith("did not answer in 200 ms")
+
+
+async def test_a_service_that_is_slow_for_all_refuses_no_id() -> None:
+    """Others are answered, too, but not in half of the time."""
+    with SilentServices() as services:
+        services.users["u-1"] = {"firstName": "Asha"}
+        services.silent.add("hangs")
+        async with poisonable(services, request_timeout_ms=200, call_timeout_ms=6_000) as learner:
+            await learner.get("u-1")
+            services.delay_of_others_ms = 120
+            with pytest.raises(WorldFault, match="did not answer in 200 ms"):
+                await learner.get("hangs")
+
+
+async def test_the_wait_for_a_connection_is_no_timeout() -> None:
+    """More calls than connections, of which each waits for longer than a request may take."""
+    with SilentServices() as services:
+        services.users["u-1"] = {"firstName": "Asha"}
+        services.delay_of_others_ms = 100
+        async with poisonable(services, request_timeout_ms=1_000, max_connections=1) as learner:
+            answers = await asyncio.gather(*(learner.get("u-1") for _ in range(20)))
+            assert all(answer.is_success for answer in answers)
+            assert learner.counts == (20, 0)
+
+
+async def test_connections_that_are_refused_are_the_worlds_fault_however_long(services: HttpServices) -> None:
+    async with poisonable(services, request_timeout_ms=1_000, call_timeout_ms=4 * POISON_AFTER_MS) as learner:
+        await learner.get("u-1")
+        services.refuse()
+        with pytest.raises(WorldFault):
+            await learner.get("u-2")
+
+
+async def test_what_is_neither_5xx_nor_a_timeout_is_the_worlds_fault_however_long() -> None:
     async def check(switch: Switch) -> None:
         with HttpServices() as services:
             services.users["u-1"] = {"firstName": "Asha"}
