@@ -94,11 +94,12 @@ class TimedCache(Generic[Key, Value]):
         right when it was loaded.
 
         ``load_many`` is called once with the keys that are neither cached nor being loaded, and returns all of them.
-        Its exception is raised here and in every other call that waits for one of these keys. Cancelling this call does
-        not cancel the load, because other calls may wait for it.
+        Its exception is raised here. It is called a second time with those keys whose load another call had begun, if
+        that fails: another key of that call may be at fault. Cancelling this call does not cancel the load, because
+        other calls may wait for it.
         """
         found: dict[Key, Value] = {}
-        awaited: dict[Key, asyncio.Task[Mapping[Key, Value]]] = {}
+        of_others: dict[Key, asyncio.Task[Mapping[Key, Value]]] = {}
         to_load: list[Key] = []
         now_ms = self._clock_ms()
         max_age_ms = self._config.empty_ttl_ms if recent else math.inf
@@ -107,23 +108,45 @@ class TimedCache(Generic[Key, Value]):
             if entry is not None and now_ms - entry.loaded_ms < max_age_ms:
                 found[key] = entry.value
             elif key in self._loading:
-                awaited[key] = self._loading[key]
+                of_others[key] = self._loading[key]
             else:
                 to_load.append(key)
-        if to_load:
-            task = asyncio.create_task(self._load(to_load, load_many))
-            task.add_done_callback(partial(self._finish, to_load, now_ms))
-            self._loading.update(dict.fromkeys(to_load, task))
-            awaited.update(dict.fromkeys(to_load, task))
         self._counts[self._hits] += len(found)
-        self._counts[self._misses] += len(awaited)
-        if awaited:
-            await asyncio.wait(set(awaited.values()))
-        for key, task in awaited.items():
+        self._counts[self._misses] += len(of_others) + len(to_load)
+        own = self._start(to_load, now_ms, load_many)
+        if of_others or own:
+            await asyncio.wait({*of_others.values(), *own})
+        for task in own:
             if task.cancelled():
-                raise WorldFault(f"the load of {key!r} was cancelled")
-            found[key] = task.result()[key]
+                raise WorldFault(f"the load of {to_load[0]!r} was cancelled")
+            found.update(task.result())
+        failed: list[Key] = []
+        for key, task in of_others.items():
+            if task.cancelled() or task.exception() is not None:
+                failed.append(key)
+            else:
+                found[key] = task.result()[key]
+        if failed:
+            # Not shared: whoever else loads one of them now may have asked for the key at fault as well.
+            started_ms = self._clock_ms()
+            loaded = await self._load(failed, load_many)
+            self._keep(loaded, started_ms)
+            found.update(loaded)
         return found
+
+    def _start(
+        self,
+        keys: Sequence[Key],
+        now_ms: float,
+        load_many: Callable[[Sequence[Key]], Awaitable[Mapping[Key, Value]]],
+    ) -> tuple[asyncio.Task[Mapping[Key, Value]], ...]:
+        """The task that loads the keys, for all who ask for them meanwhile; none without a key."""
+        if not keys:
+            return ()
+        task = asyncio.create_task(self._load(keys, load_many))
+        task.add_done_callback(partial(self._finish, keys, now_ms))
+        self._loading.update(dict.fromkeys(keys, task))
+        return (task,)
 
     @staticmethod
     async def _load(
@@ -138,9 +161,11 @@ class TimedCache(Generic[Key, Value]):
         for key in keys:
             del self._loading[key]
         # Reading the exception also keeps asyncio from warning that nobody did, if all waiting calls are gone.
-        if task.cancelled() or task.exception() is not None:
-            return
-        for key, value in task.result().items():
+        if not task.cancelled() and task.exception() is None:
+            self._keep(task.result(), started_ms)
+
+    def _keep(self, loaded: Mapping[Key, Value], started_ms: float) -> None:
+        for key, value in loaded.items():
             is_empty = isinstance(value, Refused) or not value
             ttl_ms = self._config.empty_ttl_ms if is_empty else self._config.ttl_ms
             size = _SIZES.get_deep_size(key, value) + _ENTRY_BYTES

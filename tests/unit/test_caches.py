@@ -257,6 +257,47 @@ async def test_all_who_wait_get_the_failure_and_the_next_loads_again() -> None:
     assert await setup.get("a", "b") == {"a": "A", "b": "B"}
 
 
+async def test_a_key_at_fault_does_not_fail_another_call_that_waits_for_its_neighbour() -> None:
+    setup = Setup()
+    setup.load.gate = asyncio.Event()
+
+    async def picky(keys: Sequence[str]) -> Mapping[str, Any]:
+        found = await setup.load(keys)
+        if "bad" in keys:
+            raise BadEvent("too_large", "bad")
+        return found
+
+    def start(*keys: str) -> "asyncio.Task[dict[str, Any]]":
+        return asyncio.create_task(setup.cache.get_many(keys, picky))
+
+    guilty, innocent, guilty_too = start("bad", "b"), start("b"), start("bad", "b", "c")
+    await turns()
+    setup.load.gate.set()
+    answers = await asyncio.gather(guilty, innocent, guilty_too, return_exceptions=True)
+    assert answers[1] == {"b": "B"}
+    assert [type(answer) for answer in answers] == [BadEvent, dict, BadEvent]
+    setup.load.asked.clear()
+    assert await setup.get("b", "c") == {"b": "B", "c": "C"}
+    assert setup.load.asked == []
+
+
+async def test_a_load_of_others_that_is_cancelled_is_made_again() -> None:
+    setup = Setup()
+    setup.load.gate = asyncio.Event()
+    others = asyncio.all_tasks()
+    first = setup.start("a")
+    await turns()
+    loads = asyncio.all_tasks() - others - {first}
+    second = setup.start("a")
+    await turns()
+    for load in loads:
+        load.cancel()
+    setup.load.gate.set()
+    assert await second == {"a": "A"}
+    with pytest.raises(WorldFault, match="the load of 'a' was cancelled"):
+        await first
+
+
 async def test_a_loader_that_forgets_a_key_is_found_out() -> None:
     async def forgetful(keys: Sequence[str]) -> Mapping[str, Any]:
         return {}

@@ -62,7 +62,9 @@ async def test_a_user_that_is_never_answered_fails_alone(
     course.templates(template())
     learners = course.enrolled(3)
     services.silent.add(learners[1])
-    async with running(impatient) as job:
+    # With time for the controls.
+    patient = impatient.model_copy(update={"http": impatient.http.model_copy(update={"call_timeout_ms": 600})})
+    async with running(patient) as job:
         (first,), (failed,), (last,) = await job.apply(*map(course.request, learners))
     assert [edata([message])["userId"] for message in (first, last)] == [learners[0], learners[2]]
     assert "did not answer in 190 ms" in json.loads(failed.value)["metadata"]["validation_error"]
