@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from common.domain import events
-from common.domain.events import BadEvent, Skip, growth_limit
+from common.domain.events import BadEvent, Skip, check_key_length, growth_limit
 
 JOB = "CollectionCertPreProcessor"
 ACTION = "issue-certificate"
@@ -59,7 +59,8 @@ def decode(value: bytes, timestamp_ms: int) -> CertificateRequest | Skip:
     Skips events that are not valid requests, because other services use the topic too: ``other_action``, also for an
     event without an action, ``no_batch``, ``no_course``, ``no_user``. Raises BadEvent for a value that is not a JSON
     object, and for a field of the wrong type in a request, and ``too_large`` for one whose copies, one for each user,
-    would take too many bytes. The fields of other actions are not checked.
+    would take too many bytes, or whose ids do not fit into the keys of the tables. The fields of other actions are not
+    checked.
     """
     any_edata = events.decode(_ANY_EVENT, value).edata
     action = any_edata.action if any_edata else None
@@ -74,6 +75,7 @@ def decode(value: bytes, timestamp_ms: int) -> CertificateRequest | Skip:
         return Skip("no_course")
     if not user_ids:
         return Skip("no_user")
+    _check_key_lengths(user_ids, edata.course_id, edata.batch_id)
     _check_growth(value, len(user_ids))
     return CertificateRequest(
         user_ids=user_ids,
@@ -82,6 +84,12 @@ def decode(value: bytes, timestamp_ms: int) -> CertificateRequest | Skip:
         re_issue=edata.re_issue is True,
         time_ms=events.require_time_ms("ets", timestamp_ms if event.ets is None else event.ets),
     )
+
+
+def _check_key_lengths(user_ids: tuple[str, ...], course_id: str, batch_id: str) -> None:
+    longest = max(user_ids, key=lambda user_id: len(user_id.encode()))
+    check_key_length("userId and courseId", longest, course_id)
+    check_key_length("courseId and batchId", course_id, batch_id)
 
 
 def _check_growth(value: bytes, users: int) -> None:

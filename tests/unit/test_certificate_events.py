@@ -115,6 +115,26 @@ def test_a_request_with_a_field_of_a_wrong_type_fails(document: object, kind: st
     assert failure.value.kind == kind
 
 
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"courseId": "x" * 65_518}, "userId and courseId"),
+        ({"courseId": "é" * 32_759}, "userId and courseId"),
+        ({"userIds": ["u-2", "x" * 65_517]}, "userId and courseId"),
+        ({"batchId": "x" * 65_517}, "courseId and batchId"),
+    ],
+)
+def test_ids_that_no_key_of_a_table_has_room_for_fail_the_request(changes: dict[str, Any], names: str) -> None:
+    with pytest.raises(BadEvent) as failure:
+        decoded(event(**changes))
+    assert failure.value.kind == "too_large"
+    assert failure.value.reason.startswith(f"event has {names} of ")
+
+
+def test_the_longest_ids_that_a_key_has_room_for_are_valid() -> None:
+    assert isinstance(decoded(event(courseId="x" * 65_517)), CertificateRequest)
+
+
 @pytest.mark.parametrize("value", [b"", b"{", b"\xff", b'{"edata": {"action": "\xff"}}'])
 def test_what_is_no_json_fails(value: bytes) -> None:
     with pytest.raises(BadEvent) as failure:
