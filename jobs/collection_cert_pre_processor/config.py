@@ -14,6 +14,12 @@ class CertificateBatchConfig(BatchConfig):
     max_buffered_requests: Positive = 1_000
 
 
+class TemplateCacheConfig(CacheConfig):
+    """For a short time: who has corrected a template issues its certificates next."""
+
+    ttl_ms: Positive = 5_000
+
+
 class CollectionCertPreProcessorConfig(JobConfig):
     """Requests to check for a certificate in, requests to generate one out."""
 
@@ -31,6 +37,6 @@ class CollectionCertPreProcessorConfig(JobConfig):
     content_cloud_storage_container: Text
     cert_domain_url: BaseUrl
     time_zone: TimeZone = "UTC"
-    batch_cache: CacheConfig = CacheConfig()
+    batch_cache: TemplateCacheConfig = TemplateCacheConfig()
     content_cache: CacheConfig = CacheConfig()
     course_cache: CacheConfig = CacheConfig()

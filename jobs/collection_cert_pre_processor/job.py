@@ -101,7 +101,7 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
         self, requests_by_batch: Mapping[BatchKey, Sequence[CertificateRequest]]
     ) -> Mapping[BatchKey, Sequence[Outcome]]:
         """Decides about every learner of every request: first by the rows, then by the answers of the APIs."""
-        templates = await self._templates.get_many(requests_by_batch, self._store.templates)
+        templates = await self._templates_of(requests_by_batch)
         learners = [
             Learner(request, user_id, templates[batch])
             for batch, requests in requests_by_batch.items()
@@ -113,6 +113,17 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
             batch: [self._outcome(request, list(islice(decisions, len(request.user_ids)))) for request in requests]
             for batch, requests in requests_by_batch.items()
         }
+
+    async def _templates_of(
+        self, requests_by_batch: Mapping[BatchKey, Sequence[CertificateRequest]]
+    ) -> Mapping[BatchKey, Templates]:
+        """From the cache, but as they are now for batches with a re-issue: that is asked for when one was corrected."""
+        changed = [batch for batch, requests in requests_by_batch.items() if any(each.re_issue for each in requests)]
+        unchanged = requests_by_batch.keys() - changed
+        cached, read = await gather_all(
+            (self._templates.get_many(unchanged, self._store.templates), self._store.templates(changed))
+        )
+        return cached | read
 
     def _outcome(self, request: CertificateRequest, decisions: Sequence[Decisions]) -> Outcome:
         """That of a request, by what is decided about each of its learners."""

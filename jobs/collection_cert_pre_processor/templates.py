@@ -1,6 +1,6 @@
 """The certificate templates of a batch, from ``course_batch.cert_templates``. Pure.
 
-They change rarely, so the job caches the result of :func:`parse`.
+Requests of a batch come many at a time, so the job caches the result of :func:`parse` for some seconds.
 """
 
 from collections.abc import Mapping

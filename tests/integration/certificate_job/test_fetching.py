@@ -14,6 +14,7 @@ from tests.support.certificate_job import (
     FAILED,
     OUT,
     Course,
+    names,
     running,
     template,
 )
@@ -65,6 +66,17 @@ class TestFetching:
             await until_topics_are(FAILED)
             course.templates(template())
             await until_topics_are(OUT)
+
+    async def test_a_re_issue_uses_a_template_that_was_just_corrected(
+        self, course: Course, config: CollectionCertPreProcessorConfig
+    ) -> None:
+        course.enrol(course.asha)
+        course.templates(template(name="Completoin"))
+        patient = config.model_copy(update={"batch_cache": CacheConfig(ttl_ms=3_600_000)})
+        async with running(patient) as job:
+            assert names((await job.apply(course.request()))[0]) == ["Completoin"]
+            course.templates(template(name="Completion"))
+            assert names((await job.apply(course.request(reIssue=True)))[0]) == ["Completion"]
 
     async def test_a_server_that_is_not_there_is_a_fault_of_the_world(
         self, config: CollectionCertPreProcessorConfig, world: World
