@@ -1,6 +1,7 @@
 """The certificate pre-processor: what it fetches for a batch of requests, and the messages that the rules decide on."""
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -164,29 +165,39 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
 
     async def _issue(self, learners: Sequence[Learner], selected: Sequence[Decisions]) -> list[Decisions]:
         """Rules C5 to C7 for those who have earned something. Nobody else is asked for."""
-        earners = [learner for learner, decision in zip(learners, selected, strict=True) if decision.earned]
+        indexes_by_user = defaultdict[str, list[int]](list)
+        for index, decision in enumerate(selected):
+            if decision.earned:
+                indexes_by_user[learners[index].user_id].append(index)
         course_names = await self._course_names.get_many(
-            (learner.request.course_id for learner in earners), self._load_course_names
+            (learners[index].request.course_id for indexes in indexes_by_user.values() for index in indexes),
+            self._load_course_names,
         )
-        user_ids = list(dict.fromkeys(learner.user_id for learner in earners))
+        user_ids = list(indexes_by_user)
         # In another order at each try. Users that cannot be read may take all connections for as long as a call may
         # take, and those behind them, whose answers would show that the API is up, are not asked in this try.
         random.shuffle(user_ids)
-        asked = [awaited_or_refused(self._ask_user(user_id)) for user_id in user_ids]
-        users = dict(zip(user_ids, await gather_all(asked), strict=True))
-        return [
-            rules.issue(
-                learner.request,
-                learner.user_id,
-                decision,
-                user=users[learner.user_id],
-                course_name=course_names[learner.request.course_id],
-                settings=self._settings,
-            )
-            if decision.earned
-            else decision
-            for learner, decision in zip(learners, selected, strict=True)
-        ]
+        decisions = list(selected)
+        remaining = iter(user_ids)
+
+        async def issue_one_after_the_other() -> None:
+            # No answer is kept: one may have 12 KB, and a request of 1 MB has 26,000 users.
+            for user_id in remaining:
+                user = await awaited_or_refused(self._ask_user(user_id))
+                for index in indexes_by_user[user_id]:
+                    request = learners[index].request
+                    decisions[index] = rules.issue(
+                        request,
+                        user_id,
+                        selected[index],
+                        user=user,
+                        course_name=course_names[request.course_id],
+                        settings=self._settings,
+                    )
+
+        at_once = min(len(user_ids), self._config.http.max_connections)
+        await gather_all(issue_one_after_the_other() for _ in range(at_once))
+        return decisions
 
     async def _ask_user(self, user_id: str) -> User | Skip:
         return answers.user(user_id, await self._user_api.get(user_id, answers.USER_FIELDS))

@@ -116,6 +116,26 @@ def _said(message: Message) -> str:
     return f"{edata['userId']} {edata['name']}"
 
 
+async def test_a_request_of_many_users_keeps_few_answers_about_them(setup: Setup) -> None:
+    user_ids = [f"u-{number}" for number in range(500)]
+    (messages,) = await setup.apply(request(*user_ids))
+    assert messages == [f"{user_id} first" for user_id in user_ids]
+    assert sorted(setup.users.asked) == sorted(user_ids)
+    # The answer that each connection has brought last, and the next one.
+    assert setup.users.most <= 2 * CONNECTIONS
+
+
+async def test_a_user_of_several_requests_is_asked_for_once(setup: Setup) -> None:
+    assert await setup.apply(
+        request("u-1", "u-2"), request("u-3", batch="b-2"), request("u-2", "u-1", batch="b-2")
+    ) == [
+        ["u-1 first", "u-2 first"],
+        ["u-3 first"],
+        ["u-2 first", "u-1 first"],
+    ]
+    assert sorted(setup.users.asked) == ["u-1", "u-2", "u-3"]
+
+
 async def test_a_re_issue_uses_the_template_as_it_is_now(setup: Setup) -> None:
     assert await setup.apply(request("u-1")) == [["u-1 first"]]
     setup.rows.name = "corrected"
