@@ -9,13 +9,15 @@ The contract with the caller:
   applying it alone raised an unexpected exception; or with a TaskFault, which must fail the task.
 * Items of a key are applied in the order they were submitted. Two batches in flight never share a key.
 * ``apply`` may see an item again, alone or in another batch, so it must be idempotent.
+* Where ``must_follow`` says so, an item is not in the batch of an earlier one of its key: the result of that one is out
+  before it is applied.
 """
 
 import asyncio
 import logging
 import random
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -59,19 +61,21 @@ class GroupCommit(Generic[Item, Result]):
         batch: BatchConfig,
         retry: RetryConfig,
         observer: Observer | None = None,
+        must_follow: Callable[[Item, Item], bool] = lambda earlier, later: False,
     ) -> None:
         """``apply`` returns one result per item, in order. It raises WorldFault if a server does not answer, and
         TaskFault if the task cannot go on.
 
         ``refuse`` makes the result of an item if applying it alone raised another exception, and logs that exception.
         The wait between two tries is drawn from the upper half of the backoff, so that subtasks that failed together do
-        not retry together.
+        not retry together. ``must_follow`` gets two items of the same key.
         """
         self._apply = apply
         self._refuse = refuse
         self._batch = batch
         self._retry = retry
         self._observer = observer or Observer()
+        self._must_follow = must_follow
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._busy: set[Hashable] = set()
         self._batches: set[asyncio.Task[None]] = set()
@@ -107,17 +111,22 @@ class GroupCommit(Generic[Item, Result]):
     def _take(self) -> list[_Waiting[Item, Result]]:
         """The next batch: the items that have waited longest and whose keys are not in flight, within the limits."""
         batch: list[_Waiting[Item, Result]] = []
+        items_by_key = defaultdict[Hashable, list[Item]](list)
         passed_over: list[_Waiting[Item, Result]] = []
+        held_back = set(self._busy)
         size = 0
         while self._waiting and len(batch) < self._batch.max_batch_size:
             waiting = self._waiting[0]
-            if waiting.key in self._busy:
+            earlier = items_by_key[waiting.key]
+            if waiting.key in held_back or any(self._must_follow(item, waiting.item) for item in earlier):
+                held_back.add(waiting.key)
                 passed_over.append(self._waiting.popleft())
                 continue
             # An item larger than the limit goes alone.
             if batch and size + waiting.size > self._batch.max_batch_size_in_bytes:
                 break
             size += waiting.size
+            earlier.append(waiting.item)
             batch.append(self._waiting.popleft())
         self._waiting.extendleft(reversed(passed_over))
         return batch

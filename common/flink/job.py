@@ -40,6 +40,13 @@ class Job(ABC, Generic[Event, Group]):
     def group_of(self, event: Event) -> Group:
         """What the event is decided together with: the events of a batch that belong to the same enrolment, say."""
 
+    def must_follow(self, earlier: Event, later: Event) -> bool:
+        """Whether ``later`` may not be in the batch of ``earlier``, an event of the same user.
+
+        For a job that would not recognise ``earlier`` any more, if a batch of both is applied again.
+        """
+        return False
+
     @abstractmethod
     async def open(self, metrics: Metrics, clock: Callable[[], int]) -> None:
         """Connects to what :meth:`apply` needs. Raises WorldFault or TaskFault.

@@ -74,7 +74,12 @@ class Stage(AsyncFunction):
         self._metrics = Metrics()
         self._metric_group = runtime_context.get_metrics_group()
         self._commit = GroupCommit(
-            self._apply, self._refuse, self._job.batch, self._job.retry, Observer(self._batch_applied, self._retried)
+            self._apply,
+            self._refuse,
+            self._job.batch,
+            self._job.retry,
+            Observer(self._batch_applied, self._retried),
+            lambda earlier, later: self._job.must_follow(earlier.event, later.event),
         )
         self._room = ByteBudget(self._job.batch.max_buffered_in_bytes)
         self._opening = asyncio.Lock()

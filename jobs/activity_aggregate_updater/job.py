@@ -70,6 +70,9 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
     def group_of(self, event: LearnerEvent) -> EnrolmentKey:
         return event.enrolment
 
+    def must_follow(self, earlier: LearnerEvent, later: LearnerEvent) -> bool:
+        return rules.may_recount(earlier, later, self._config.deduplication_seconds * 1000)
+
     async def apply(
         self, events_by_enrolment: Mapping[EnrolmentKey, Sequence[LearnerEvent]]
     ) -> Mapping[EnrolmentKey, Sequence[Outcome]]:

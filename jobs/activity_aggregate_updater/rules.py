@@ -13,7 +13,8 @@ the same, and every message is sent at least once, for three reasons:
 
 There is one exception to the messages: a content that a learner has completed twice, ``recount_after_ms`` apart, and
 both since the checkpoint. The row has the time of the second completion, so the first one is a duplicate when it comes
-again.
+again. A batch is also applied again without a kill, if a server fails. So two such events are never in one batch
+(:func:`may_recount`).
 
 The numbers of rules are those of ``docs/jobs.md``.
 """
@@ -136,6 +137,15 @@ class Decision(msgspec.Struct, frozen=True):
     aggregates: tuple[tuple[CompletedCount, ...], ...]
     learner: tuple[EnrolmentChange | ContentCounts, ...]
     results: tuple[Result, ...]
+
+
+def may_recount(earlier: LearnerEvent, later: LearnerEvent, recount_after_ms: int) -> bool:
+    """Whether ``later`` may count a content again that ``earlier`` has counted, both of one learner."""
+    return (
+        later.time_ms - earlier.time_ms >= recount_after_ms
+        and later.enrolment == earlier.enrolment
+        and not set(later.content_ids).isdisjoint(earlier.content_ids)
+    )
 
 
 def contents_to_locate(stored: Stored, events: Sequence[LearnerEvent], settings: Settings) -> set[str]:

@@ -24,7 +24,9 @@ class RunningJob:
         self.refused: Counter[str] = Counter()
         """How often events were refused, by kind."""
         self._job = job
-        self._commit = GroupCommit(job.apply_batch, self._refuse, job.batch, job.retry, Observer(retried=self._retried))
+        self._commit = GroupCommit(
+            job.apply_batch, self._refuse, job.batch, job.retry, Observer(retried=self._retried), job.must_follow
+        )
 
     async def apply(self, *values: bytes) -> list[list[Message]]:
         """The messages of each Kafka value; all go as one batch."""

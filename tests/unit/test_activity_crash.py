@@ -4,6 +4,7 @@ Nothing is taken for granted that Kafka and Flink do not promise: after a kill a
 which may be one long before the kill; the batches end elsewhere; and of the messages of these events none has left.
 """
 
+import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,9 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.config.loader import load
+from common.config.model import BatchConfig, RetryConfig
 from common.domain.enrolments import EnrolmentKey
+from common.domain.faults import WorldFault
 from common.domain.messages import Message
+from common.flink.group_commit import GroupCommit
+from jobs.activity_aggregate_updater.config import ActivityAggregateUpdaterConfig
 from jobs.activity_aggregate_updater.events import ContentsCompleted
+from jobs.activity_aggregate_updater.job import ActivityAggregateUpdater
 from jobs.activity_aggregate_updater.rules import Content, Result
 from tests.support.activity_model import (
     ASHA,
@@ -31,6 +38,7 @@ from tests.support.activity_model import (
     completed,
 )
 from tests.support.activity_strategies import courses, events, old_tables
+from tests.support.required_keys import REQUIRED
 
 RAVI = EnrolmentKey("ravi", COURSE, "b1")
 THREE_UNITS = RelationCache(
@@ -162,3 +170,28 @@ def test_that_it_does_remain() -> None:
     first, _ = Updater(tables, THREE_UNITS).run(twice)
     assert len(first.messages) == 2
     assert messages_of(Updater(tables, THREE_UNITS).run(twice)) == set()
+
+
+async def test_a_batch_that_is_only_applied_again_loses_nothing() -> None:
+    """Both completions are written, and then a server fails for a learner of the same batch."""
+    tables = Tables()
+    batches: list[int] = []
+
+    async def apply(batch: Sequence[ContentsCompleted]) -> Sequence[Result]:
+        results = Updater(tables, THREE_UNITS).run(batch, [len(batch)])
+        batches.append(len(batch))
+        if len(batches) == 1:
+            raise WorldFault("Cassandra does not answer")
+        return results
+
+    def refuse(event: ContentsCompleted, error: Exception) -> Result:
+        raise error
+
+    config = load(ActivityAggregateUpdaterConfig, environ=REQUIRED[ActivityAggregateUpdaterConfig])
+    must_follow = ActivityAggregateUpdater(config).must_follow
+    retry = RetryConfig(initial_backoff_ms=1, max_backoff_ms=2)
+    commit = GroupCommit(apply, refuse, BatchConfig(), retry, must_follow=must_follow)
+    twice = [completed("A"), completed("C", at=T0 + 7 * DAY), completed("A", at=T0 + 7 * DAY)]
+    results = await asyncio.gather(*(commit.submit(event.enrolment.user_id, event) for event in twice))
+    assert messages_of(results) == messages_of(Updater(Tables(), THREE_UNITS).run(twice))
+    assert batches == [2, 2, 1]

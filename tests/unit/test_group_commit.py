@@ -26,11 +26,12 @@ def commit(
     apply: Apply,
     observer: Observer | None = None,
     refuse: Callable[[Item, Exception], str] = refuse,
+    must_follow: Callable[[Item, Item], bool] = lambda earlier, later: False,
     **limits: int,
 ) -> GroupCommit[Item, str]:
     batch_limits = {key: limits.pop(key) for key in BatchConfig.model_fields if key in limits}
     batch = BatchConfig(**{"max_in_flight_requests": 1, "max_buffered_requests": 10_000, **batch_limits})
-    return GroupCommit(apply, refuse, batch, RetryConfig(**{**QUICK, **limits}), observer)
+    return GroupCommit(apply, refuse, batch, RetryConfig(**{**QUICK, **limits}), observer, must_follow)
 
 
 class Applier:
@@ -86,6 +87,20 @@ async def test_while_a_batch_is_in_flight_the_next_gathers_up_to_its_size() -> N
     gate.set()
     await asyncio.gather(first, *rest)
     assert [len(batch) for batch in apply.batches] == [1, 3, 1]
+
+
+async def test_an_item_that_must_follow_another_is_applied_when_the_result_of_that_is_out() -> None:
+    apply = Applier()
+    results: list[str] = []
+    group_commit = commit(apply, must_follow=lambda earlier, later: later[1] >= earlier[1] + 10)
+
+    async def submit(item: Item) -> None:
+        results.append(await group_commit.submit(*item_of(item)))
+
+    # 3 of u does not have to follow, but is behind one that does.
+    await asyncio.gather(*map(submit, [("u", 1), ("v", 2), ("u", 12), ("u", 3), ("v", 4), ("u", 13)]))
+    assert apply.batches == [[("u", 1), ("v", 2), ("v", 4)], [("u", 12), ("u", 3)], [("u", 13)]]
+    assert results == [f"applied {item}" for batch in apply.batches for item in batch]
 
 
 async def test_a_batch_is_bounded_in_bytes_and_a_larger_item_goes_alone() -> None:

@@ -2,19 +2,23 @@
 
 import pytest
 
+from jobs.activity_aggregate_updater.events import LearnerEvent
 from jobs.activity_aggregate_updater.rules import (
     Content,
     ContentCounts,
     Effect,
     Result,
     Settings,
+    may_recount,
 )
 from tests.support.activity_model import (
+    ASHA,
     DAY,
     HOUR,
     SECOND,
     T0,
     completed,
+    sync,
 )
 from tests.support.activity_rules import (
     DUPLICATE,
@@ -172,3 +176,23 @@ class TestRowsOfTheScalaJobThatWereWrittenLater:
         later = T0 + HOUR + 7 * DAY + 1
         world.apply(completed("A", at=later))
         assert world.content("A") == Content("A", 1, 2, 2, later * 1000, later * 1000)
+
+
+class TestRecount:
+    """Which of two events of a learner may not be in the batch of the other."""
+
+    @pytest.mark.parametrize(
+        ("later", "may_recount_it"),
+        [
+            (completed("B", "A", at=T0 + 7 * DAY), True),
+            (completed("A", at=T0 + 7 * DAY - 1), False),
+            (completed("A", at=T0 - 7 * DAY), False),
+            (completed("B", at=T0 + 7 * DAY), False),
+            (completed("A", at=T0 + 7 * DAY, by=ASHA._replace(batch_id="b2")), False),
+            (sync(at=T0 + 7 * DAY), False),
+        ],
+    )
+    def test_is_a_completion_of_the_same_content_seven_days_later(
+        self, later: LearnerEvent, may_recount_it: bool
+    ) -> None:
+        assert may_recount(completed("A", "C"), later, 7 * DAY) is may_recount_it
