@@ -132,11 +132,15 @@ class Decision(msgspec.Struct, frozen=True):
     the events as counted.
 
     ``results`` are those of the events, in order.
+
+    ``uncounted_units`` are units that were due and have no count, because their leaf nodes are not known. A later
+    completion in such a unit, or a sync, writes it.
     """
 
     aggregates: tuple[tuple[CompletedCount, ...], ...]
     learner: tuple[EnrolmentChange | ContentCounts, ...]
     results: tuple[Result, ...]
+    uncounted_units: tuple[str, ...] = ()
 
 
 def may_recount(earlier: LearnerEvent, later: LearnerEvent, recount_after_ms: int) -> bool:
@@ -204,11 +208,12 @@ def decide(
 
     course = CompletedCount(enrolment.course_id, float(len(relations.required & completed)))
     units: tuple[CompletedCount, ...] = ()
+    uncounted: tuple[str, ...] = ()
     if settings.module_aggs:
         are_all_due = is_synced or not stored.is_known
-        units = _unit_counts(enrolment, contents if are_all_due else counted, relations, completed)
+        units, uncounted = _unit_counts(enrolment, contents if are_all_due else counted, relations, completed)
     aggregates = ((*units, course),) if stored.is_known else (units, (course,))
-    return Decision(aggregates, (*progress.change(), *counted.values()), tuple(results))
+    return Decision(aggregates, (*progress.change(), *counted.values()), tuple(results), uncounted)
 
 
 def _status(content: Content) -> int:
@@ -261,14 +266,18 @@ def _mark_us(time_ms: int) -> int:
 
 def _unit_counts(
     enrolment: EnrolmentKey, content_ids: Iterable[str], relations: Relations, completed: set[str]
-) -> tuple[CompletedCount, ...]:
-    """Rule U5: one for each unit that holds any of the contents, except units whose leaf nodes are not known."""
+) -> tuple[tuple[CompletedCount, ...], tuple[str, ...]]:
+    """Rule U5: one for each unit that holds any of the contents, and the units whose leaf nodes are not known."""
     ancestors = {content_id: relations.ancestors[content_id] for content_id in content_ids}
-    return tuple(
-        CompletedCount(unit_id, float(len(required & completed)))
-        for unit_id in sorted(units_of(enrolment.course_id, ancestors))
-        if (required := relations.units[unit_id]) is not None
-    )
+    counts = []
+    unknown = []
+    for unit_id in sorted(units_of(enrolment.course_id, ancestors)):
+        required = relations.units[unit_id]
+        if required is None:
+            unknown.append(unit_id)
+        else:
+            counts.append(CompletedCount(unit_id, float(len(required & completed))))
+    return tuple(counts), tuple(unknown)
 
 
 def _content_audits(event: LearnerEvent, content: Content, settings: Settings) -> list[Message]:

@@ -38,6 +38,19 @@ class TestRelations:
         assert learner.completed_count(learner.course_id) == 3.0
         assert learner.completed_count(learner.unit_1) == 2.0
 
+    async def test_a_unit_without_leaf_nodes_is_counted_in_a_metric_and_a_sync_writes_its_count(
+        self, servers: Servers, learner: Learner
+    ) -> None:
+        with servers.relations() as client:
+            client.delete(leaf_nodes_key(learner.course_id, learner.unit_1))
+        async with Running(servers.config(RELATION_CACHE__EMPTY_TTL_MS="1")) as process:
+            await process.apply(learner.completed("A", "C"))
+            assert learner.completed_counts() == [2.0, None, 1.0]
+            assert process.counts["uncounted_units"] == 1
+            servers.publish(learner.course)
+            await process.apply(learner.sync(at=T0 + 1))
+        assert learner.completed_counts() == [2.0, 1.0, 1.0]
+
     async def test_a_set_that_is_none_takes_only_its_own_events_along(self, servers: Servers, learner: Learner) -> None:
         broken_course, broken_optional, broken_unit, broken_content = (Learner(servers) for _ in range(4))
         broken = [

@@ -17,6 +17,7 @@ from tests.support.activity_model import (
     T0,
     RelationCache,
     completed,
+    sync,
 )
 from tests.support.activity_rules import (
     World,
@@ -108,6 +109,19 @@ class TestCourseAndUnits:
         del world.cache.sets[leaf_nodes_key(COURSE, "do_unit_1")]
         world.apply(completed("A", "C"))
         assert world.tables.completed_counts() == {COURSE: 2.0, "do_unit_2": 1.0}
+
+    def test_a_unit_without_leaf_nodes_is_named_when_its_count_was_due_and_a_sync_writes_it(self, world: World) -> None:
+        leaf_nodes = world.cache.sets.pop(leaf_nodes_key(COURSE, "do_unit_1"))
+        world.stored(Content("A", 2))
+        assert world.decide(completed("C")).uncounted_units == ("do_unit_1",)
+        world.apply(completed("C"))
+        # That of another unit is due, and nothing at all for a duplicate.
+        assert world.decide(completed("D", at=T0 + 1)).uncounted_units == ()
+        assert world.decide(completed("C", at=T0 + 1)).uncounted_units == ()
+        assert world.decide(sync(at=T0 + 1)).uncounted_units == ("do_unit_1",)
+        world.cache.sets[leaf_nodes_key(COURSE, "do_unit_1")] = leaf_nodes
+        world.apply(sync(at=T0 + 1))
+        assert world.tables.completed_counts()["do_unit_1"] == 1.0
 
     def test_a_count_follows_the_course_when_that_changes(self, world: World) -> None:
         world.apply(completed("A", "B"))
