@@ -23,14 +23,14 @@ from cassandra.query import SimpleStatement
 
 from common.config.model import CassandraConfig
 from common.domain.events import MAX_TIME_MS, MIN_TIME_MS, to_datetime, to_time_ms
-from common.domain.faults import TaskFault, WorldFault
+from common.domain.faults import WorldFault
 from common.domain.native_protocol import UserTypeEncoder
 from common.metrics import Metrics
 from common.servers.cassandra_driver.calls import Execution
 from common.servers.cassandra_driver.cluster import CLOCK, check_version, create_cluster, is_used
 from common.servers.cassandra_driver.connection import DirectConnection, LoopConnection, bound_to
 from common.servers.cassandra_driver.direct import Requests
-from common.servers.cassandra_driver.errors import StatementError, fault
+from common.servers.cassandra_driver.errors import REFUSED_STATEMENT, StatementError, fault, fault_without_event
 from common.servers.cassandra_driver.frames import Column, Row, Statement
 
 __all__ = ["Cassandra", "Column", "Row", "Statement", "StatementError", "Write", "next_timestamp_us", "token_ranges"]
@@ -72,7 +72,7 @@ class Cassandra:
             # In a thread, because creating the driver's Cluster already resolves host names.
             self._session = await loop.run_in_executor(None, self._connect, connection_class, keyspace)
         except Exception as error:
-            raise _fault_of_the_start(error, "Cassandra cannot be used") from error
+            raise fault_without_event(error, "Cassandra cannot be used") from error
         self._requests = Requests(
             self._session,
             loop,
@@ -98,7 +98,7 @@ class Cassandra:
         try:
             prepared = await asyncio.get_running_loop().run_in_executor(None, session.prepare, statement)
         except Exception as error:
-            raise _fault_of_the_start(error, "Cassandra refuses a statement") from error
+            raise fault_without_event(error, REFUSED_STATEMENT) from error
         profile = session.cluster.profile_manager.default
         return Statement.of(prepared, encoders or {}, profile.consistency_level)
 
@@ -228,9 +228,3 @@ def token_ranges(count: int) -> list[tuple[int, int]]:
     span = _LAST_TOKEN - _FIRST_TOKEN
     bounds = [_FIRST_TOKEN + span * number // count for number in range(count + 1)]
     return list(pairwise(bounds))
-
-
-def _fault_of_the_start(error: Exception, what: str) -> Exception:
-    """At the start there is no event to blame: what is not a WorldFault is a TaskFault."""
-    found = fault(error)
-    return TaskFault(f"{what}: {error}") if isinstance(found, StatementError) else found

@@ -310,6 +310,23 @@ class TestFaults:
             with pytest.raises(TaskFault, match=f"Cassandra refuses a statement: .*{text}"):
                 await cassandra.prepare(statement)
 
+    @pytest.mark.parametrize("change", ["DROP TABLE {}", "ALTER TABLE {} DROP score"])
+    async def test_so_does_one_that_the_schema_does_not_fit_any_more(
+        self, config: CassandraConfig, unique: str, change: str
+    ) -> None:
+        """Each of its events would go to the failed topic otherwise. Nodes forget the statements of such a table."""
+        table = f"sunbird_courses.t_{unique}"
+        async with opened(config) as (cassandra, _):
+            await cassandra.execute(f"CREATE TABLE {table} (id text PRIMARY KEY, score int)", 60)
+            try:
+                insert = await cassandra.prepare(f"INSERT INTO {table} (id, score) VALUES (?, ?)")
+                await cassandra.write([[Write(insert, ("1", 1))]])
+                await cassandra.execute(change.format(table), 60)
+                with pytest.raises(TaskFault, match="Cassandra refuses a statement: "):
+                    await cassandra.write([[Write(insert, (f"{n}", n))] for n in range(20)])
+            finally:
+                await cassandra.execute(f"DROP TABLE IF EXISTS {table}", 60)
+
     async def test_no_server_is_the_world(self, config: CassandraConfig) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]

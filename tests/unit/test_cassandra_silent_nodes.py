@@ -2,113 +2,11 @@
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from cassandra.protocol import PreparedQueryNotFound
 
 from common.servers.cassandra_driver import direct
-from common.servers.cassandra_driver.calls import Execution
-
-SILENT_AFTER, LATE_AFTER = 0.2, 30.0
-IN_FLIGHT = 10
-PAGE: Any = ((), None)
-
-
-class Connection:
-    """To one node. What was sent is answered when a test says so."""
-
-    is_shutdown = is_closed = False
-    in_flight = 0
-
-    def __init__(self) -> None:
-        self.heard_at = 0.0
-        self.sent: list[Callable[[Any], None]] = []
-
-    def send_msg(self, _request: object, _stream: int, answered: Callable[[Any], None], **_: object) -> None:
-        self.sent.append(answered)
-
-    def hear(self) -> None:
-        self.heard_at = asyncio.get_running_loop().time()
-
-    def answer(self, answer: Any = PAGE) -> None:
-        """The last copy of a request."""
-        self.hear()
-        self.sent[-1](answer)
-
-    async def wait_for(self, sent: int) -> None:
-        while len(self.sent) < sent:  # noqa: ASYNC110 - the driver is another task
-            await asyncio.sleep(0.001)
-
-    # As the pool that it is the only connection of.
-
-    def borrow_connection(self, _timeout: float) -> tuple["Connection", int]:
-        return self, 0
-
-    def return_connection(self, _connection: object) -> None:
-        pass
-
-    def get_connections(self) -> list["Connection"]:
-        return [self]
-
-
-class Cluster:
-    """Nodes A, B and C, tried in this order, and the requests to them."""
-
-    def __init__(self) -> None:
-        self.nodes = {name: Connection() for name in "ABC"}
-        self.a, self.b, self.c = self.nodes.values()
-        self.counts: Counter[Any] = Counter()
-        self.can_prepare = False
-        policy = SimpleNamespace(make_query_plan=lambda *_: iter(self.nodes))
-        profiles = SimpleNamespace(default=SimpleNamespace(load_balancing_policy=policy))
-        session: Any = SimpleNamespace(
-            cluster=SimpleNamespace(profile_manager=profiles), _pools=self.nodes, prepare=self._prepare
-        )
-        self.requests = direct.Requests(
-            session,
-            asyncio.get_running_loop(),
-            clock=time.time_ns,
-            counts=self.counts,
-            max_in_flight=IN_FLIGHT,
-            timeout=30,
-            late_after=LATE_AFTER,
-            silent_after=SILENT_AFTER,
-        )
-
-    def _prepare(self, _text: str) -> None:
-        while not self.can_prepare:
-            time.sleep(0.001)
-
-    def execute(self, page: tuple[int, None] | None = None) -> asyncio.Task[Any]:
-        statement: Any = SimpleNamespace(
-            is_repeatable=True,
-            text="SELECT",
-            columns=None,
-            keyspace=None,
-            encode=lambda _: [],
-            execute_body=lambda *_: bytes(8),
-            routing_key=lambda _: None,
-        )
-        return asyncio.ensure_future(self.requests.execute([Execution(statement, (), page)]))
-
-    def silent_last(self) -> str:
-        """The order in which nodes are tried now."""
-        return "".join(self.requests._silent_nodes.put_last(self.nodes))
-
-
-@asynccontextmanager
-async def cluster() -> AsyncIterator[Cluster]:
-    cluster = Cluster()
-    try:
-        yield cluster
-    finally:
-        cluster.can_prepare = True
-        cluster.requests.close()
+from tests.support.cassandra_nodes import IN_FLIGHT, PAGE, SILENT_AFTER, cluster
 
 
 async def test_a_request_goes_to_the_next_node_when_the_first_one_is_silent() -> None:
@@ -206,17 +104,15 @@ async def test_a_repeat_passes_over_a_node_that_has_become_silent_meanwhile() ->
         assert len(nodes.b.sent) == 0
 
 
-async def test_the_time_for_preparing_a_statement_again_does_not_count() -> None:
+async def test_a_node_that_is_silent_when_it_is_told_a_statement_again_is_passed_over() -> None:
     async with cluster() as nodes:
         request = nodes.execute()
         await nodes.a.wait_for(1)
-        nodes.a.answer(PreparedQueryNotFound(code=0x2500, message="", info=b""))
-        await asyncio.sleep(2 * SILENT_AFTER)
-        nodes.can_prepare = True
-        await nodes.a.wait_for(2)
+        await nodes.a.forget()
         started = time.monotonic()
         await nodes.b.wait_for(1)
         assert time.monotonic() - started >= SILENT_AFTER
+        assert nodes.silent_last() == "BCA"
         nodes.b.answer()
         await request
 
@@ -225,13 +121,14 @@ async def test_a_statement_that_is_prepared_again_makes_no_third_copy() -> None:
     async with cluster() as nodes:
         request = nodes.execute()
         await nodes.b.wait_for(1)
-        nodes.b.answer(PreparedQueryNotFound(code=0x2500, message="", info=b""))
-        await nodes.c.wait_for(1)
-        assert nodes.silent_last() == "BCA"
-        nodes.can_prepare = True
-        await asyncio.sleep(SILENT_AFTER)
-        assert [len(node.sent) for node in nodes.nodes.values()] == [1, 1, 1]
-        nodes.c.answer()
+        await nodes.b.forget()
+        await asyncio.sleep(2 * SILENT_AFTER)
+        assert len(nodes.c.sent) == 0
+        nodes.b.prepared[0](None)
+        await nodes.b.wait_for(2)
+        await asyncio.sleep(2 * SILENT_AFTER)
+        assert [len(node.sent) for node in nodes.nodes.values()] == [1, 2, 0]
+        nodes.b.answer()
         await request
 
 

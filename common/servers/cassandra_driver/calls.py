@@ -86,10 +86,10 @@ class Request:
         "looks",
         "nodes",
         "opcode",
+        "prepared_on",
         "routing_key",
         "sent_at",
         "statements",
-        "was_prepared_again",
     )
 
     body: bytes
@@ -112,7 +112,9 @@ class Request:
         self.asked: dict[Host, LoopConnection] = {}
         """The nodes that it was sent to, in order, and on which connection."""
         self.errors: dict[Any, Exception] = {}
-        self.is_done = self.was_prepared_again = self.is_repeatable = False
+        self.prepared_on: tuple[Host, ...] = ()
+        """The nodes that had forgotten a statement and were told it again."""
+        self.is_done = self.is_repeatable = False
 
     @property
     def is_page(self) -> bool:

@@ -26,8 +26,9 @@ from common.metrics import Key
 from common.servers.cassandra_driver import frames
 from common.servers.cassandra_driver.calls import Call, Execution, Request
 from common.servers.cassandra_driver.connection import LoopConnection
-from common.servers.cassandra_driver.errors import fault, is_of_the_world
+from common.servers.cassandra_driver.errors import REFUSED_STATEMENT, fault, fault_without_event, is_of_the_world
 from common.servers.cassandra_driver.frames import Page, Undecodable
+from common.servers.cassandra_driver.preparations import Preparations
 from common.servers.cassandra_driver.query_plan import SilentNodes
 
 MAX_UNANSWERED = 8_192
@@ -83,7 +84,7 @@ class Requests:
         self._is_start_scheduled = self._is_closed = False
         self._in_flight: set[Request] = set()
         self._look_handle: asyncio.TimerHandle | None = None
-        self._preparations: dict[str, asyncio.Future[Any]] = {}
+        self._preparations = Preparations(loop)
 
     async def execute(self, requests: Sequence[Execution | Sequence[Execution]]) -> list[Page]:
         """Returns the result of each request. A request of several executions goes as an unlogged batch.
@@ -200,10 +201,10 @@ class Requests:
         if type(answer) is tuple:
             request.call.results[request.index] = answer
             self._end(request)
-        elif isinstance(answer, PreparedQueryNotFound) and not request.was_prepared_again:
-            request.was_prepared_again = True
-            del request.asked[node]
-            self._loop.create_task(self._prepare_again(request, node))
+        elif isinstance(answer, PreparedQueryNotFound) and node not in request.prepared_on:
+            request.prepared_on += (node,)
+            request.copies += 1  # it is still in flight: its node prepares the statement
+            self._loop.create_task(self._prepare_again(request, node, pool))
         else:
             self._not_done(request, node, _error(answer))
 
@@ -235,29 +236,28 @@ class Requests:
         self._counts["requests_repeated"] += 1
         return True
 
-    async def _prepare_again(self, request: Request, node: Host) -> None:
+    async def _prepare_again(self, request: Request, node: Host, pool: HostConnection) -> None:
         """A node that does not know the statement has not executed it, so its copy may be sent again."""
+        texts = {one.text for one in request.statements}
+        answers = await asyncio.gather(*(self._preparations.prepare(pool, text) for text in texts))
+        request.copies -= 1
+        if request.is_done:
+            return
+        error = next((_error(answer) for answer in answers if answer is not None), None)
+        if error is not None:
+            # Not the fault of an event, but of the schema.
+            found = error if is_of_the_world(error) else fault_without_event(error, REFUSED_STATEMENT)
+            self._not_done(request, node, found)
+            return
+        del request.asked[node]
         try:
-            await asyncio.gather(*(self._prepare(text) for text in {one.text for one in request.statements}))
-            if request.is_done or request.copies >= MAX_COPIES_IN_FLIGHT:
-                return
             if request.asked:
                 # Another node may execute the same bytes, and no two copies may have one timestamp.
                 request.body = frames.with_timestamp(request.body, self._clock())
-        except Exception as error:  # noqa: BLE001 - it is raised in the call
-            self._fail(request, error)
-            return
-        if not self._send(request, node) and not self._send_to_next(request):
-            self._fail(request, self._no_node(request))
-
-    async def _prepare(self, text: str) -> None:
-        """On all nodes, once for all requests that wait for it."""
-        if text not in self._preparations:
-            self._preparations[text] = self._loop.run_in_executor(None, self._session.prepare, text)
-        try:
-            await self._preparations[text]
-        finally:
-            self._preparations.pop(text, None)
+            if not self._send(request, node) and not self._send_to_next(request) and not request.copies:
+                raise self._no_node(request)
+        except Exception as problem:  # noqa: BLE001 - it is raised in the call
+            self._fail(request, problem)
 
     def _look(self) -> None:
         """Fails requests whose deadline has passed, and sends others to another node: late ones, and those on a node

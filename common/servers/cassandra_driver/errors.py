@@ -56,6 +56,10 @@ _TASK = (
 )
 
 
+REFUSED_STATEMENT = "Cassandra refuses a statement"
+"""What has failed where a statement cannot be prepared."""
+
+
 def is_of_the_world(error: Exception) -> bool:
     """Whether the same statement may work later or on another node."""
     return isinstance(error, _WORLD) and not isinstance(error, _TASK)
@@ -70,6 +74,12 @@ def fault(error: Exception, statement: str = "") -> Exception:
     if isinstance(error, _WORLD):
         return WorldFault(f"Cassandra: {_sentence(error)}")
     return StatementError(f"Cassandra: {_sentence(error)}: {statement}")
+
+
+def fault_without_event(error: Exception, what: str) -> Exception:
+    """The same where there is no event to blame: a WorldFault, or a TaskFault that says ``what`` has failed."""
+    found = fault(error)
+    return TaskFault(f"{what}: {error}") if isinstance(found, StatementError) else found
 
 
 def _refusal(error: Exception) -> Exception | None:

@@ -229,6 +229,11 @@ def decode(
         return Undecodable(error)
 
 
+def decode_prepared(version: int, user_types: Any, stream: int, flags: int, opcode: int, *rest: Any) -> Any:
+    """Decodes the answer to a PREPARE of a statement that is known already: None, or an error as :func:`decode`."""
+    return None if opcode == _RESULT else decode(version, user_types, stream, flags, opcode, *rest)
+
+
 def _end_of_warnings(body: bytes) -> int:
     position = 2
     for _ in range(_SHORT.unpack_from(body)[0]):

@@ -1,0 +1,111 @@
+"""Connections to Cassandra nodes that a test answers, and the requests on them."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from cassandra.protocol import PreparedQueryNotFound, PrepareMessage
+
+from common.servers.cassandra_driver import direct
+from common.servers.cassandra_driver.calls import Execution
+
+SILENT_AFTER, LATE_AFTER = 0.2, 30.0
+IN_FLIGHT = 10
+PAGE: Any = ((), None)
+
+
+class Connection:
+    """To one node. What was sent is answered when a test says so."""
+
+    FORGOTTEN = PreparedQueryNotFound(code=0x2500, message="", info=b"")
+    is_shutdown = is_closed = False
+    in_flight = 0
+
+    def __init__(self) -> None:
+        self.heard_at = 0.0
+        self.sent: list[Callable[[Any], None]] = []
+        self.prepared: list[Callable[[Any], None]] = []
+        """The PREPAREs, which are not in ``sent``."""
+
+    def send_msg(self, request: object, _stream: int, answered: Callable[[Any], None], **_: object) -> None:
+        (self.prepared if isinstance(request, PrepareMessage) else self.sent).append(answered)
+
+    def hear(self) -> None:
+        self.heard_at = asyncio.get_running_loop().time()
+
+    def answer(self, answer: Any = PAGE) -> None:
+        """The last copy of a request."""
+        self.hear()
+        self.sent[-1](answer)
+
+    async def forget(self) -> None:
+        """Answers the last copy as a node that does not know the statement, and waits until it is told it."""
+        self.answer(self.FORGOTTEN)
+        while not self.prepared:  # noqa: ASYNC110 - the driver is another task
+            await asyncio.sleep(0.001)
+
+    async def wait_for(self, sent: int) -> None:
+        while len(self.sent) < sent:  # noqa: ASYNC110 - the driver is another task
+            await asyncio.sleep(0.001)
+
+    # As the pool that it is the only connection of.
+
+    def borrow_connection(self, _timeout: float) -> tuple["Connection", int]:
+        return self, 0
+
+    def return_connection(self, _connection: object) -> None:
+        pass
+
+    def get_connections(self) -> list["Connection"]:
+        return [self]
+
+
+class Cluster:
+    """Nodes A, B and C, tried in this order, and the requests to them."""
+
+    def __init__(self) -> None:
+        self.nodes = {name: Connection() for name in "ABC"}
+        self.a, self.b, self.c = self.nodes.values()
+        self.counts: Counter[Any] = Counter()
+        policy = SimpleNamespace(make_query_plan=lambda *_: iter(self.nodes))
+        profiles = SimpleNamespace(default=SimpleNamespace(load_balancing_policy=policy))
+        session: Any = SimpleNamespace(cluster=SimpleNamespace(profile_manager=profiles), _pools=self.nodes)
+        self.requests = direct.Requests(
+            session,
+            asyncio.get_running_loop(),
+            clock=time.time_ns,
+            counts=self.counts,
+            max_in_flight=IN_FLIGHT,
+            timeout=30,
+            late_after=LATE_AFTER,
+            silent_after=SILENT_AFTER,
+        )
+
+    def execute(self, page: tuple[int, None] | None = None, values: Sequence[Any] = ()) -> asyncio.Task[Any]:
+        statement: Any = SimpleNamespace(
+            is_repeatable=True,
+            text="SELECT",
+            columns=None,
+            keyspace=None,
+            encode=lambda _: [],
+            execute_body=lambda *_: bytes(8),
+            routing_key=lambda _: None,
+        )
+        return asyncio.ensure_future(self.requests.execute([Execution(statement, values, page)]))
+
+    def silent_last(self) -> str:
+        """The order in which nodes are tried now."""
+        return "".join(self.requests._silent_nodes.put_last(self.nodes))
+
+
+@asynccontextmanager
+async def cluster() -> AsyncIterator[Cluster]:
+    cluster = Cluster()
+    try:
+        yield cluster
+    finally:
+        cluster.requests.close()

@@ -1,0 +1,89 @@
+"""What happens when a node does not know a statement any more, with connections that a test answers."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from cassandra.connection import ConnectionShutdown
+from cassandra.protocol import InvalidRequestException, OverloadedErrorMessage
+
+from common.domain.faults import TaskFault, WorldFault
+from tests.support.cassandra_nodes import cluster
+
+OVERLOADED = OverloadedErrorMessage(code=0x1001, message="too much", info=None)
+
+
+async def test_a_statement_that_the_schema_no_longer_fits_fails_the_task() -> None:
+    """It is no fault of the event, which would go to the failed topic with all others."""
+    async with cluster() as nodes:
+        request = nodes.execute()
+        await nodes.a.wait_for(1)
+        await nodes.a.forget()
+        nodes.a.prepared[0](InvalidRequestException(code=0x2200, message="unconfigured table t", info=None))
+        with pytest.raises(TaskFault, match=r"Cassandra refuses a statement: .*unconfigured table t"):
+            await request
+
+
+async def test_only_the_node_that_has_forgotten_it_is_told_and_once_for_all_requests() -> None:
+    async with cluster() as nodes:
+        requests = [nodes.execute() for _ in range(5)]
+        await nodes.a.wait_for(5)
+        for answered in nodes.a.sent[:4]:
+            answered(nodes.a.FORGOTTEN)
+        await nodes.a.forget()
+        nodes.a.prepared[0](None)
+        await nodes.a.wait_for(10)
+        assert [len(node.prepared) for node in nodes.nodes.values()] == [1, 0, 0]
+        for answered in nodes.a.sent[5:]:
+            answered(([], None))
+        await asyncio.gather(*requests)
+
+
+async def test_each_node_may_have_forgotten_it() -> None:
+    async with cluster() as nodes:
+        request = nodes.execute()
+        for node in (nodes.a, nodes.b):
+            await node.wait_for(1)
+            await node.forget()
+            node.prepared[0](None)
+            await node.wait_for(2)
+            node.answer(OVERLOADED)
+        await nodes.c.wait_for(1)
+        nodes.c.answer()
+        await request
+
+
+async def test_a_node_that_forgets_it_again_is_passed_over() -> None:
+    async with cluster() as nodes:
+        request = nodes.execute()
+        await nodes.a.wait_for(1)
+        await nodes.a.forget()
+        nodes.a.prepared[0](None)
+        await nodes.a.wait_for(2)
+        nodes.a.answer(nodes.a.FORGOTTEN)
+        await nodes.b.wait_for(1)
+        nodes.b.answer()
+        await request
+
+
+@pytest.mark.parametrize("answer", [OVERLOADED, ConnectionShutdown("it was killed")])
+async def test_a_node_that_cannot_prepare_it_now_is_passed_over(answer: Any) -> None:
+    async with cluster() as nodes:
+        request = nodes.execute()
+        await nodes.a.wait_for(1)
+        await nodes.a.forget()
+        nodes.a.prepared[0](answer)
+        await nodes.b.wait_for(1)
+        nodes.b.answer()
+        await request
+
+
+async def test_if_no_node_can_prepare_it_now_that_is_the_world() -> None:
+    async with cluster() as nodes:
+        request = nodes.execute()
+        for node in nodes.nodes.values():
+            await node.wait_for(1)
+            await node.forget()
+            node.prepared[0](OVERLOADED)
+        with pytest.raises(WorldFault, match="too much"):
+            await request
