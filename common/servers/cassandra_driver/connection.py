@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from cassandra import AuthenticationFailed
-from cassandra.connection import Connection, ConnectionShutdown, EndPoint, _Frame
+from cassandra.connection import Connection, ConnectionException, ConnectionShutdown, EndPoint, _Frame
 
-from common.servers.cassandra_driver.errors import Refused
+from common.servers.cassandra_driver.errors import TLS_CUT_SHORT, Refused, is_refusal
 from common.servers.cassandra_driver.frames import HEADER
 
 _logger = logging.getLogger(__name__)
@@ -25,8 +25,6 @@ _logger = logging.getLogger(__name__)
 _READ_BYTES = 256 * 1024
 _VERSION_MASK = 0x7F
 
-# The handshake was cut short. A node that is starting or shutting down does that, too.
-_CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 _TRY_LATER = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -62,15 +60,11 @@ class LoopConnection(Connection):
         """Connects, in one of the driver's threads. Raises OSError, ConnectionException or Refused."""
         try:
             connection: LoopConnection = super().factory(endpoint, *args, **kwargs)
-        except _CUT_SHORT as error:
-            cls.problems[endpoint] = ConnectionShutdown(f"TLS with {endpoint}: {error}")
-            raise cls.problems[endpoint] from error
-        except (AuthenticationFailed, ssl.SSLError) as error:
-            cls.problems[endpoint] = Refused(f"{'TLS with ' * isinstance(error, ssl.SSLError)}{endpoint}: {error}")
-            raise cls.problems[endpoint] from error
         except Exception as error:
-            cls.problems[endpoint] = error
-            raise
+            cls.problems[endpoint] = reason = _reason(endpoint, error)
+            if reason is error:
+                raise
+            raise reason from error
         cls.problems.pop(endpoint, None)
         return connection
 
@@ -148,7 +142,7 @@ class LoopConnection(Connection):
         try:
             self._socket.recv(_READ_BYTES)
         except ssl.SSLError as error:
-            return None if isinstance(error, _CUT_SHORT + _TRY_LATER) else error
+            return None if isinstance(error, TLS_CUT_SHORT + _TRY_LATER) else error
         except OSError:
             return None
         return None
@@ -183,7 +177,7 @@ class LoopConnection(Connection):
 
     def defunct(self, error: Exception) -> Any:
         """Closes the connection after an error. Also called by the driver."""
-        self.problems[self.endpoint] = error
+        self.problems[self.endpoint] = _reason(self.endpoint, error)
         return super().defunct(error)
 
     def close(self) -> None:
@@ -257,6 +251,17 @@ class DirectConnection(LoopConnection):
                 callback(error)
             except Exception:
                 _logger.exception("a request could not be failed after its connection was lost")
+
+
+def _reason(endpoint: EndPoint, error: Exception) -> Exception:
+    """Why there is no connection. What counts as a refusal for the driver may be none."""
+    if isinstance(error, ssl.SSLError):
+        kind = Refused if is_refusal(error) else ConnectionShutdown
+        return kind(f"TLS with {endpoint}: {error}")
+    if isinstance(error, AuthenticationFailed):
+        kind = Refused if is_refusal(error) else ConnectionException
+        return kind(f"{endpoint}: {error}")
+    return error
 
 
 def bound_to(loop: asyncio.AbstractEventLoop, connection_class: type[LoopConnection]) -> type[LoopConnection]:

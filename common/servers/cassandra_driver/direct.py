@@ -187,8 +187,8 @@ class Requests:
         }
         errors |= {node.endpoint: error for node, error in request.errors.items()}
         # Where it is known why there is no connection, that is the better reason.
-        errors |= dict(cluster.connection_class.problems)
-        return NoHostAvailable("no node can be used", errors)
+        problems = cluster.connection_class.problems
+        return NoHostAvailable("no node can be used", {node: problems.get(node, errors[node]) for node in errors})
 
     def _answered(
         self, request: Request, node: Host, pool: HostConnection, connection: LoopConnection, answer: Any

@@ -1,5 +1,6 @@
 """Tells whose fault an error is that the driver or a node reports."""
 
+import re
 import ssl
 
 import cassandra
@@ -25,6 +26,9 @@ class Refused(ConnectionException):
     corrected.
     """
 
+
+TLS_CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+"""A node that is starting or shutting down does that, too: it refuses nothing."""
 
 # A server or the connection to it. The statement may work later.
 _WORLD = (
@@ -56,39 +60,69 @@ _TASK = (
 )
 
 
+# How a node reports that it could not read the tables of logins and permissions (CassandraAuthorizer,
+# PasswordAuthenticator, CassandraRoleManager and ClientState of Cassandra): with the error of a login that is wrong.
+_LOGINS_UNREADABLE = "Unable to perform auth"
+# A full disk has the error of a statement that is wrong (Guardrails.replicaDiskUsage).
+_DISK_FULL = re.compile(r"Guardrail \w*disk_usage\w* violated")
+
 REFUSED_STATEMENT = "Cassandra refuses a statement"
 """What has failed where a statement cannot be prepared."""
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether this user or connection is refused, however often it is tried."""
+    if not isinstance(error, _TASK) or isinstance(error, TLS_CUT_SHORT):
+        return False
+    text = str(error)
+    # The driver makes AuthenticationFailed of every error in that phase, such as that of an overloaded node.
+    is_other_error = isinstance(error, cassandra.AuthenticationFailed) and "code=" in text and "code=0100" not in text
+    return not is_other_error and _LOGINS_UNREADABLE not in text
+
+
 def is_of_the_world(error: Exception) -> bool:
     """Whether the same statement may work later or on another node."""
-    return isinstance(error, _WORLD) and not isinstance(error, _TASK)
+    if isinstance(error, cassandra.InvalidRequest):
+        return _DISK_FULL.search(str(error)) is not None
+    return isinstance(error, _WORLD + _TASK) and not is_refusal(error)
 
 
 def fault(error: Exception, statement: str = "") -> Exception:
-    """The error to raise for an error of the driver: WorldFault, TaskFault, or StatementError with the statement."""
+    """The error to raise for an error of the driver: WorldFault, TaskFault, or StatementError with the statement.
+
+    If no node can be used, it is a refusal only if all nodes refuse: those that are down may come back.
+    """
     if isinstance(error, StatementError | WorldFault | TaskFault):
         return error
-    if (refusal := _refusal(error)) is not None:
-        return TaskFault(f"Cassandra refuses this user or connection: {_sentence(refusal)}")
-    if isinstance(error, _WORLD):
+    refusals = [of_one for of_one in _of_nodes(error) if is_refusal(of_one)]
+    if refusals and len(refusals) == len(_of_nodes(error)):
+        return _refused(refusals[0])
+    if is_of_the_world(error):
         return WorldFault(f"Cassandra: {_sentence(error)}")
     return StatementError(f"Cassandra: {_sentence(error)}: {statement}")
 
 
 def fault_without_event(error: Exception, what: str) -> Exception:
-    """The same where there is no event to blame: a WorldFault, or a TaskFault that says ``what`` has failed."""
+    """The same where there is no event to blame: a WorldFault, or a TaskFault that says ``what`` has failed.
+
+    Here one node that refuses is enough. Nothing has worked before, and a wrong password is to be reported at once.
+    """
+    for of_one in _of_nodes(error):
+        if is_refusal(of_one):
+            return _refused(of_one)
     found = fault(error)
     return TaskFault(f"{what}: {error}") if isinstance(found, StatementError) else found
 
 
-def _refusal(error: Exception) -> Exception | None:
-    """The refusal in an error, which may be that of several nodes."""
-    if isinstance(error, _TASK):
-        return error
-    if isinstance(error, NoHostAvailable) and isinstance(error.errors, dict):
-        return next((of_one for of_one in error.errors.values() if isinstance(of_one, _TASK)), None)
-    return None
+def _refused(error: Exception) -> TaskFault:
+    return TaskFault(f"Cassandra refuses this user or connection: {_sentence(error)}")
+
+
+def _of_nodes(error: Exception) -> list[Exception]:
+    """The errors of the nodes that were tried, or just this one."""
+    if isinstance(error, NoHostAvailable):
+        return list(error.errors.values()) if isinstance(error.errors, dict) else []
+    return [error]
 
 
 def _sentence(error: Exception) -> str:
