@@ -113,19 +113,20 @@ class TimedCache(Generic[Key, Value]):
                 to_load.append(key)
         self._counts[self._hits] += len(found)
         self._counts[self._misses] += len(of_others) + len(to_load)
-        own = self._start(to_load, now_ms, load_many)
-        if of_others or own:
-            await asyncio.wait({*of_others.values(), *own})
-        for task in own:
-            if task.cancelled():
-                raise WorldFault(f"the load of {to_load[0]!r} was cancelled")
-            found.update(task.result())
-        failed: list[Key] = []
-        for key, task in of_others.items():
-            if task.cancelled() or task.exception() is not None:
-                failed.append(key)
-            else:
-                found[key] = task.result()[key]
+        own = self._start(to_load, now_ms, load_many) if to_load else None
+        try:
+            if waited_for := {*of_others.values(), *([] if own is None else [own])}:
+                await asyncio.wait(waited_for)
+            if own is not None:
+                if own.cancelled():
+                    raise WorldFault(f"the load of {to_load[0]!r} was cancelled")
+                found.update(own.result())
+            failed = [key for key in of_others if _has_failed(of_others[key])]
+            found.update({key: of_others[key].result()[key] for key in of_others.keys() - failed})
+        finally:
+            # A failure refers to this frame. If the frame refers to its task, all of it stays until the garbage
+            # collector comes, which is rare in a worker.
+            del own, of_others, waited_for
         if failed:
             # Not shared: whoever else loads one of them now may have asked for the key at fault as well.
             started_ms = self._clock_ms()
@@ -139,14 +140,12 @@ class TimedCache(Generic[Key, Value]):
         keys: Sequence[Key],
         now_ms: float,
         load_many: Callable[[Sequence[Key]], Awaitable[Mapping[Key, Value]]],
-    ) -> tuple[asyncio.Task[Mapping[Key, Value]], ...]:
-        """The task that loads the keys, for all who ask for them meanwhile; none without a key."""
-        if not keys:
-            return ()
+    ) -> "asyncio.Task[Mapping[Key, Value]]":
+        """The task that loads the keys, for all who ask for them meanwhile."""
         task = asyncio.create_task(self._load(keys, load_many))
         task.add_done_callback(partial(self._finish, keys, now_ms))
         self._loading.update(dict.fromkeys(keys, task))
-        return (task,)
+        return task
 
     @staticmethod
     async def _load(
@@ -183,3 +182,7 @@ class TimedCache(Generic[Key, Value]):
         self._expiry = None
         self._entries.expire()
         self._schedule_expiry()
+
+
+def _has_failed(task: asyncio.Task[Any]) -> bool:
+    return task.cancelled() or task.exception() is not None

@@ -64,16 +64,32 @@ class Connection:
         return [self]
 
 
+class Node(str):
+    """The driver's Host, which is also its own endpoint."""
+
+    is_up = True
+
+    @property
+    def endpoint(self) -> str:
+        return self
+
+
 class Cluster:
     """Nodes A, B and C, tried in this order, and the requests to them."""
 
     def __init__(self) -> None:
-        self.nodes = {name: Connection() for name in "ABC"}
+        self.nodes: dict[str, Connection] = {Node(name): Connection() for name in "ABC"}
+        self.problems: dict[str, Exception] = {}
         self.a, self.b, self.c = self.nodes.values()
         self.counts: Counter[Any] = Counter()
         policy = SimpleNamespace(make_query_plan=lambda *_: iter(self.nodes))
         profiles = SimpleNamespace(default=SimpleNamespace(load_balancing_policy=policy))
-        session: Any = SimpleNamespace(cluster=SimpleNamespace(profile_manager=profiles), _pools=self.nodes)
+        driver = SimpleNamespace(
+            profile_manager=profiles,
+            metadata=SimpleNamespace(all_hosts=lambda: list(self.nodes)),
+            connection_class=SimpleNamespace(problems=self.problems),
+        )
+        session: Any = SimpleNamespace(cluster=driver, _pools=self.nodes)
         self.requests = direct.Requests(
             session,
             asyncio.get_running_loop(),
@@ -85,13 +101,18 @@ class Cluster:
             silent_after=SILENT_AFTER,
         )
 
-    def execute(self, page: tuple[int, None] | None = None, values: Sequence[Any] = ()) -> asyncio.Task[Any]:
+    def execute(
+        self,
+        page: tuple[int, None] | None = None,
+        values: Sequence[Any] = (),
+        encode: Callable[[Any], list[bytes]] = lambda _: [],
+    ) -> asyncio.Task[Any]:
         statement: Any = SimpleNamespace(
             is_repeatable=True,
             text="SELECT",
             columns=None,
             keyspace=None,
-            encode=lambda _: [],
+            encode=encode,
             execute_body=lambda *_: bytes(8),
             routing_key=lambda _: None,
         )

@@ -298,6 +298,29 @@ async def test_a_load_of_others_that_is_cancelled_is_made_again() -> None:
         await first
 
 
+async def test_a_failure_keeps_nothing_until_the_garbage_collector_comes() -> None:
+    """A worker collects rarely."""
+
+    class Keys(list[str]):
+        """That can have a weak reference."""
+
+    async def fail(_: Sequence[str]) -> dict[str, str]:
+        raise WorldFault("it is down")
+
+    keys = Keys(["do_1"])
+    kept = weakref.ref(keys)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(WorldFault):
+            await Setup().cache.get_many(keys, fail)
+        del keys
+        await asyncio.sleep(0)
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
 async def test_a_loader_that_forgets_a_key_is_found_out() -> None:
     async def forgetful(keys: Sequence[str]) -> Mapping[str, Any]:
         return {}

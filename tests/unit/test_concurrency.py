@@ -1,10 +1,16 @@
 """Things done at once: what comes back, and when."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
 from common.servers.concurrency import gather_all
+
+
+class Rows(str):
+    """That can have a weak reference."""
 
 
 async def returns(value: object, order: list[object]) -> object:
@@ -27,6 +33,27 @@ async def test_the_first_failure_is_raised_when_all_have_ended() -> None:
     with pytest.raises(KeyError, match="first"):
         await gather_all((raises(KeyError("first")), returns("last", ended), raises(ValueError("second"))))
     assert ended == ["last"]
+
+
+async def test_a_failure_keeps_nothing_until_the_garbage_collector_comes() -> None:
+    """A worker collects rarely, and a batch may have read megabytes."""
+    rows = Rows("of a megabyte")
+    kept = weakref.ref(rows)
+
+    async def fails(_: object) -> object:
+        raise KeyError
+
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(KeyError):
+            await gather_all([returns(1, []), fails(rows)])
+        del rows
+        # What has ended the call is still being handled when the call returns.
+        await asyncio.sleep(0)
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 async def test_an_exception_that_is_returned_is_a_result() -> None:

@@ -26,8 +26,14 @@ from common.metrics import Key
 from common.servers.cassandra_driver import frames
 from common.servers.cassandra_driver.calls import Call, Execution, Request
 from common.servers.cassandra_driver.connection import LoopConnection
-from common.servers.cassandra_driver.errors import REFUSED_STATEMENT, fault, fault_without_event, is_of_the_world
-from common.servers.cassandra_driver.frames import Page, Undecodable
+from common.servers.cassandra_driver.errors import (
+    REFUSED_STATEMENT,
+    fault,
+    fault_without_event,
+    is_of_the_world,
+    without_frames,
+)
+from common.servers.cassandra_driver.frames import Page
 from common.servers.cassandra_driver.preparations import Preparations
 from common.servers.cassandra_driver.query_plan import SilentNodes
 
@@ -105,7 +111,11 @@ class Requests:
             if call.failure is None:
                 return call.results
             if self._is_closed or not call.is_worth_finishing() or self._loop.time() + pause >= deadline:
-                raise call.failure
+                failure, call.failure = call.failure, None
+                try:
+                    raise failure
+                finally:
+                    del failure  # see without_frames
             await asyncio.sleep(pause)
             pause *= 2
             self._counts["requests_repeated"] += len(call.late)
@@ -160,7 +170,7 @@ class Requests:
         try:
             connection, stream = pool.borrow_connection(0)
         except (ConnectionException, NoConnectionsAvailable) as error:
-            request.errors[node] = error
+            request.errors[node] = without_frames(error)
             return False
         try:
             connection.send_msg(
@@ -172,7 +182,7 @@ class Requests:
                 result_metadata=request.columns,
             )
         except ConnectionException as error:
-            request.errors[node] = error
+            request.errors[node] = without_frames(error)
             pool.return_connection(connection)
             return False
         request.copies += 1
@@ -206,11 +216,11 @@ class Requests:
             request.copies += 1  # it is still in flight: its node prepares the statement
             self._loop.create_task(self._prepare_again(request, node, pool))
         else:
-            self._not_done(request, node, _error(answer))
+            self._not_done(request, node, frames.error_of(answer))
 
     def _not_done(self, request: Request, node: Host, error: Exception) -> None:
         """After one copy failed: sends it to another node, waits for the other copy, or fails the request."""
-        request.errors[node] = error
+        request.errors[node] = without_frames(error)
         if is_of_the_world(error) and (self._repeat(request) or request.copies):
             return
         self._fail(request, error)
@@ -243,7 +253,7 @@ class Requests:
         request.copies -= 1
         if request.is_done:
             return
-        error = next((_error(answer) for answer in answers if answer is not None), None)
+        error = next((frames.error_of(answer) for answer in answers if answer is not None), None)
         if error is not None:
             # Not the fault of an event, but of the schema.
             found = error if is_of_the_world(error) else fault_without_event(error, REFUSED_STATEMENT)
@@ -314,7 +324,7 @@ class Requests:
             call.late.append(request.index)
         else:
             call.is_final = True
-        call.failure = call.failure or failure
+        call.failure = call.failure or without_frames(failure)
         self._end(request)
 
     def _end(self, request: Request) -> None:
@@ -338,12 +348,3 @@ class Requests:
 
 def _closed() -> ConnectionShutdown:
     return ConnectionShutdown("the session is closed")
-
-
-def _error(answer: Any) -> Exception:
-    if isinstance(answer, Undecodable):
-        return answer.error
-    if hasattr(answer, "to_exception"):
-        error: Exception = answer.to_exception()
-        return error
-    return answer if isinstance(answer, Exception) else ConnectionException(f"unexpected answer {answer!r}")

@@ -114,6 +114,14 @@ def fault_without_event(error: Exception, what: str) -> Exception:
     return TaskFault(f"{what}: {error}") if isinstance(found, StatementError) else found
 
 
+def without_frames(error: Exception) -> Exception:
+    """To be kept where one of its frames can reach it.
+
+    In such a circle they and their values stay until the garbage collector comes, which is rare in a worker.
+    """
+    return error.with_traceback(None)
+
+
 def _refused(error: Exception) -> TaskFault:
     return TaskFault(f"Cassandra refuses this user or connection: {_sentence(error)}")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cassandra import cqltypes
+from cassandra.connection import ConnectionException
 from cassandra.protocol import ProtocolHandler
 
 from common.domain import native_protocol
@@ -227,6 +228,16 @@ def decode(
         return _page(body, _end_of_warnings(body) if flags else 0, columns)
     except Exception as error:  # noqa: BLE001 - the caller's statement fails with it
         return Undecodable(error)
+
+
+def error_of(answer: Any) -> Exception:
+    """The driver's exception for an answer that is no Page."""
+    if isinstance(answer, Undecodable):
+        return answer.error
+    if hasattr(answer, "to_exception"):
+        error: Exception = answer.to_exception()
+        return error
+    return answer if isinstance(answer, Exception) else ConnectionException(f"unexpected answer {answer!r}")
 
 
 def decode_prepared(version: int, user_types: Any, stream: int, flags: int, opcode: int, *rest: Any) -> Any:
