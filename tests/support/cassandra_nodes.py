@@ -88,6 +88,7 @@ class Cluster:
             profile_manager=profiles,
             metadata=SimpleNamespace(all_hosts=lambda: list(self.nodes)),
             connection_class=SimpleNamespace(problems=self.problems),
+            contact_points=[],
         )
         session: Any = SimpleNamespace(cluster=driver, _pools=self.nodes)
         self.requests = direct.Requests(

@@ -16,24 +16,18 @@ from functools import partial
 from typing import Any
 
 import cassandra
-from cassandra.cluster import NoHostAvailable, Session
+from cassandra.cluster import Session
 from cassandra.connection import ConnectionException, ConnectionShutdown
 from cassandra.pool import Host, HostConnection, NoConnectionsAvailable
 from cassandra.protocol import PreparedQueryNotFound
 
 from common.domain.faults import TaskFault, WorldFault
 from common.metrics import Key
-from common.servers.cassandra_driver import frames
+from common.servers.cassandra_driver import errors, frames
 from common.servers.cassandra_driver.calls import Call, Execution, Request
 from common.servers.cassandra_driver.connection import LoopConnection
-from common.servers.cassandra_driver.errors import (
-    REFUSED_STATEMENT,
-    fault,
-    fault_without_event,
-    is_of_the_world,
-    without_frames,
-)
 from common.servers.cassandra_driver.frames import Page
+from common.servers.cassandra_driver.no_node import NoNode
 from common.servers.cassandra_driver.preparations import Preparations
 from common.servers.cassandra_driver.query_plan import SilentNodes
 
@@ -91,6 +85,7 @@ class Requests:
         self._in_flight: set[Request] = set()
         self._look_handle: asyncio.TimerHandle | None = None
         self._preparations = Preparations(loop)
+        self._no_node = NoNode(session.cluster, loop)
 
     async def execute(self, requests: Sequence[Execution | Sequence[Execution]]) -> list[Page]:
         """Returns the result of each request. A request of several executions goes as an unlogged batch.
@@ -115,7 +110,7 @@ class Requests:
                 try:
                     raise failure
                 finally:
-                    del failure  # see without_frames
+                    del failure  # see errors.without_frames
             await asyncio.sleep(pause)
             pause *= 2
             self._counts["requests_repeated"] += len(call.late)
@@ -149,7 +144,7 @@ class Requests:
                 request.encode(self._clock())
                 request.nodes = iter(self._silent_nodes.put_last(self._make_query_plan(None, request)))
                 if not self._send_to_next(request):
-                    raise self._no_node(request)
+                    raise self._no_node.error(request.errors)
             except Exception as error:  # noqa: BLE001 - it is raised in the call
                 self._fail(request, error)
         if self._in_flight and self._look_handle is None:
@@ -170,7 +165,7 @@ class Requests:
         try:
             connection, stream = pool.borrow_connection(0)
         except (ConnectionException, NoConnectionsAvailable) as error:
-            request.errors[node] = without_frames(error)
+            request.errors[node] = errors.without_frames(error)
             return False
         try:
             connection.send_msg(
@@ -182,23 +177,13 @@ class Requests:
                 result_metadata=request.columns,
             )
         except ConnectionException as error:
-            request.errors[node] = without_frames(error)
+            request.errors[node] = errors.without_frames(error)
             pool.return_connection(connection)
             return False
         request.copies += 1
         request.asked[node] = connection
         request.looks, request.heard_at = 0, connection.heard_at
         return True
-
-    def _no_node(self, request: Request) -> NoHostAvailable:
-        cluster = self._session.cluster
-        errors: dict[Any, Exception] = {
-            node.endpoint: ConnectionException("it is down") for node in cluster.metadata.all_hosts() if not node.is_up
-        }
-        errors |= {node.endpoint: error for node, error in request.errors.items()}
-        # Where it is known why there is no connection, that is the better reason.
-        problems = cluster.connection_class.problems
-        return NoHostAvailable("no node can be used", {node: problems.get(node, errors[node]) for node in errors})
 
     def _answered(
         self, request: Request, node: Host, pool: HostConnection, connection: LoopConnection, answer: Any
@@ -220,8 +205,8 @@ class Requests:
 
     def _not_done(self, request: Request, node: Host, error: Exception) -> None:
         """After one copy failed: sends it to another node, waits for the other copy, or fails the request."""
-        request.errors[node] = without_frames(error)
-        if is_of_the_world(error) and (self._repeat(request) or request.copies):
+        request.errors[node] = errors.without_frames(error)
+        if errors.is_of_the_world(error) and (self._repeat(request) or request.copies):
             return
         self._fail(request, error)
 
@@ -256,7 +241,9 @@ class Requests:
         error = next((frames.error_of(answer) for answer in answers if answer is not None), None)
         if error is not None:
             # Not the fault of an event, but of the schema.
-            found = error if is_of_the_world(error) else fault_without_event(error, REFUSED_STATEMENT)
+            found = (
+                error if errors.is_of_the_world(error) else errors.fault_without_event(error, errors.REFUSED_STATEMENT)
+            )
             self._not_done(request, node, found)
             return
         del request.asked[node]
@@ -265,7 +252,7 @@ class Requests:
                 # Another node may execute the same bytes, and no two copies may have one timestamp.
                 request.body = frames.with_timestamp(request.body, self._clock())
             if not self._send(request, node) and not self._send_to_next(request) and not request.copies:
-                raise self._no_node(request)
+                raise self._no_node.error(request.errors)
         except Exception as problem:  # noqa: BLE001 - it is raised in the call
             self._fail(request, problem)
 
@@ -319,12 +306,12 @@ class Requests:
         if request.is_done:
             return
         call = request.call
-        failure = fault(error, call.statement(request.index).text)
+        failure = errors.fault(error, call.statement(request.index).text)
         if isinstance(failure, WorldFault) and request.is_repeatable:
             call.late.append(request.index)
         else:
             call.is_final = True
-        call.failure = call.failure or without_frames(failure)
+        call.failure = call.failure or errors.without_frames(failure)
         self._end(request)
 
     def _end(self, request: Request) -> None:
