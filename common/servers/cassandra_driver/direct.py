@@ -262,17 +262,28 @@ class Requests:
         """
         now = self._loop.time()
         late: list[Request] = []
-        for request in tuple(self._in_flight):
-            if now >= request.deadline:
-                self._fail(request, self._timed_out(request))
-            elif len(request.asked) == 1 and (self._is_silent(request) or now >= request.sent_at + self._late_after):
-                late.append(request)
-        # Now all silent nodes are known.
-        for request in late:
-            # A connection that is lost while another request is sent can end this one.
-            if self._spare_repeats >= 1 and not request.is_done and self._repeat(request):
-                self._spare_repeats -= 1
-        self._look_handle = self._loop.call_later(_LOOK_SECONDS, self._look) if self._in_flight else None
+        try:
+            for request in tuple(self._in_flight):
+                try:
+                    if now >= request.deadline:
+                        self._fail(request, self._timed_out(request))
+                    elif len(request.asked) == 1 and (
+                        self._is_silent(request) or now >= request.sent_at + self._late_after
+                    ):
+                        late.append(request)
+                except Exception as error:  # noqa: BLE001 - it is raised in the call
+                    self._fail(request, error)
+            # Now all silent nodes are known.
+            for request in late:
+                try:
+                    # A connection that is lost while another request is sent can end this one.
+                    if self._spare_repeats >= 1 and not request.is_done and self._repeat(request):
+                        self._spare_repeats -= 1
+                except Exception as error:  # noqa: BLE001 - it is raised in the call
+                    self._fail(request, error)
+        finally:
+            # Whatever happens: without the next look nothing would ever time out again.
+            self._look_handle = self._loop.call_later(_LOOK_SECONDS, self._look) if self._in_flight else None
 
     def _is_silent(self, request: Request) -> bool:
         """Whether its only node has sent nothing for so long. If so, the node is noted. Not for a page, which may take
