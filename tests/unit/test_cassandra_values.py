@@ -1,5 +1,6 @@
 """Values are encoded and decoded as the driver's own classes do it."""
 
+import struct
 from decimal import Decimal
 from typing import Any
 
@@ -93,6 +94,28 @@ def test_fields_of_a_user_defined_type_that_are_newer_than_the_value_are_none() 
     assert decoder(QUESTION)(data) == {"id": "a", "score": None, "params": None}
     data = QUESTION.serialize((None, 0.1, 7), PROTOCOL_VERSION)
     assert decoder(QUESTION)(data) == {"id": None, "score": 0.1, "params": 7}
+
+
+ONE_SCORE = cqltypes.MapType.apply_parameters([cqltypes.UTF8Type, cqltypes.DoubleType])
+
+
+@pytest.mark.parametrize(
+    ("element", "value", "decoded"),
+    [
+        (QUESTION, ("a", 0.5, 7), {"id": "a", "score": 0.5, "params": 7}),
+        (ONE_SCORE, {"a": 0.5}, {"a": 0.5}),
+        (cqltypes.ListType.apply_parameters([cqltypes.Int32Type]), [1, 2], [1, 2]),
+        (cqltypes.SetType.apply_parameters([cqltypes.Int32Type]), {1, 2}, {1, 2}),
+    ],
+)
+def test_a_set_or_a_map_of_what_cannot_be_hashed_is_a_list(element: Any, value: Any, decoded: Any) -> None:
+    of_elements = cqltypes.SetType.apply_parameters([element])
+    as_list = cqltypes.ListType.apply_parameters([element])
+    assert decoder(of_elements)(as_list.serialize([value], PROTOCOL_VERSION)) == [decoded]
+    of_keys = cqltypes.MapType.apply_parameters([element, cqltypes.Int32Type])
+    key = element.serialize(value, PROTOCOL_VERSION)
+    data = struct.pack(">ii", 1, len(key)) + key + struct.pack(">ii", 4, 9)
+    assert decoder(of_keys)(data) == [(decoded, 9)]
 
 
 @pytest.mark.parametrize("cql_type", [*SIMPLE, cqltypes.DateType, cqltypes.ListType.apply_parameters([QUESTION])])

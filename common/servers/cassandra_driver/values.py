@@ -56,21 +56,30 @@ def encoder(cql_type: Any) -> Encoder:
 
 
 def decoder(cql_type: Any) -> Decoder:
-    """The function that decodes values of a type."""
+    """The function that decodes values of a type.
+
+    What cannot be hashed is neither in a set nor a key here: a set of such elements is a list, and a map with such keys
+    a list of pairs.
+    """
     if (simple := _DECODERS.get(cql_type.typename)) is not None:
         return simple
     if issubclass(cql_type, cqltypes.MapType):
         decode_key, decode_value = map(decoder, cql_type.subtypes)
         if (decode_key, decode_value) == (bytes.decode, _double):
             return _numbers_by_text
-        return partial(_map, decode_key, decode_value)
+        return partial(_map if _is_hashable(cql_type.subtypes[0]) else _pairs, decode_key, decode_value)
     if issubclass(cql_type, cqltypes.ListType | cqltypes.SetType):
-        return partial(
-            _elements, set if issubclass(cql_type, cqltypes.SetType) else list, decoder(cql_type.subtypes[0])
-        )
+        (element,) = cql_type.subtypes
+        is_set = issubclass(cql_type, cqltypes.SetType) and _is_hashable(element)
+        return partial(_elements, set if is_set else list, decoder(element))
     if issubclass(cql_type, cqltypes.UserType):
         return partial(_fields, cql_type.fieldnames, [decoder(subtype) for subtype in cql_type.subtypes])
     return lambda value: cql_type.from_binary(value, PROTOCOL_VERSION)
+
+
+def _is_hashable(cql_type: Any) -> bool:
+    """Whether what is read of a type can be hashed: not a dict, a list or a set."""
+    return not issubclass(cql_type, cqltypes.MapType | cqltypes.ListType | cqltypes.SetType | cqltypes.UserType)
 
 
 def _integer(value: bytes) -> int | None:
@@ -121,6 +130,16 @@ def _map(decode_key: Decoder, decode_value: Decoder, data: bytes) -> dict[Any, A
         entries[key], position = _next(data, position, decode_value)
     _check_end(data, position)
     return entries
+
+
+def _pairs(decode_key: Decoder, decode_value: Decoder, data: bytes) -> list[tuple[Any, Any]]:
+    position, pairs = 4, []
+    for _ in range(_count(data)):
+        key, position = _next(data, position, decode_key)
+        value, position = _next(data, position, decode_value)
+        pairs.append((key, value))
+    _check_end(data, position)
+    return pairs
 
 
 def _numbers_by_text(data: bytes) -> dict[Any, Any]:
