@@ -110,6 +110,8 @@ class RedisClient:
         except TimeoutError as error:
             raise WorldFault(f"{self._name} did not answer within {self._timeout_ms} ms") from error
         except (AuthenticationError, ResponseError) as error:
+            if _is_busy(error):
+                raise WorldFault(f"{self._name}: {error}") from error
             raise TaskFault(f"{self._name} refuses the connection: {error}") from error
         except (RedisError, OSError) as error:
             raise WorldFault(f"{self._name}: {error}") from error
@@ -144,6 +146,11 @@ class RedisClient:
             return decoder.decode(answer)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return Refused(BAD_CACHE_VALUE, f"{self._name} holds no JSON that can be used at key {key}: {error}")
+
+
+def _is_busy(error: RedisError) -> bool:
+    """A script runs. Until it ends, the server does not even let a connection choose its database."""
+    return str(error).startswith("BUSY ")
 
 
 def _is_wrong_type(error: ResponseError) -> bool:

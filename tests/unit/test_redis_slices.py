@@ -1,10 +1,13 @@
-"""Reads of many keys go to Redis in slices, each of which has the whole timeout."""
+"""Reads of many keys go to Redis in slices, each of which has the whole timeout, and what a failure of one means."""
 
 from typing import Any, Self
 
 import msgspec
+import pytest
+from redis.exceptions import AuthenticationError, ResponseError
 
 from common.config.model import RedisConfig
+from common.domain.faults import TaskFault, WorldFault
 from common.servers.redis import RedisClient
 
 KEYS = [f"key-{number}" for number in range(2_500)]
@@ -66,3 +69,22 @@ async def test_without_keys_nothing_is_asked() -> None:
     server = Server(None)
     assert await client_of(server).sets([]) == {}
     assert server.slices == []
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (ResponseError("BUSY Redis is busy running a script."), WorldFault),
+        (ResponseError("DB index is out of range"), TaskFault),
+        (AuthenticationError("invalid username-password pair or user is disabled."), TaskFault),
+    ],
+)
+async def test_a_server_that_is_busy_while_a_connection_is_made_refuses_nobody(
+    error: Exception, fault: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Pipeline, "execute", refuse)
+    with pytest.raises(fault, match=str(error)):
+        await client_of(Server(str.encode)).sets(KEYS[:1])
