@@ -139,22 +139,19 @@ public final class PythonStageOperator<IN, OUT> extends ExternalPythonProcessOpe
         boolean wasIdle = 2 * (idleMillis - idleMillisAtLastLook) > bufferTimeoutMillis;
         idleMillisAtLastLook = idleMillis;
         if (elementCount > 0) {
-            takeResults();
-            if (wasIdle) {
-                handOverOrFinishBundle();
+            try {
+                openBundle.takeResults();
+                emitResults();
+                if (wasIdle) {
+                    handOverOrFinishBundle();
+                }
+            } catch (Throwable t) {
+                // Whatever a timer throws is reported to another thread: see the first difference above.
+                failure = t;
+                throw t;
             }
         }
         lookAgain();
-    }
-
-    private void takeResults() throws Exception {
-        try {
-            openBundle.takeResults();
-            emitResults();
-        } catch (Throwable t) {
-            failure = t;
-            throw t;
-        }
     }
 
     private void handOverOrFinishBundle() throws Exception {
