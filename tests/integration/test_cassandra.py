@@ -21,7 +21,7 @@ from common.domain.native_protocol import UserTypeEncoder
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, StatementError, Write, next_timestamp_us, token_ranges
 from local.world import World
-from tests.support.cassandra_proxy import RESULT, Frame, behind_a_proxy, let_the_node_answer, opened
+from tests.support.cassandra_proxy import RESULT, CassandraProxy, Frame, behind_a_proxy, let_the_node_answer, opened
 
 TABLE = "sunbird_courses.user_content_consumption"
 INSERT = f"INSERT INTO {TABLE} (userid, courseid, batchid, contentid, status) VALUES (?, ?, ?, ?, ?)"
@@ -338,6 +338,32 @@ class TestFaults:
         with pytest.raises(WorldFault, match=r"Cassandra: no address is known of no\.such\.host\.invalid"):
             async with opened(config, contact_points=("no.such.host.invalid",)):
                 raise AssertionError("there is no server")
+
+    async def test_nodes_that_all_have_new_addresses_are_found_again(
+        self, config: CassandraConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name, address = "cassandra.test", "127.0.0.2"
+        resolve = socket.getaddrinfo
+
+        def resolve_ours(host: Any, *rest: Any, **options: Any) -> Any:
+            return resolve(address if host == name else host, *rest, **options)
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve_ours)
+        async with CassandraProxy(config.port, address=address) as old:
+            cassandra = Cassandra(config.model_copy(update={"contact_points": (name,), "port": old.port}), Metrics())
+            await cassandra.open()
+            select = await cassandra.prepare(SELECT)
+        address = "127.0.0.3"
+        try:
+            async with CassandraProxy(config.port, address=address, port=old.port), asyncio.timeout(30):
+                while True:
+                    try:
+                        assert await cassandra.read(select, [("u", "c")]) == [[]]
+                        break
+                    except WorldFault:
+                        await asyncio.sleep(0.1)
+        finally:
+            await cassandra.close()
 
     async def test_a_server_that_does_not_answer_is_the_world(self, config: CassandraConfig) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(WorldFault, match="Cassandra: "):

@@ -52,10 +52,12 @@ async def let_the_node_answer(_: Frame) -> Frame | None:
 
 
 class CassandraProxy:
-    """Listens on a free port while the `async with` block lasts."""
+    """Listens on `port`, by default a free one, while the `async with` block lasts."""
 
-    def __init__(self, node_port: int, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
-        self._tls, self._address = tls, address
+    def __init__(
+        self, node_port: int, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        self._tls, self._address, self.port = tls, address, port
         self.answer: Answer = let_the_node_answer
         self.requests: list[Frame] = []
         """All EXECUTEs and BATCHes that have arrived."""
@@ -69,8 +71,8 @@ class CassandraProxy:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self._address, 0, ssl=self._tls)
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._serve, self._address, self.port, ssl=self._tls)
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
