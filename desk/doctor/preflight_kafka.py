@@ -105,7 +105,7 @@ def _groups(config: DeskConfig, admin: AdminClient, partitions: Mapping[str, int
 
 
 def _operations_on_groups(admin: AdminClient, names: Sequence[str]) -> dict[str, Operations]:
-    """What this user may do with each group."""
+    """What this user may do with each group; None if the broker does not tell."""
     described = admin.describe_consumer_groups(
         list(names), include_authorized_operations=True, request_timeout=_TIMEOUT_SECONDS
     )
@@ -113,9 +113,8 @@ def _operations_on_groups(admin: AdminClient, names: Sequence[str]) -> dict[str,
     for name, answer in described.items():
         try:
             found[name] = _names(answer.result(_TIMEOUT_SECONDS).authorized_operations)
-        except KafkaException:
-            # Of a group that this user may not see, for instance. Reading its offsets says more about that.
-            found[name] = None
+        except KafkaException as error:
+            found[name] = frozenset() if error.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED else None
     return found
 
 

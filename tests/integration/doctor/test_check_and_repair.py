@@ -17,12 +17,13 @@ from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
 from desk import remedies
 from desk.config import GroupIdsConfig
-from desk.doctor.charts import open_doctor
+from desk.doctor.charts import doctor_settings, open_doctor
 from desk.doctor.findings import Check, FindingsError, FindingsFile, Header, read
 from desk.doctor.journal import Event, Journal
 from desk.doctor.repair import Repair, plan
 from desk.doctor.scan import scan
 from desk.doctor.store import Scope
+from desk.recompute import recompute
 from desk.remedies import Remedy
 from desk.sender import send
 from local.config import REPOSITORY
@@ -223,7 +224,7 @@ async def test_nothing_is_sent_for_what_is_not_found_any_more(ward: Ward, tmp_pa
     await check(ward, findings)
     archived, right, wrong = patients
     archived.attempts.clear()
-    right.of_course.update(right.exact[ward.course.course_id])
+    right.of_course.update(recompute(right.chart().record, doctor_settings(ward.config)).changes.aggregates)
     await admit(ward.config.cassandra, [archived, right])
     repair = desk(ward, "repair", str(findings), "--yes")
     while repair.poll() is None:

@@ -70,7 +70,7 @@ async def test_old_requests_that_the_certificate_job_would_read_again_are_named(
 async def test_topics_that_are_missing_are_named(ward: Ward) -> None:
     ended = run_desk({**ward.environment, "AGGREGATES__KAFKA__ENV": f"{ward.prefix}-none"}, "preflight")
     assert ended.returncode == 1
-    assert f"FAIL  Kafka: topic {ward.prefix}-none.batch.enrolment.sync.request does not exist" in ended.stdout
+    assert f"FAIL  Kafka: the topic {ward.prefix}-none.batch.enrolment.sync.request does not exist" in ended.stdout
 
 
 async def test_topics_that_are_missing_are_not_taken_for_empty_and_not_created(
