@@ -152,8 +152,8 @@ class Figures:
         Nobody misses the certificate of a template that names no status before the course is completed. Whoever has one
         from the time before ``issued_certificates`` misses none, as for the doctor.
         """
-        return not enrolment.certificates and any(
-            not enrolment.issued(template.name)
+        return any(
+            not enrolment.holds(template.name)
             and not template.criteria.user
             and enrolment.status == (COMPLETED if (status := template.criteria.enrolment_status) is None else status)
             and (not template.criteria.score or (best is not None and template.criteria.met_by_score(best)))

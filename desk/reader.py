@@ -60,7 +60,7 @@ class Reader:
 
     async def learner(self, key: EnrolmentKey) -> LearnerRecord:
         """Everything about a learner in a batch. Raises WorldFault and TaskFault if Cassandra cannot be read."""
-        # Each by itself: a topic that cannot be seen hides nothing of the others.
+        # Apart: a failed topic that cannot be seen hides no request, and the other way round.
         searches = asyncio.gather(
             _searched(failed_for, self.config.kafka, key),
             _searched(certificate_requests_for, self.config.kafka, key),

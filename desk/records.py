@@ -53,6 +53,10 @@ class EnrolmentRow:
         """All certificates that the learner holds, the newer column first."""
         return [*(self.issued_certificates or ()), *(self.certificates or ())]
 
+    def holds(self, template_name: str) -> bool:
+        """Whether the learner has a template's certificate. One of the older column counts, whatever its name is."""
+        return bool(self.certificates) or bool(self.issued(template_name))
+
     def issued(self, template_name: str) -> Mapping[str, str]:
         """The certificate of a template, by its name in any case (rule C3); empty if there is none."""
         name = template_name.casefold()
@@ -196,16 +200,18 @@ class LearnerRecord:
         return self.rows.enrolment
 
     def issued_again(self, requested: Collection[str] = ()) -> list[str]:
-        """The templates whose certificate the learner holds, and that each certificate request issues again.
+        """The templates whose certificate is held or requested, and that each certificate request issues again.
 
         Rule C3 looks at the certificates of an enrolment only for criteria of the enrolment. ``requested`` are the
-        names of templates for which the generator has been asked.
+        names of templates for which the generator has been asked, beside those of ``certificate_messages``.
         """
+        found = self.certificate_messages
+        names = {*requested, *(() if isinstance(found, Unknown) else (one.template_name for one in found.messages))}
         return [
             template.name
             for template in self.batch.templates.usable
             if template.criteria.enrolment_status is None
-            and (template.name in requested or (self.enrolment is not None and self.enrolment.issued(template.name)))
+            and (template.name in names or (self.enrolment is not None and self.enrolment.holds(template.name)))
         ]
 
     @property

@@ -30,7 +30,8 @@ class Remedy(StrEnum):
 
 
 ASK_FOR_CERTIFICATES = (Remedy.RECOMPUTE, Remedy.CERTIFICATE)
-"""What makes the certificate pre-processor look at a learner each time (rule A9)."""
+"""What makes the certificate pre-processor look at a learner each time (rule A9). A sync does if it completes the
+enrolment (rule U7)."""
 
 
 def command(remedy: Remedy, key: EnrolmentKey, content_id: str = "") -> str:

@@ -136,13 +136,13 @@ ENGLISH: Mapping[str, str] = {
     "verdict.issued": "Certificate: issued{on}.",
     "verdict.requested": "Certificate: earned{by}, and requested from the generator on {on}.",
     "verdict.fulfilled": (
-        "No certificate although everything is fulfilled. Something is wrong: no request for it was found. Request it "
-        "again."
+        "No certificate although everything is fulfilled. Something is wrong: no request for it was found."
     ),
     "verdict.fulfilled.one": (
         "No certificate “{name}” although everything for it is fulfilled. Something is wrong: no request for it was "
-        "found. Request it again."
+        "found."
     ),
+    "verdict.request": "Request it again.",
     "verdict.fulfilled.unread": (
         "It cannot be said whether the certificate was requested. Everything is fulfilled, but the desk could not look "
         "for the request: {reason}."
@@ -193,7 +193,7 @@ ENGLISH: Mapping[str, str] = {
     "tell.no_batch": "We do not find this batch. Which batch did you join?",
     "tell.no_template": "This batch gives no certificate.",
     "issued_again": (
-        "This would issue {names} again, which asks for no status of the enrolment, so an operator has to decide."
+        "Doing so would issue {names} again, which asks for no status of the enrolment, so an operator has to decide."
     ),
     # Parts of sentences.
     "on": " on {on}",

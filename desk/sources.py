@@ -27,6 +27,9 @@ Found = TypeVar("Found")
 MAX_ASKED_NAMES = 50
 """Contents without a name in the cache that the content read API is asked about for one look-up."""
 
+MAX_ASKED_OTHERS = 5
+"""Other users that the user API is asked for, to see whether it answers at all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Contents:
@@ -114,11 +117,22 @@ class Sources:
 
         return await _or_unknown(ask)
 
-    async def users(self, user_ids: Sequence[str]) -> list[User | Skip | Refused | Unknown]:
-        """The users, in this order. One is Unknown if the API fails for this user alone; else raises WorldFault."""
+    async def users(self, user_ids: Sequence[str], others: Sequence[str] = ()) -> list[User | Skip | Refused | Unknown]:
+        """The users, in this order. One is Unknown if the API fails for this user alone; else raises WorldFault.
+
+        Alone: somebody of these or of ``others`` is answered. A user that does not exist is answered, too, while what
+        the API needs for those that do is down, so that would prove nothing.
+        """
         found = await gather_all(self.user(user_id) for user_id in user_ids)
-        if any(isinstance(user, Unknown) for user in found):
-            _require_answer(await self.user(UNKNOWN_ID))
+        failed = [index for index, user in enumerate(found) if isinstance(user, Unknown)]
+        # Once more: it may have been a fault of the moment.
+        for index, user in zip(failed, await gather_all(self.user(user_ids[index]) for index in failed), strict=True):
+            found[index] = user
+        unknown = next((user for user in found if isinstance(user, Unknown)), None)
+        if unknown is not None and not any(isinstance(user, Mapping) for user in found):
+            asked = await gather_all(self.user(user_id) for user_id in others[:MAX_ASKED_OTHERS])
+            if not any(isinstance(user, Mapping) for user in asked):
+                raise WorldFault(unknown.reason)
         return found
 
     async def known_contents(self, named: Collection[str], typed: Sequence[str]) -> KnownContents:

@@ -1,7 +1,7 @@
 """Searches Kafka's topics for a learner: failed events, and requests for a certificate. Reads only, commits nothing."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -53,7 +53,8 @@ def failed_for(kafka: DeskKafkaConfig, key: EnrolmentKey) -> Search[FailedMessag
 def certificate_requests_for(kafka: DeskKafkaConfig, key: EnrolmentKey) -> Search[CertificateMessage]:
     """What both certificate topics hold about a learner in a batch. As :func:`search`."""
     generator = kafka.topic(topics.GENERATE_CERTIFICATE_REQUEST)
-    found = search(kafka, [kafka.topic(topics.ISSUE_CERTIFICATE_REQUEST), generator], _mentions(key))
+    # Of the checks only the latest ones matter, and there is one for each quiz result.
+    found = search(kafka, [kafka.topic(topics.ISSUE_CERTIFICATE_REQUEST), generator], _mentions(key), [generator])
     asked = (_certificate(message, key, generator) for message in found.messages)
     return Search([one for one in asked if one is not None], found.since_ms)
 
@@ -63,17 +64,23 @@ def _mentions(key: EnrolmentKey) -> Callable[[Message], bool]:
     return lambda message: message.key() == user_id or user_id in (message.value() or b"")
 
 
-def search(kafka: DeskKafkaConfig, topic_names: Sequence[str], concerns: Callable[[Message], bool]) -> Search[Message]:
+def search(
+    kafka: DeskKafkaConfig,
+    topic_names: Sequence[str],
+    concerns: Callable[[Message], bool],
+    since_of: Collection[str] | None = None,
+) -> Search[Message]:
     """The messages that ``concerns`` picks of the latest ones of each topic, oldest first. To be called in a thread.
 
     The search ends after ``search_messages`` of each partition; then ``since_ms`` says from when on everything was
-    looked at. If it takes longer than ``search_seconds``, it has failed. Raises WorldFault, and TaskFault for a topic
-    that does not exist or that this user may not see: that it holds nothing is more than anybody knows.
+    looked at, of all these topics or of ``since_of``. If it takes longer than ``search_seconds``, it has failed. Raises
+    WorldFault, and TaskFault for a topic that does not exist or that this user may not see: that it holds nothing is
+    more than anybody knows.
     """
     properties = {"group.id": "support-desk", "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
     consumer = Consumer({**client_properties(kafka), **properties})
     try:
-        return _search(consumer, kafka, topic_names, concerns)
+        return _search(consumer, kafka, topic_names, concerns, topic_names if since_of is None else since_of)
     except KafkaException as error:
         raise WorldFault(f"Kafka {kafka.bootstrap_servers}: {error.args[0]}") from error
     finally:
@@ -81,7 +88,11 @@ def search(kafka: DeskKafkaConfig, topic_names: Sequence[str], concerns: Callabl
 
 
 def _search(
-    consumer: Consumer, kafka: DeskKafkaConfig, topic_names: Sequence[str], concerns: Callable[[Message], bool]
+    consumer: Consumer,
+    kafka: DeskKafkaConfig,
+    topic_names: Sequence[str],
+    concerns: Callable[[Message], bool],
+    since_of: Collection[str],
 ) -> Search[Message]:
     ranges = dict(_ranges(consumer, topic_names, kafka.search_messages))
     ends = {partition: bounds.end for partition, bounds in ranges.items() if bounds.start < bounds.end}
@@ -107,7 +118,11 @@ def _search(
         raise WorldFault(
             f"Kafka {kafka.bootstrap_servers}: the topics could not be searched within {kafka.search_seconds} s"
         )
-    cut = [oldest_ms[partition] for partition, bounds in ranges.items() if bounds.is_cut and partition in oldest_ms]
+    cut = [
+        oldest_ms[partition]
+        for partition, bounds in ranges.items()
+        if bounds.is_cut and partition in oldest_ms and partition[0] in since_of
+    ]
     found.sort(key=lambda message: (message.timestamp()[_TIMESTAMP], message.offset()))
     return Search(found, max(cut, default=None))
 

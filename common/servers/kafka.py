@@ -113,14 +113,17 @@ def reading_consumer(kafka: KafkaConfig, group: str) -> Consumer:
     return Consumer({**client_properties(kafka), **settings})
 
 
-def read_to_end(consumer: Consumer, topic: str, start: Mapping[int, int] | None = None) -> Iterator[bytes]:
-    """The values of a topic up to its present end, from ``start`` (offsets by partition) or from its beginning.
+def read_to_end(
+    consumer: Consumer, topic: str, start: Mapping[int, int] | None = None, ends: Mapping[int, int] | None = None
+) -> Iterator[bytes]:
+    """The values of a topic from ``start`` or its beginning up to ``ends`` or its present end (offsets by partition).
 
     ``consumer`` is a :func:`reading_consumer`. Raises KafkaException, and TaskFault as :func:`partitions_of` does.
     """
     for partition in partitions_of(consumer, topic, _READ_SECONDS):
         first, end = watermarks(consumer, partition, _READ_SECONDS)
         begin = max(first, (start or {}).get(partition.partition, first))
+        end = min(end, (ends or {}).get(partition.partition, end))
         if begin < end:
             consumer.assign([TopicPartition(topic, partition.partition, begin)])
             yield from _values_before(consumer, end)

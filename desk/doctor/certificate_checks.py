@@ -41,11 +41,11 @@ def may_need_user(chart: Chart, settings: JobSettings) -> bool:
 
 
 def _is_missing_by_rows(chart: Chart, template: Template, settings: JobSettings) -> bool:
-    if template.name in chart.requested or _is_issued(chart, template):
-        return False
     row = chart.record.enrolment
+    if row is None or row.holds(template.name) or template.name in chart.requested or _is_recent(chart):
+        return False
     # Without criteria of the enrolment nobody but the events says when a request is due.
-    if template.criteria.enrolment_status is None or row is None or row.certificates or _is_recent(chart):
+    if template.criteria.enrolment_status is None:
         return False
     return bool(_selected(chart, template, settings, re_issue=False).earned)
 
@@ -54,8 +54,10 @@ def _is_recent(chart: Chart) -> bool:
     """Whether the learner has completed or attempted something just now: the jobs may be working on it."""
     row, attempts = chart.record.enrolment, chart.record.attempts
     moments = [attempt.last_attempted_on for attempt in attempts] + [row.completed_on if row is not None else None]
-    limit_ms = chart.record.now_ms - REQUEST_PATIENCE_MS
-    return any(moment is not None and to_time_ms(moment) > limit_ms for moment in moments)
+    # The time of an attempt is that of the learner's device, which may be years ahead.
+    return any(
+        moment is not None and abs(chart.record.now_ms - to_time_ms(moment)) < REQUEST_PATIENCE_MS for moment in moments
+    )
 
 
 def certificates(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
@@ -76,6 +78,9 @@ def certificates(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
             if not left.earned and not left.failed:
                 what = f"{name} is issued, but its criteria are not met: {', '.join(left.skipped)}"
                 yield chart.finding(Check.CERTIFICATES, "certificate_not_earned", what)
+        elif failed := _selected(chart, template, settings, re_issue=False).failed:
+            what = f"whether {name} is earned cannot be decided: {failed[0].reason}"
+            yield chart.finding(Check.CERTIFICATES, "certificate_undecided", what)
 
 
 def _is_for_user(chart: Chart, template: Template, settings: JobSettings) -> bool:

@@ -60,9 +60,14 @@ class Chart:
     times: Sequence[StoredTime] = ()
     requested: frozenset[str] = frozenset()
 
+    @property
+    def issued_again(self) -> bool:
+        """Whether a certificate request would issue a certificate again."""
+        return bool(self.record.issued_again(self.requested))
+
     def finding(
         self, check: Check, kind: str, what: str, remedy: Remedy | None = None, content_id: str = ""
     ) -> Finding:
         """A finding about this learner."""
-        issues_again = remedy in ASK_FOR_CERTIFICATES and bool(self.record.issued_again(self.requested))
+        issues_again = remedy in ASK_FOR_CERTIFICATES and self.issued_again
         return Finding(check, kind, *self.record.key, what, remedy, content_id, issues_again)

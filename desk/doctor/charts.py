@@ -38,7 +38,7 @@ MAX_REMEMBERED = 10_000
 
 NEED_TYPES = frozenset({Check.CERTIFICATES, Check.CUT})
 """The checks that need the types of contents, where a template asks for a score."""
-NEED_TEMPLATES = NEED_TYPES | {Check.SCORES, Check.DETAILS}
+NEED_TEMPLATES = NEED_TYPES | {Check.SCORES, Check.DETAILS, Check.PROGRESS}
 """The checks that need the templates of the batch: also those whose remedy asks for certificates."""
 
 
@@ -176,7 +176,8 @@ class Doctor:
         if missing:
             found = (await self._sources.known_contents((), missing)).types
             types.update(found)
-            self._types.update(found)
+            # What is refused may be had later: an API has failed for this content alone.
+            self._types.update({key: value for key, value in found.items() if not isinstance(value, Refused)})
         return [
             replace(chart, record=replace(chart.record, content_types=types)) if index in scored else chart
             for index, chart in enumerate(charts)
@@ -188,7 +189,9 @@ class Doctor:
             return list(charts)
         candidates = [chart for chart in charts if may_need_user(chart, self._settings)]
         names = await self._course_names({chart.record.key.course_id for chart in candidates})
-        users = await self._sources.users([chart.record.key.user_id for chart in candidates])
+        asked_for = [chart.record.key.user_id for chart in candidates]
+        others = sorted({chart.record.key.user_id for chart in charts}.difference(asked_for))
+        users = await self._sources.users(asked_for, others)
         _require_known(names.values())
         completed = {
             chart.record.key: replace(
@@ -219,7 +222,7 @@ def doctor_settings(config: DeskConfig) -> JobSettings:
 async def open_doctor(config: DeskConfig, checks: Collection[Check]) -> AsyncIterator[Doctor]:
     """Connects, and closes at the end. Raises WorldFault and TaskFault."""
     requested = Requested()
-    if Check.CERTIFICATES in checks:
+    if NEED_TEMPLATES.intersection(checks):
         await asyncio.to_thread(requested.read, config.kafka)
     doctor = Doctor(config, checks, requested)
     try:

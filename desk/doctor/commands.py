@@ -5,7 +5,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -183,7 +183,7 @@ def _repair(config: DeskConfig, options: argparse.Namespace) -> int:
             asyncio.run(_send(config, options, left, journal, repair))
     finally:
         journal.close()
-    return asyncio.run(_check_again(config, options.only, journal, repair))
+    return asyncio.run(_check_again(config, options, journal, repair))
 
 
 async def _send(
@@ -193,8 +193,9 @@ async def _send(
 
         async def still_wanted(chunk: Sequence[Event]) -> list[Event]:
             findings = await doctor.examine_keys(event.key for event in chunk)
-            found = plan(findings, options.only, 0, issue_again=options.issue_again)
-            wanted = {(event.remedy, event.key) for event in found}
+            wanted = {
+                (finding.remedy, finding.key) for finding in findings if options.issue_again or not finding.issues_again
+            }
             return [event for event in chunk if (event.remedy, event.key) in wanted]
 
         if journal.open_intent is not None:
@@ -222,22 +223,23 @@ def _print_events(config: DeskConfig, events: Sequence[Event]) -> None:
         print("nothing to send")
 
 
-async def _check_again(config: DeskConfig, checks: Collection[Check], journal: Journal, repair: Repair) -> int:
+async def _check_again(config: DeskConfig, options: argparse.Namespace, journal: Journal, repair: Repair) -> int:
     """Says what is left to be done about those to whom events were sent, once the jobs have applied them."""
     if not journal.sent:
         return 0
     remedies = {remedy for remedy, _ in journal.sent}
-    if Check.CERTIFICATES in checks:
+    if Check.CERTIFICATES in options.only:
         # The others lead to certificate requests, and what these lead to is checked.
         remedies.add(Remedy.CERTIFICATE)
     if not await repair.wait_until_applied(remedies, PATIENCE_SECONDS):
         print("the jobs have not applied all events yet: check again later", file=sys.stderr)
         return 1
-    async with open_doctor(config, checks) as doctor:
+    async with open_doctor(config, options.only) as doctor:
         findings = await doctor.examine_keys(key for _, key in journal.sent)
     print(f"{len({key for _, key in journal.sent})} enrolments checked again:")
     _print_summary(findings)
-    return 1 if any(finding.remedy and not finding.issues_again for finding in findings) else 0
+    left = [finding for finding in findings if finding.remedy and (options.issue_again or not finding.issues_again)]
+    return 1 if left else 0
 
 
 def _backfill(config: DeskConfig, _: argparse.Namespace) -> int:

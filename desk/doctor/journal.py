@@ -46,9 +46,10 @@ class Intent(msgspec.Struct, frozen=True, tag="intent"):
 
 
 class Sent(msgspec.Struct, frozen=True, tag="sent"):
-    """The brokers have all events of an intent."""
+    """The brokers have all events of an intent, but those that were not sent, because nobody wanted them any more."""
 
     number: int
+    not_sent: Sequence[Event] = ()
 
 
 class JournalError(Exception):
@@ -102,16 +103,18 @@ class Journal:
         if isinstance(line, Intent):
             self.open_intent, self._number = line, line.number
         elif self.open_intent is not None:
-            self.sent |= {(event.remedy, event.key): event for event in self.open_intent.events}
+            not_sent = {(event.remedy, event.key) for event in line.not_sent}
+            of_intent = {(event.remedy, event.key): event for event in self.open_intent.events}
+            self.sent |= {key: event for key, event in of_intent.items() if key not in not_sent}
             self.open_intent = None
 
     def intend(self, ends: Ends, events: Sequence[Event]) -> None:
         """To be called before the events are sent."""
         self._add(Intent(self._number + 1, ends, events))
 
-    def confirm(self) -> None:
-        """To be called when the brokers have all events of the last intent."""
-        self._add(Sent(self._number))
+    def confirm(self, not_sent: Sequence[Event] = ()) -> None:
+        """To be called when the brokers have all events of the last intent but ``not_sent``."""
+        self._add(Sent(self._number, not_sent))
 
     def _add(self, line: Intent | Sent) -> None:
         self._file.write(msgspec.json.encode(line) + b"\n")

@@ -12,6 +12,8 @@ OUTPUTS = {topic for topic in topics.ALL if topic not in INPUTS} | {topics.ISSUE
 """One of them is an input, too: two jobs send the requests that the third one reads."""
 READ_BY_DESK = {*topics.INPUT_OF, topics.ISSUE_CERTIFICATE_REQUEST, topics.GENERATE_CERTIFICATE_REQUEST}
 """For explanations and for the check of certificates. A repair reads inputs, too."""
+WRITTEN_BY_DESK = {*topics.INPUT_OF.values(), topics.ENROLMENT_SYNC_REQUEST}
+"""By a repair, a button, or the replay of failed events. A desk that only looks needs none of it."""
 ISSUES_CERTIFICATES = "collection_cert_pre_processor"
 """The job that must not read old events again."""
 
@@ -71,11 +73,14 @@ def kafka(
             yield Result(Level.FAIL, "Kafka", (unseen or {}).get(full_name, what))
             continue
         needed = [operation for operation, used in (("READ", INPUTS), ("WRITE", OUTPUTS)) if name in used]
-        allowed = [*needed, "READ"] if topic.operations is None else topic.operations
+        allowed = ["READ", "WRITE"] if topic.operations is None else topic.operations
         if denied := [operation.lower() for operation in needed if operation not in allowed]:
             yield Result(Level.FAIL, "Kafka", f"topic {full_name}: this user may not {' or '.join(denied)} it")
         elif name in READ_BY_DESK and "READ" not in allowed:
             what = f"topic {full_name}: this user may not read it. The jobs need not, but explain and check must"
+            yield Result(Level.WARN, "Kafka", what)
+        elif name in WRITTEN_BY_DESK and "WRITE" not in allowed:
+            what = f"topic {full_name}: this user may not write it. The jobs need not, but repairs and replays must"
             yield Result(Level.WARN, "Kafka", what)
         elif name in INPUTS and topic.partitions < 2:
             what = f"topic {full_name} has 1 partition: a job reads it with one subtask, however many it has"
@@ -118,7 +123,8 @@ def _problems(job: str, group: Group) -> Iterator[Result]:
     level = Level.FAIL if is_certificates else Level.WARN
     again = "certificates would be issued again" if is_certificates else "events are read again"
     from_earliest = f"the job would start at the earliest event, and {again}"
-    if all(offsets.committed is None for offsets in of.values()):
+    readable = [offsets for offsets in of.values() if offsets.first < offsets.end]
+    if readable and all(offsets.committed is None for offsets in of.values()):
         yield Result(level, "Kafka", f"{name} has no offsets: {from_earliest}. Set them")
         return
     # Of a partition without events nothing can be read again.

@@ -57,6 +57,11 @@ def progress(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
     findings = [*_counts(chart, synced.counts), *_of_enrolment(chart, synced.change, chart.relations)]
     if any(finding.kind == "completed_count_too_high" for finding in findings):
         findings = [structs.replace(finding, remedy=None) for finding in findings]
+    row = chart.record.enrolment
+    is_open = row is not None and row.status != COMPLETED
+    if is_open and synced.change is not None and synced.change.status == COMPLETED and chart.issued_again:
+        # Rule U7: the certificate is checked then.
+        findings = [structs.replace(finding, issues_again=finding.remedy is not None) for finding in findings]
     yield from findings
 
 

@@ -80,8 +80,9 @@ class Repair:
         self._say = say
 
     async def finish_interrupted(self, still_wanted: StillWanted) -> int:
-        """Sends what is left of the events that were being sent when the process was killed, and says how many.
+        """Sends what is left, and still wanted, of the events that were being sent when the process was killed.
 
+        Says how many. What is not wanted does not count as sent, as in :meth:`send`.
         Which of them the brokers have is read from the topics. Raises RepairError where Kafka does not keep these
         messages any more, and WorldFault.
         """
@@ -90,10 +91,11 @@ class Repair:
             return 0
         messages = {event.message(self._kafka).value: event for event in intent.events}
         there = await asyncio.to_thread(self._values_since, intent, messages.keys())
-        left = await still_wanted([event for value, event in messages.items() if value not in there])
-        await asyncio.to_thread(send, self._kafka, [event.message(self._kafka) for event in left])
-        self._journal.confirm()
-        return len(left)
+        left = [event for value, event in messages.items() if value not in there]
+        wanted = await still_wanted(left)
+        await asyncio.to_thread(send, self._kafka, [event.message(self._kafka) for event in wanted])
+        self._journal.confirm(not_sent=[event for event in left if event not in wanted])
+        return len(wanted)
 
     def _values_since(self, intent: Intent, wanted: Collection[bytes]) -> set[bytes]:
         """Those of ``wanted`` that the topics hold. Others are not kept: learners' events come all the time."""
@@ -187,7 +189,7 @@ class Repair:
                     # Transactions leave offsets without a message, which nobody can read.
                     topic = self._kafka.topic(TOPIC_OF[remedy])
                     start = {partition.partition: partition.offset for partition in committed}
-                    lag = min(lag, sum(1 for _ in read_to_end(consumer, topic, start)))
+                    lag = sum(1 for _ in read_to_end(consumer, topic, start, ends))
                 return lag
             except KafkaException as error:
                 raise self._fault(error) from error

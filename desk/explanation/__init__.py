@@ -4,6 +4,7 @@ Nothing is decided here. What is completed, which scores count, and whether a ce
 own rules, called with the rows that the record holds. If a rule changes, the explanation changes with it.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from desk.explanation import certificates, progress, scores
@@ -13,7 +14,7 @@ from desk.explanation.steps import Explanation, Step
 from desk.explanation.verdict import verdict
 from desk.explanation.wording import Wording
 from desk.records import LearnerRecord
-from desk.remedies import ASK_FOR_CERTIFICATES
+from desk.remedies import ASK_FOR_CERTIFICATES, Remedy
 
 __all__ = ["explain"]
 
@@ -31,14 +32,21 @@ def explain(record: LearnerRecord, settings: JobSettings, wording: Wording) -> E
         *(certificates.decision(record, made, wording) for made in decisions),
         requests(record, wording),
     ]
-    steps = [_without_second_issue(step, record, wording) for step in steps]
+    asking = {*ASK_FOR_CERTIFICATES, *([Remedy.SYNC] if progress.would_complete(record, settings) else [])}
+    steps = [_without_second_issue(step, record, asking, wording) for step in steps]
     summed = verdict(record, decisions, steps, settings, wording)
-    return Explanation((*steps, _without_second_issue(summed, record, wording)))
+    return Explanation((*steps, _without_second_issue(summed, record, asking, wording)))
 
 
-def _without_second_issue(step: Step, record: LearnerRecord, wording: Wording) -> Step:
-    """Does not offer what would issue a certificate again that the learner holds."""
-    if step.next is None or step.next.remedy not in ASK_FOR_CERTIFICATES or not (names := record.issued_again()):
+def _without_second_issue(step: Step, record: LearnerRecord, asking: Collection[Remedy], wording: Wording) -> Step:
+    """Does not offer what would issue a certificate again that the learner holds; ``asking`` ask for certificates."""
+    if step.next is None or step.next.remedy not in asking or not (names := record.issued_again()):
         return step
-    named = wording.some([f"“{name}”" for name in names])
-    return replace(step, sentence=f"{step.sentence} {wording.sentences.say('issued_again', names=named)}", next=None)
+    say, named = wording.sentences.say, wording.some([f"“{name}”" for name in names])
+    return replace(
+        step,
+        sentence=f"{step.sentence} {say('issued_again', names=named)}",
+        next=None,
+        # What it says of the verdict's remedy is not so.
+        tell=say("tell.broken") if step.tell else "",
+    )

@@ -214,6 +214,15 @@ def _differences(record: LearnerRecord, settings: JobSettings, wording: Wording)
     return differences
 
 
+def would_complete(record: LearnerRecord, settings: JobSettings) -> bool:
+    """Whether a sync would complete the enrolment, after which the certificate is checked (rule U7)."""
+    row, nodes = record.enrolment, record.course.leaf_nodes
+    if row is None or row.status == COMPLETED or not isinstance(nodes, LeafNodes):
+        return False
+    changes = _sync(record, row.for_progress(), nodes, settings).enrolment_changes
+    return any(change.status == COMPLETED for change in changes)
+
+
 def _is_counted_higher(record: LearnerRecord, settings: JobSettings) -> bool:
     """Whether a sync would lower ``completedCount``."""
     nodes = record.course.leaf_nodes

@@ -35,7 +35,8 @@ def verdict(
     summed = _Sum(wording, broken, _what_is_wrong(record, broken, wording))
     met = [made.template for made in decisions if made.outcome in (Outcome.EARNED, Outcome.ISSUED)]
     # Without criteria of the enrolment the rules do not look at the certificates that the learner holds.
-    earned = [template.name for template in met if not issued_certificate(record, template)]
+    row = record.enrolment
+    earned = [template.name for template in met if row is None or not row.holds(template.name)]
     requests = {name: asked_of_generator(record, name) for name in earned}
     lost = [name for name, request in requests.items() if request is None]
     held = _held(record, met)
@@ -46,6 +47,7 @@ def verdict(
         sentences = [say("verdict.fulfilled") if is_only else say("verdict.fulfilled.one", name=lost[0])]
         if held is not None:
             sentences.append(say("verdict.holds", name=held.get("name", ""), on=issued_on(held, wording)))
+        sentences.append(say("verdict.request"))
         return Step(
             "verdict",
             say("verdict?"),

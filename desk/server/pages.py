@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import Refused
 from common.domain.faults import TaskFault, WorldFault
+from common.servers.cassandra import StatementError
 from desk import remedies
 from desk.doctor.findings import FindingsError
 from desk.explanation import explain
@@ -103,7 +104,7 @@ class Pages:
             return self._desk.page(request, "learner.html", asked=asked, steps=(), error="")
         try:
             record, explanation = await self._explain(request)
-        except (DeskError, WorldFault, TaskFault) as fault:
+        except (DeskError, WorldFault, TaskFault, StatementError) as fault:
             status = 404 if isinstance(fault, DeskError) else 503
             return self._desk.page(request, "learner.html", status, asked=asked, steps=(), error=str(fault))
         asked["batch"] = record.key.batch_id
@@ -137,7 +138,7 @@ class Pages:
             key = await desk.reader.enrolment_key(user, course, batch or None)
             record = await desk.reader.learner(key)
             explanation = explain(record, desk.settings, desk.wording)
-        except (DeskError, WorldFault, TaskFault) as fault:
+        except (DeskError, WorldFault, TaskFault, StatementError) as fault:
             audit.write(
                 request, person, "explain", "no answer", user=user, course=course, batch=batch, detail=str(fault)
             )
@@ -218,7 +219,7 @@ class Pages:
         desk = self._desk
         try:
             snapshot = await desk.live.snapshot(course_id, batch_id, wait_seconds=_FIRST_SCAN_SECONDS)
-        except (WorldFault, TaskFault) as fault:
+        except (WorldFault, TaskFault, StatementError) as fault:
             return Markup(desk.render("figures.html", snapshot=None, error=str(fault)))
         if snapshot is None:
             return Markup(desk.render("figures.html", snapshot=None, error=""))

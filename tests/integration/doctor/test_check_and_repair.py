@@ -15,6 +15,8 @@ import pytest
 
 from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
+from common.metrics import Metrics
+from common.servers.cassandra import Cassandra, Write
 from desk import remedies
 from desk.config import GroupIdsConfig
 from desk.doctor.charts import doctor_settings, open_doctor
@@ -212,8 +214,39 @@ async def test_events_that_were_being_sent_when_it_was_killed_are_completed(
     journal.close()
 
 
+async def test_what_is_not_wanted_any_more_after_a_kill_does_not_count_as_sent(ward: Ward, tmp_path: Path) -> None:
+    keys = [EnrolmentKey(f"{ward.prefix}-{n}", ward.course.course_id, f"{ward.prefix}{PLAIN}") for n in range(3)]
+    events = [Event(Remedy.RECOMPUTE, *key, "Q1", T0) for key in keys]
+    journal = Journal(tmp_path / "journal")
+    journal.intend(Repair(ward.config.kafka, journal, print)._ends([Remedy.RECOMPUTE]), events)
+    send(ward.config.kafka, [events[0].message(ward.config.kafka)])
+    journal.close()  # the process is gone
+
+    async def only_the_second(left: Sequence[Event]) -> Sequence[Event]:
+        assert left == events[1:]
+        return left[:1]
+
+    journal = Journal(tmp_path / "journal")
+    assert await Repair(ward.config.kafka, journal, print).finish_interrupted(only_the_second) == 1
+    journal.close()
+    journal = Journal(tmp_path / "journal")
+    assert list(journal.sent.values()) == events[:2]
+    journal.close()
+
+
 async def all_of_them(events: Sequence[Event]) -> Sequence[Event]:
     return events
+
+
+async def archive(ward: Ward, patient: Patient) -> None:
+    """As Sunbird's archival job: the attempts go, and what was computed of them stays."""
+    cassandra = Cassandra(ward.config.cassandra, Metrics())
+    await cassandra.open()
+    try:
+        delete = "DELETE FROM sunbird_courses.assessment_aggregator WHERE user_id = ? AND course_id = ?"
+        await cassandra.write([[Write(await cassandra.prepare(delete), patient.key[:2])]])
+    finally:
+        await cassandra.close()
 
 
 async def test_nothing_is_sent_for_what_is_not_found_any_more(ward: Ward, tmp_path: Path) -> None:
@@ -223,9 +256,9 @@ async def test_nothing_is_sent_for_what_is_not_found_any_more(ward: Ward, tmp_pa
     findings = tmp_path / "findings.jsonl"
     await check(ward, findings)
     archived, right, wrong = patients
-    archived.attempts.clear()
+    await archive(ward, archived)
     right.of_course.update(recompute(right.chart().record, doctor_settings(ward.config)).changes.aggregates)
-    await admit(ward.config.cassandra, [archived, right])
+    await admit(ward.config.cassandra, [right])
     repair = desk(ward, "repair", str(findings), "--yes")
     while repair.poll() is None:
         await ward.jobs.apply()

@@ -57,5 +57,6 @@ async def test_a_content_that_the_api_always_fails_for_does_not_stop_the_check(
     other = patients[1]
     other.of_course["score:uncached"] = 5.0
     ward.services.failing.add("uncached")
-    found = {finding.user_id: finding.kind for finding in await examined(ward, patients)}
-    assert found == {patients[0].key.user_id: "certificate_missing"}
+    found = {finding.user_id: (finding.kind, finding.remedy) for finding in await examined(ward, patients)}
+    assert found[patients[0].key.user_id][0] == "certificate_missing"
+    assert found[other.key.user_id] == ("certificate_undecided", None)

@@ -143,7 +143,7 @@ def test_the_comparison_that_decided_is_false_and_those_before_it_are_true(recor
 
 class TestTheExplanationFollowsTheRules:
     def test_when_an_operator_changes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert verdict(learner(7.5)) == ENGLISH["verdict.fulfilled"]
+        assert verdict(learner(7.5)).startswith(ENGLISH["verdict.fulfilled"])
         monkeypatch.setitem(criteria.OPERATORS, ">=", operator.gt)
         assert verdict(learner(7.5)) == (
             "No certificate: the best score is 75.0 percent, 75 are asked for. Nothing is broken."
@@ -155,7 +155,7 @@ class TestTheExplanationFollowsTheRules:
 
     def test_when_the_percent_is_computed_in_another_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(rules, "percent", lambda score, _: score * 10 + 1)
-        assert verdict(learner(7.4)) == ENGLISH["verdict.fulfilled"]
+        assert verdict(learner(7.4)).startswith(ENGLISH["verdict.fulfilled"])
         assert (
             explained(learner(7.4))
             .step("best_score")

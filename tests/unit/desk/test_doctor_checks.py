@@ -228,6 +228,8 @@ def test_what_was_done_just_now_may_still_lead_to_a_certificate() -> None:
         return [finding.kind for finding in examine(replace(chart, record=record), [Check.CERTIFICATES], SETTINGS)]
 
     assert kinds(REQUEST_PATIENCE_MS - 1) == []
+    # The time of an attempt is that of the learner's device, whose clock may be wrong.
+    assert kinds(-REQUEST_PATIENCE_MS) == ["certificate_missing"]
     assert kinds(REQUEST_PATIENCE_MS) == ["certificate_missing"]
 
 
@@ -242,6 +244,30 @@ def test_a_finding_says_that_its_remedy_would_issue_a_certificate_again(is_held:
     batch = Batch(COURSE.course_id, PLAIN, templates)
     (finding,) = examine(replace(chart, record=replace(chart.record, batch=batch)), [Check.SCORES], SETTINGS)
     assert (finding.remedy, finding.issues_again) == (Remedy.RECOMPUTE, is_held)
+
+
+@pytest.mark.parametrize(("seed", "completes"), [(0, False), (2, True)])
+def test_a_sync_that_completes_the_enrolment_issues_a_certificate_again(seed: int, completes: bool) -> None:
+    patient = sick(random.Random(seed), patients.status_differs, COURSE, "asha")
+    patient.enrolment["issued_certificates"] = [{"name": CERTIFICATE}]
+    chart = patient.chart()
+    criteria = json.dumps({"assessment": {"score": {">=": patients.PASS_PERCENT}}})
+    templates = parse(PLAIN, {"t-1": {**patients.TEMPLATES["t-1"], "criteria": criteria}})
+    record = replace(chart.record, batch=Batch(COURSE.course_id, PLAIN, templates))
+    (finding,) = examine(replace(chart, record=record), [Check.PROGRESS], SETTINGS)
+    assert finding.what == f"status is 0 and should be {2 if completes else 1}"
+    assert (finding.remedy, finding.issues_again) == (Remedy.SYNC, completes)
+
+
+def test_a_certificate_that_cannot_be_decided_is_reported() -> None:
+    """The content read API fails for one content alone: the job would send the request to the failed topic."""
+    patient = sick(random.Random(5), patients.certificate_missing, COURSE, "asha")
+    chart = patient.chart()
+    refused = {content_id: Refused("content_api", "it answers 500") for content_id in patients.CONTENTS}
+    undecided = replace(chart, record=replace(chart.record, content_types=refused))
+    (finding,) = examine(undecided, [Check.CERTIFICATES], SETTINGS)
+    assert (finding.kind, finding.remedy) == ("certificate_undecided", None)
+    assert "it answers 500" in finding.what
 
 
 def test_without_a_criterion_of_the_enrolment_no_certificate_is_missing() -> None:

@@ -102,7 +102,7 @@ class TestKafka:
     @pytest.mark.parametrize(
         ("name", "allowed"),
         [
-            (topics.ASSESS, ["READ"]),
+            (topics.ASSESS, ["READ", "WRITE"]),
             (topics.TELEMETRY_RAW, ["WRITE"]),
             (topics.ISSUE_CERTIFICATE_REQUEST, ["READ", "WRITE"]),
         ],
@@ -111,6 +111,12 @@ class TestKafka:
         found = self.of_cluster(**{NAMES[name]: Topic(4, 2 * MEGABYTE, allowed)})
         assert problems([result for result in preflight_topics.kafka(found, NAMES) if "may not" in result.what]) == []
 
+    @pytest.mark.parametrize("name", [topics.ASSESS, topics.ENROLMENT_SYNC_REQUEST])
+    def test_what_only_a_repair_writes_is_a_warning(self, name: str) -> None:
+        found = self.of_cluster(**{NAMES[name]: Topic(4, 2 * MEGABYTE, ["READ"])})
+        what = f"topic prod.{name}: this user may not write it. The jobs need not, but repairs and replays must"
+        assert f"WARN  Kafka: {what}" in problems(list(preflight_topics.kafka(found, NAMES)))
+
 
 READ = Offsets(5, 10, 8)
 UNREAD = Offsets(5, 10, None)
@@ -118,6 +124,11 @@ EMPTY = Offsets(5, 5, None)
 
 
 class TestGroups:
+    @pytest.mark.parametrize("offsets", [(EMPTY, Offsets(0, 0, None)), ()])
+    def test_of_topics_without_events_no_offsets_are_needed(self, offsets: tuple[Offsets, ...]) -> None:
+        """As in a new installation."""
+        assert problems(self.of(ISSUES_CERTIFICATES, *offsets)) == []
+
     def of(self, job: str, *offsets: Offsets, members: int = 0, operations: Any = ("READ",)) -> list[Result]:
         partitions: dict[Partition, Offsets] = {("dev.t", number): found for number, found in enumerate(offsets)}
         return list(preflight_topics.groups({job: Group("dev-g", members, partitions, operations)}))

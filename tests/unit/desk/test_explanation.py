@@ -93,7 +93,7 @@ class TestTheVerdict:
         held = [{"name": "Old name", "identifier": "c-1", "lastIssuedOn": "2024-05-14"}]
         assert verdict(learner(issued_certificates=held)) == (
             "No certificate “Completion” although everything for it is fulfilled. Something is wrong: no request for "
-            "it was found. Request it again. The certificate “Old name” is there, issued on 14 May 2024."
+            "it was found. The certificate “Old name” is there, issued on 14 May 2024. Request it again."
         )
 
     def test_is_unknown_while_the_jobs_may_be_working_on_a_request(self) -> None:
@@ -122,11 +122,39 @@ class TestTheVerdict:
         merit = [{"name": "merit", "identifier": "c-1"}]
         explanation = explained(learner(batch=templates, issued_certificates=merit, aggregates=aggregates(7.0)))
         assert [step.next for step in (explanation.verdict, explanation.step("attempts"))] == [None, None]
-        again = (
-            "This would issue “Merit” again, which asks for no status of the enrolment, so an operator has to decide."
-        )
+        again = ENGLISH["issued_again"].format(names="“Merit”")
         assert explanation.verdict.sentence.endswith(again)
+        assert explanation.verdict.tell == ENGLISH["tell.broken"]
         assert explanation.step("attempts").sentence.endswith(again)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"certificates": [{"name": "Another name"}]},
+            {"certificate_messages": Search([replace(GENERATOR, template_name="Merit")])},
+        ],
+        ids=["in the old column", "requested"],
+    )
+    def test_a_certificate_is_issued_again_also_if_it_is(self, changes: dict[str, Any]) -> None:
+        explanation = explained(
+            learner(batch=batch(template(AT_LEAST_75, "Merit")), aggregates=aggregates(7.0), **changes)
+        )
+        step = explanation.step("attempts")
+        assert (step.is_broken, step.next) == (True, None)
+
+    def test_a_sync_that_completes_the_enrolment_issues_again_too(self) -> None:
+        merit = [{"name": "merit", "identifier": "c-1"}]
+        merit_only = batch(template(AT_LEAST_75, "Merit"))
+        for held, remedy in (merit, None), ([], Remedy.SYNC):
+            record = learner(batch=merit_only, issued_certificates=held, status=1, completed_on=None)
+            step = explained(record).step("progress")
+            assert step.is_broken
+            assert (step.next and step.next.remedy) == remedy
+
+    def test_of_a_certificate_in_the_old_column_is_none_missing(self) -> None:
+        """Its name may be another one. The check and the page of the course say the same."""
+        step = explained(learner(certificates=[{"name": "Another name"}])).verdict
+        assert (step.verdict, step.next, step.is_broken) == (Verdict.YES, None, False)
 
     def test_of_a_request_names_no_score_if_the_template_asks_for_none(self) -> None:
         record = learner(batch=batch(template(COMPLETED)), certificate_messages=Search([GENERATOR]))
@@ -159,7 +187,7 @@ class TestTheVerdict:
 
     def test_asks_for_a_new_request_if_everything_is_fulfilled(self) -> None:
         step = explained(learner()).verdict
-        assert step.sentence == ENGLISH["verdict.fulfilled"]
+        assert step.sentence == f"{ENGLISH['verdict.fulfilled']} Request it again."
         assert "Something is wrong: no request for it was found." in step.sentence
         assert step.next is not None
         assert step.next.remedy is Remedy.CERTIFICATE

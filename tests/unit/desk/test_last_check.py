@@ -102,8 +102,8 @@ class TestThePage:
         os.utime(path, ns=(LATER_NS, LATER_NS))
         text = page(monkeypatch, path)
         assert (
-            "The last check looked at 20 enrolments of the course do_course, of the batch b-1 and found 3 faults."
-            in text
+            "The last check looked at 20 enrolments of the course do_course, of the batch b-1 "
+            "and found 3 things that operators look at." in text
         )
         assert "Its file was written 18 May 2033" in text
         assert "certificate_missing certificates 1 score_differs scores 2" in text
