@@ -143,8 +143,9 @@ class TestAWrongPassword:
 
 def test_a_preflight_names_the_permissions_that_are_missing(world: SecuredWorld) -> None:
     read, write, describe = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
-    allowed = {name: [read] if name in preflight_topics.INPUTS else [write] for name in topics.ALL} | {
+    allowed = {name: [read, write] if name in preflight_topics.INPUTS else [write] for name in topics.ALL} | {
         topics.ASSESS: [describe],
+        topics.ENROLMENT_SYNC_REQUEST: [read],
         topics.TELEMETRY_RAW: [describe],
         topics.ISSUE_CERTIFICATE_REQUEST: [read],
     }
@@ -159,6 +160,8 @@ def test_a_preflight_names_the_permissions_that_are_missing(world: SecuredWorld)
     assert [line for line in lines if "may not" in line] == [
         f"FAIL  Kafka: topic some.{topics.ASSESS}: this user may not read it",
         only_the_desk_reads(topics.ASSESS_FAILED),
+        f"WARN  Kafka: topic some.{topics.ENROLMENT_SYNC_REQUEST}: this user may not write it. The jobs need not, but "
+        "repairs and replays must",
         only_the_desk_reads(topics.ACTIVITY_AGG_FAILED),
         f"FAIL  Kafka: topic some.{topics.TELEMETRY_RAW}: this user may not write it",
         f"FAIL  Kafka: topic some.{topics.ISSUE_CERTIFICATE_REQUEST}: this user may not write it",
