@@ -134,6 +134,7 @@ ENGLISH: Mapping[str, str] = {
     "requests.checked": "A check for a certificate was last requested on {on}.",
     # Verdict.
     "verdict.issued": "Certificate: issued{on}.",
+    "verdict.issued.one": "Certificate “{name}”: issued{on}.",
     "verdict.requested": "Certificate: earned{by}, and requested from the generator on {on}.",
     "verdict.fulfilled": (
         "No certificate although everything is fulfilled. Something is wrong: no request for it was found."

@@ -59,7 +59,12 @@ def verdict(
         )
     if held is not None:
         # Also if it would not be issued today: a certificate is not taken back.
-        return summed.step(Verdict.YES, say("verdict.issued", on=issued_on(held, wording)), say("tell.issued"))
+        # Named where it may not be the one that is asked about.
+        name = held.get("name", "")
+        is_other = [made.template.name.casefold() for made in decisions] != [name.casefold()]
+        key = "verdict.issued.one" if name and is_other else "verdict.issued"
+        sentence = say(key, name=name, on=issued_on(held, wording))
+        return summed.step(Verdict.YES, sentence, say("tell.issued"))
     if lost and not_known is not None:
         return summed.step(Verdict.UNKNOWN, not_known, say("tell.unknown"))
     if asked := next(filter(None, requests.values()), None):

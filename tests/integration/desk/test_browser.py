@@ -69,7 +69,7 @@ def may(world: World, cassandra_session: Session, module_services: HttpServices,
             completedon="2024-05-13 20:00:00.001Z" if is_done else None,
             progress=len(done),
             contentstatus=done,
-            issued_certificates=[{"name": "Other", "identifier": "c"}] if number % 7 == 1 else None,
+            issued_certificates=[{"name": "Other", "identifier": "c"}] if number % 7 == 3 else None,
         )
         for content_id in done:
             tables.insert_consumption(course.enrolment(user_id), content_id, status=2)
@@ -95,7 +95,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a check that has found the kind with the longest name."""
     path = tmp_path_factory.mktemp("check") / "findings.jsonl"
     file = FindingsFile(path, Header(None, None, tuple(Check), 1))
-    file.add(0, 1234, [Finding(Check.PROGRESS, "completed_count_differs", "u", "c", "b", "what is wrong")])
+    file.add(0, 1234, [Finding(Check.PROGRESS, "completed_count_too_high", "u", "c", "b", "what is wrong")])
     file.close()
     return path
 

@@ -86,7 +86,9 @@ class TestTheVerdict:
         held = [{"name": "Completion", "identifier": "c-1", "lastIssuedOn": "2024-05-14"}]
         step = explained(learner(**{**changes, column: held})).verdict
         assert step.verdict is Verdict.YES
-        assert step.sentence.startswith("Certificate: issued on 14 May 2024.")
+        is_of_batch = "batch" not in changes or changes["batch"].templates.usable
+        named = "Certificate" if is_of_batch else "Certificate “Completion”"
+        assert step.sentence.startswith(f"{named}: issued on 14 May 2024.")
 
     def test_names_the_certificate_that_is_there_beside_one_that_is_missing(self) -> None:
         """Perhaps its template was renamed."""
