@@ -1,7 +1,8 @@
 """Connections to Cassandra nodes that a test answers, and the requests on them."""
 
 import asyncio
-import time
+import itertools
+import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -16,6 +17,8 @@ from common.servers.cassandra_driver.calls import Execution
 SILENT_AFTER, LATE_AFTER = 0.2, 30.0
 IN_FLIGHT = 10
 PAGE: Any = ((), None)
+TIMESTAMP = struct.Struct(">q")
+"""It is the whole body of a request here."""
 
 
 class Connection:
@@ -28,11 +31,17 @@ class Connection:
     def __init__(self) -> None:
         self.heard_at = 0.0
         self.sent: list[Callable[[Any], None]] = []
+        self.timestamps: list[int] = []
+        """That of each request in ``sent``."""
         self.prepared: list[Callable[[Any], None]] = []
         """The PREPAREs, which are not in ``sent``."""
 
-    def send_msg(self, request: object, _stream: int, answered: Callable[[Any], None], **_: object) -> None:
-        (self.prepared if isinstance(request, PrepareMessage) else self.sent).append(answered)
+    def send_msg(self, request: Any, _stream: int, answered: Callable[[Any], None], **_: object) -> None:
+        if isinstance(request, PrepareMessage):
+            self.prepared.append(answered)
+            return
+        self.timestamps += TIMESTAMP.unpack(request.body)
+        self.sent.append(answered)
 
     def hear(self) -> None:
         self.heard_at = asyncio.get_running_loop().time()
@@ -94,7 +103,7 @@ class Cluster:
         self.requests = direct.Requests(
             session,
             asyncio.get_running_loop(),
-            clock=time.time_ns,
+            clock=itertools.count(1).__next__,
             counts=self.counts,
             max_in_flight=IN_FLIGHT,
             timeout=30,
@@ -114,7 +123,7 @@ class Cluster:
             columns=None,
             keyspace=None,
             encode=encode,
-            execute_body=lambda *_: bytes(8),
+            execute_body=lambda _values, timestamp, _page: TIMESTAMP.pack(timestamp),
             routing_key=lambda _: None,
         )
         return asyncio.ensure_future(self.requests.execute([Execution(statement, values, page)]))

@@ -87,3 +87,52 @@ async def test_if_no_node_can_prepare_it_now_that_is_the_world() -> None:
             node.prepared[0](OVERLOADED)
         with pytest.raises(WorldFault, match="too much"):
             await request
+
+
+@pytest.mark.parametrize("forgetful", "AB")
+async def test_no_two_nodes_get_one_timestamp(forgetful: str) -> None:
+    """Both could execute it, and the lists would double."""
+    async with cluster() as nodes:
+        request = nodes.execute()
+        # A is silent.
+        await nodes.b.wait_for(1)
+        node = nodes.nodes[forgetful]
+        await node.forget()
+        node.prepared[0](None)
+        await node.wait_for(2)
+        assert not set(nodes.a.timestamps) & set(nodes.b.timestamps)
+        node.answer()
+        await request
+
+
+async def test_a_copy_whose_node_is_told_the_statement_is_in_flight() -> None:
+    async with cluster() as nodes:
+        nodes.c.is_shutdown = True
+        waiting = nodes.execute()
+        # A is silent.
+        await nodes.b.wait_for(1)
+        (request,) = nodes.requests._in_flight
+        await nodes.b.forget()
+        assert request.copies == 2
+        nodes.a.answer(OVERLOADED)
+        assert request.copies == 1
+        nodes.b.prepared[0](None)
+        await nodes.b.wait_for(2)
+        assert request.copies == 1
+        nodes.b.answer()
+        await waiting
+        assert request.copies == 0
+
+
+async def test_a_node_that_is_lost_after_it_was_told_does_not_count_as_asked() -> None:
+    """If it did, nobody would look whether the only node that has the request is silent."""
+    async with cluster() as nodes:
+        request = nodes.execute()
+        await nodes.a.wait_for(1)
+        await nodes.a.forget()
+        nodes.a.is_shutdown = True
+        nodes.a.prepared[0](None)
+        await nodes.b.wait_for(1)
+        await nodes.c.wait_for(1)
+        nodes.c.answer()
+        await request

@@ -117,21 +117,6 @@ async def test_a_node_that_is_silent_when_it_is_told_a_statement_again_is_passed
         await request
 
 
-async def test_a_statement_that_is_prepared_again_makes_no_third_copy() -> None:
-    async with cluster() as nodes:
-        request = nodes.execute()
-        await nodes.b.wait_for(1)
-        await nodes.b.forget()
-        await asyncio.sleep(2 * SILENT_AFTER)
-        assert len(nodes.c.sent) == 0
-        nodes.b.prepared[0](None)
-        await nodes.b.wait_for(2)
-        await asyncio.sleep(2 * SILENT_AFTER)
-        assert [len(node.sent) for node in nodes.nodes.values()] == [1, 2, 0]
-        nodes.b.answer()
-        await request
-
-
 @pytest.mark.parametrize("silent", ["AB", "ABC"])
 async def test_if_all_nodes_are_silent_a_request_still_has_two_copies(silent: str) -> None:
     async with cluster() as nodes:
