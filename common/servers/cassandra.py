@@ -153,7 +153,7 @@ class Cassandra:
         It waits for that no longer than a connection may take. Some nodes of the list may be down.
         """
         session, _ = self._opened()
-        nodes = {node for node in session.cluster.metadata.all_hosts() if is_used(session, node)}
+        nodes = {node for node in session.cluster.metadata.all_hosts() if is_used(session.cluster, node)}
         deadline = time.monotonic() + self._config.connect_timeout_ms / 1000
         # The driver's threads go on connecting after the session has been opened with the first node.
         while nodes - session.get_pool_state().keys() and time.monotonic() < deadline:  # noqa: ASYNC110

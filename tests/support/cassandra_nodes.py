@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
+from cassandra.policies import HostDistance
 from cassandra.protocol import PreparedQueryNotFound, PrepareMessage
 
 from common.servers.cassandra_driver import direct
@@ -76,7 +77,7 @@ class Connection:
 class Node(str):
     """The driver's Host, which is also its own endpoint."""
 
-    is_up = True
+    is_up: bool | None = True
 
     @property
     def endpoint(self) -> str:
@@ -91,11 +92,16 @@ class Cluster:
         self.problems: dict[str, Exception] = {}
         self.a, self.b, self.c = self.nodes.values()
         self.counts: Counter[Any] = Counter()
-        policy = SimpleNamespace(make_query_plan=lambda *_: iter(self.nodes))
+        self.others: list[Node] = []
+        """Nodes of another datacenter."""
+        policy = SimpleNamespace(
+            make_query_plan=lambda *_: iter(self.nodes),
+            distance=lambda node: HostDistance.IGNORED if node in self.others else HostDistance.LOCAL,
+        )
         profiles = SimpleNamespace(default=SimpleNamespace(load_balancing_policy=policy))
         driver = SimpleNamespace(
             profile_manager=profiles,
-            metadata=SimpleNamespace(all_hosts=lambda: list(self.nodes)),
+            metadata=SimpleNamespace(all_hosts=lambda: [*self.nodes, *self.others]),
             connection_class=SimpleNamespace(problems=self.problems),
             contact_points=[],
         )

@@ -11,7 +11,7 @@ from cassandra.connection import ConnectionException, DefaultEndPoint
 from common.domain.faults import TaskFault, WorldFault
 from common.servers.cassandra_driver import no_node
 from common.servers.cassandra_driver.errors import Refused
-from tests.support.cassandra_nodes import Cluster, cluster
+from tests.support.cassandra_nodes import Cluster, Node, cluster
 
 PORT = 9042
 
@@ -36,6 +36,18 @@ async def test_if_all_nodes_refuse_that_fails_the_task() -> None:
         with pytest.raises(WorldFault, match="A: wrong password; B: wrong password; C: no connection is open"):
             await nodes.execute()
         nodes.problems["C"] = Refused("wrong password")
+        with pytest.raises(TaskFault, match="wrong password"):
+            await nodes.execute()
+
+
+async def test_nodes_of_another_datacenter_need_not_refuse() -> None:
+    """The driver never connects to them, so it does not know whether they are up."""
+    async with cluster() as nodes:
+        other = Node("D")
+        other.is_up = None
+        nodes.others.append(other)
+        lose_all(nodes)
+        nodes.problems |= {name: Refused("wrong password") for name in "ABC"}
         with pytest.raises(TaskFault, match="wrong password"):
             await nodes.execute()
 

@@ -9,7 +9,7 @@ from typing import Any
 import cassandra
 from cassandra import ConsistencyLevel, UnresolvableContactPoints
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.connection import ConnectionException
 from cassandra.policies import (
     DCAwareRoundRobinPolicy,
@@ -146,7 +146,7 @@ def _tls(config: CassandraConfig) -> ssl.SSLContext | None:
     return context
 
 
-def is_used(session: Session, node: Host) -> bool:
-    """Whether a session sends requests to a node: not to those of other datacenters."""
-    distance = session.cluster.profile_manager.default.load_balancing_policy.distance(node)
+def is_used(cluster: Cluster, node: Host) -> bool:
+    """Whether requests are sent to a node: not to those of other datacenters."""
+    distance = cluster.profile_manager.default.load_balancing_policy.distance(node)
     return bool(distance != HostDistance.IGNORED)

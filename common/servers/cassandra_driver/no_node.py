@@ -10,6 +10,8 @@ from cassandra.cluster import Cluster, NoHostAvailable
 from cassandra.connection import ConnectionException, DefaultEndPoint
 from cassandra.pool import Host
 
+from common.servers.cassandra_driver.cluster import is_used
+
 _logger = logging.getLogger(__name__)
 
 _SEARCH_SECONDS = 10
@@ -37,7 +39,7 @@ class NoNode:
         errors: dict[Any, Exception] = {
             node.endpoint: ConnectionException("it is down")
             for node in self._cluster.metadata.all_hosts()
-            if not node.is_up
+            if not node.is_up and is_used(self._cluster, node)
         }
         errors |= {node.endpoint: error for node, error in of_nodes.items()}
         # Where it is known why there is no connection, that is the better reason.
