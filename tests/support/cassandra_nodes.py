@@ -103,7 +103,6 @@ class Cluster:
             profile_manager=profiles,
             metadata=SimpleNamespace(all_hosts=lambda: [*self.nodes, *self.others]),
             connection_class=SimpleNamespace(problems=self.problems),
-            contact_points=[],
         )
         session: Any = SimpleNamespace(cluster=driver, _pools=self.nodes)
         self.requests = direct.Requests(

@@ -2,10 +2,13 @@
 
 import asyncio
 import socket
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cassandra import DriverException
 from cassandra.connection import ConnectionException, DefaultEndPoint
 
 from common.domain.faults import TaskFault, WorldFault
@@ -52,59 +55,109 @@ async def test_nodes_of_another_datacenter_need_not_refuse() -> None:
             await nodes.execute()
 
 
-@pytest.mark.parametrize(("seconds", "is_often"), [(30, False), (0, True)])
-async def test_the_contact_points_are_resolved_again_but_not_all_the_time(
-    seconds: int, is_often: bool, monkeypatch: pytest.MonkeyPatch
+async def test_the_contact_points_are_resolved_again_after_a_while_and_by_one_search_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    searched: list[object] = []
-    monkeypatch.setattr(no_node, "search", searched.append)
-    monkeypatch.setattr(no_node, "_SEARCH_SECONDS", seconds)
+    begun: list[float] = []
+    may_end = threading.Event()
+
+    def search(_: object) -> None:
+        assert threading.current_thread().daemon
+        begun.append(time.monotonic())
+        may_end.wait()
+
+    monkeypatch.setattr(no_node, "search", search)
+    monkeypatch.setattr(no_node, "_SEARCH_SECONDS", 0.1)
     async with cluster() as nodes:
         lose_all(nodes)
-        for _ in range(3):
+
+        async def fail() -> float:
             with pytest.raises(WorldFault):
                 await nodes.execute()
-        # They are resolved in other threads.
-        await asyncio.get_running_loop().shutdown_default_executor()
-        assert len(searched) == (3 if is_often else 1)
+            await asyncio.sleep(0.01)
+            return time.monotonic()
+
+        first = time.monotonic()
+        while not begun or await fail() < begun[0] + 0.3:
+            await fail()
+        ended = time.monotonic()
+        may_end.set()
+        while len(begun) < 2:
+            await fail()
+    # The loop's timers may be early by the resolution of its clock.
+    assert begun[0] > first + 0.09
+    assert begun[1] > ended + 0.09
 
 
 class Driver:
-    """The driver's Cluster, which knows 10.0.0.1."""
+    """The driver's Session and Cluster, which knows 10.0.0.1. ``nodes`` are those that take a connection."""
 
-    is_shutdown = False
     port = PORT
-    contact_points = ("cassandra", "unknown")
+    contact_points = ("unknown", "cassandra")
 
-    def __init__(self, nodes: set[str]) -> None:
+    def __init__(self, *nodes: str) -> None:
+        self.cluster = self
+        self.is_shutdown = self.is_connected = self.is_connected_later = False
         self._nodes = nodes
-        self.added: list[str] = []
+        self.events: list[str] = []
         known = SimpleNamespace(endpoint=DefaultEndPoint("10.0.0.1", PORT))
         self.metadata = SimpleNamespace(all_hosts=lambda: [known])
+
+    def get_pool_state(self) -> dict[str, dict[str, int]]:
+        return {"lost": {"open_count": 0}, "10.0.0.1": {"open_count": int(self.is_connected)}}
 
     def connection_factory(self, endpoint: DefaultEndPoint) -> Any:
         if endpoint.address not in self._nodes:
             raise ConnectionException("refused")
+        self.is_connected = self.is_connected_later
         return SimpleNamespace(close=lambda: None)
 
     def add_host(self, endpoint: DefaultEndPoint, refresh_nodes: bool) -> None:
         assert not refresh_nodes
-        self.added.append(endpoint.address)
+        self.events.append(endpoint.address)
+
+    def refresh_nodes(self) -> None:
+        self.events.append("refresh")
+        raise DriverException("there is no control connection")
 
 
-def test_the_driver_is_given_each_new_address_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not those that it knows, nor those where there is no node."""
+@pytest.fixture
+def resolved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that were resolved. The last one has the addresses 10.0.0.1 to 10.0.0.3."""
+    names: list[str] = []
 
     def resolve(name: str, port: int, *_: object) -> list[Any]:
+        names.append(name)
         if name == "unknown":
             raise socket.gaierror("no such name")
         return [(2, 1, 6, "", (f"10.0.0.{n}", port)) for n in (1, 2, 3, 3)]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    driver: Any = Driver({"10.0.0.1", "10.0.0.3"})
+    return names
+
+
+def search(driver: Any) -> list[str]:
     no_node.search(driver)
-    assert driver.added == ["10.0.0.3"]
-    driver = Driver({"10.0.0.1", "10.0.0.3"})
-    driver.is_shutdown = True
-    no_node.search(driver)
-    assert driver.added == []
+    return list(driver.events)
+
+
+@pytest.mark.usefixtures("resolved")
+def test_the_driver_is_given_each_new_address_of_a_node() -> None:
+    """Not those that it knows, nor those where there is no node. Those that its nodes do not name are forgotten."""
+    assert search(Driver("10.0.0.1", "10.0.0.3")) == ["10.0.0.3", "refresh"]
+    assert search(Driver("10.0.0.1")) == []
+
+
+@pytest.mark.usefixtures("resolved")
+def test_the_driver_is_given_no_second_address_of_a_node_that_has_come_back() -> None:
+    driver = Driver("10.0.0.1", "10.0.0.3")
+    driver.is_connected_later = True
+    assert search(driver) == []
+
+
+@pytest.mark.parametrize("reason", ["is_shutdown", "is_connected"])
+def test_nothing_is_resolved_when_no_search_is_needed_any_more(reason: str, resolved: list[str]) -> None:
+    driver = Driver("10.0.0.1", "10.0.0.3")
+    setattr(driver, reason, True)
+    assert search(driver) == []
+    assert resolved == []

@@ -85,7 +85,7 @@ class Requests:
         self._in_flight: set[Request] = set()
         self._look_handle: asyncio.TimerHandle | None = None
         self._preparations = Preparations(loop)
-        self._no_node = NoNode(session.cluster, loop)
+        self._no_node = NoNode(session, loop)
 
     async def execute(self, requests: Sequence[Execution | Sequence[Execution]]) -> list[Page]:
         """Returns the result of each request. A request of several executions goes as an unlogged batch.
