@@ -272,7 +272,7 @@ class Requests:
                     ):
                         late.append(request)
                 except Exception as error:  # noqa: BLE001 - it is raised in the call
-                    self._fail(request, error)
+                    self._fail(request, errors.defect(error))
             # Now all silent nodes are known.
             for request in late:
                 try:
@@ -280,7 +280,7 @@ class Requests:
                     if self._spare_repeats >= 1 and not request.is_done and self._repeat(request):
                         self._spare_repeats -= 1
                 except Exception as error:  # noqa: BLE001 - it is raised in the call
-                    self._fail(request, error)
+                    self._fail(request, errors.defect(error))
         finally:
             # Whatever happens: without the next look nothing would ever time out again.
             self._look_handle = self._loop.call_later(_LOOK_SECONDS, self._look) if self._in_flight else None

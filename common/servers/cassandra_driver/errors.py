@@ -1,5 +1,6 @@
 """Tells whose fault an error is that the driver or a node reports."""
 
+import logging
 import re
 import ssl
 
@@ -9,6 +10,8 @@ from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionException
 
 from common.domain.faults import TaskFault, WorldFault
+
+_logger = logging.getLogger(__name__)
 
 
 class StatementError(Exception):
@@ -112,6 +115,12 @@ def fault_without_event(error: Exception, what: str) -> Exception:
             return _refused(of_one)
     found = fault(error)
     return TaskFault(f"{what}: {error}") if isinstance(found, StatementError) else found
+
+
+def defect(error: Exception) -> Exception:
+    """The same for an error that nobody expects of the driver or of this package. It is logged with its traceback."""
+    _logger.error("a defect while requests to Cassandra were watched", exc_info=error)
+    return fault_without_event(error, "a request to Cassandra cannot be watched")
 
 
 def without_frames(error: Exception) -> Exception:
