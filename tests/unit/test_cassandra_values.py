@@ -97,6 +97,11 @@ def test_fields_of_a_user_defined_type_that_are_newer_than_the_value_are_none() 
 
 
 ONE_SCORE = cqltypes.MapType.apply_parameters([cqltypes.UTF8Type, cqltypes.DoubleType])
+ONE_LIST = cqltypes.ListType.apply_parameters([cqltypes.Int32Type])
+
+
+def tuple_of(*types: Any) -> Any:
+    return cqltypes.TupleType.apply_parameters(types)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +109,9 @@ ONE_SCORE = cqltypes.MapType.apply_parameters([cqltypes.UTF8Type, cqltypes.Doubl
     [
         (QUESTION, ("a", 0.5, 7), {"id": "a", "score": 0.5, "params": 7}),
         (ONE_SCORE, {"a": 0.5}, {"a": 0.5}),
-        (cqltypes.ListType.apply_parameters([cqltypes.Int32Type]), [1, 2], [1, 2]),
+        (ONE_LIST, [1, 2], [1, 2]),
         (cqltypes.SetType.apply_parameters([cqltypes.Int32Type]), {1, 2}, {1, 2}),
+        (tuple_of(cqltypes.Int32Type, tuple_of(ONE_LIST)), (1, ([2],)), (1, ([2],))),
     ],
 )
 def test_a_set_or_a_map_of_what_cannot_be_hashed_is_a_list(element: Any, value: Any, decoded: Any) -> None:
@@ -116,6 +122,12 @@ def test_a_set_or_a_map_of_what_cannot_be_hashed_is_a_list(element: Any, value: 
     key = element.serialize(value, PROTOCOL_VERSION)
     data = struct.pack(">ii", 1, len(key)) + key + struct.pack(">ii", 4, 9)
     assert decoder(of_keys)(data) == [(decoded, 9)]
+
+
+def test_a_set_of_tuples_that_can_be_hashed_is_a_set() -> None:
+    pair = tuple_of(cqltypes.Int32Type, cqltypes.UTF8Type)
+    data = cqltypes.SetType.apply_parameters([pair]).serialize({(1, "a")}, PROTOCOL_VERSION)
+    assert decoder(cqltypes.SetType.apply_parameters([pair]))(data) == {(1, "a")}
 
 
 @pytest.mark.parametrize("cql_type", [*SIMPLE, cqltypes.DateType, cqltypes.ListType.apply_parameters([QUESTION])])

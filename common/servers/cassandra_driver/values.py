@@ -78,7 +78,9 @@ def decoder(cql_type: Any) -> Decoder:
 
 
 def _is_hashable(cql_type: Any) -> bool:
-    """Whether what is read of a type can be hashed: not a dict, a list or a set."""
+    """Whether what is read of a type can be hashed: not a dict, a list or a set, nor a tuple that has one."""
+    if issubclass(cql_type, cqltypes.TupleType) and not issubclass(cql_type, cqltypes.UserType):
+        return all(map(_is_hashable, cql_type.subtypes))
     return not issubclass(cql_type, cqltypes.MapType | cqltypes.ListType | cqltypes.SetType | cqltypes.UserType)
 
 
