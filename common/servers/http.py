@@ -25,22 +25,23 @@ all connections of its pool for every request.
 """
 
 import asyncio
-import contextlib
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import aiohttp
 import orjson
+from aiohttp.connector import Connection
 from yarl import URL
 
 from common.config.model import HttpConfig
 from common.domain.events import BadEvent, shown
 from common.domain.faults import WorldFault
 from common.metrics import Metrics
+from common.servers.breaker import Breaker
 from common.servers.failing_ids import FailingIds
 
 _NOT_NOW = (408, 429)
@@ -103,6 +104,25 @@ class _TimedOut(_Unanswered):
     """The service has not answered in time."""
 
 
+class _Response(aiohttp.ClientResponse):
+    """Closes its connection if the status is 5xx.
+
+    Behind many balancers a connection stays with one instance. An id whose tries took turns with their controls on two
+    connections would be answered by one instance only, and the controls by the other one.
+    """
+
+    async def start(self, connection: Connection) -> Self:
+        protocol = connection.protocol
+        await super().start(connection)
+        if self.status >= _SERVER_ERROR and protocol is not None:
+            # It is given back with the last byte of the body, which may have come with the head.
+            if connection.protocol is None:
+                protocol.close()
+            else:
+                protocol.force_close()
+        return self
+
+
 class ApiClient:
     """One API at one URL. It is created, used and closed in one event loop."""
 
@@ -135,7 +155,7 @@ class ApiClient:
         # Not aiohttp's own line: its wait would count as the time of a request.
         self._connections = asyncio.Semaphore(config.max_connections)
         self._answered_at = float("-inf")
-        self._breaker = _Breaker(config.breaker_failures, config.breaker_delay_ms / 1000)
+        self._breaker = Breaker(config.breaker_failures, config.breaker_delay_ms / 1000)
         self._control = None if control is None else self._request(control)
         self._failing = (
             None if poison_after_ms is None else FailingIds[_Request](poison_after_ms / 1000, neutral=self._control)
@@ -145,6 +165,7 @@ class ApiClient:
             # The whole request is timed below: aiohttp would round the timeout up to seconds.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=config.connect_timeout_ms / 1000),
             cookie_jar=aiohttp.DummyCookieJar(),
+            response_class=_Response,
         )
 
     async def get(self, identifier: str, query: str = "") -> Answer:
@@ -307,39 +328,3 @@ def _is_json(body: bytes) -> bool:
         return isinstance(json.loads(body), dict)
     except (ValueError, RecursionError):
         return False
-
-
-class _Breaker:
-    """Lets calls pass until several in a row have failed; then one at a time, a delay apart, until one succeeds."""
-
-    def __init__(self, failures: int, delay_seconds: float) -> None:
-        self._limit = failures
-        self._delay_seconds = delay_seconds
-        self._failures = 0
-        self._next_probe_at = 0.0
-        # Who waits for it waits for the outcome of the probe, or for its turn to be the next one.
-        self._probing = asyncio.Lock()
-
-    def is_open(self) -> bool:
-        """Whether only probes may be sent."""
-        return self._failures >= self._limit
-
-    def failed(self) -> None:
-        """Notes a failure."""
-        self._failures += 1
-        self._next_probe_at = asyncio.get_running_loop().time() + self._delay_seconds
-
-    def succeeded(self) -> None:
-        """Notes a success."""
-        self._failures = 0
-
-    @contextlib.asynccontextmanager
-    async def admitted(self) -> AsyncIterator[None]:
-        """Enters when a request may be sent, which may be long after: the caller bounds the time."""
-        if self.is_open():
-            async with self._probing:
-                if self.is_open():
-                    await asyncio.sleep(self._next_probe_at - asyncio.get_running_loop().time())
-                    yield
-                    return
-        yield
