@@ -210,7 +210,7 @@ class HttpConfig(BackoffConfig):
 class JobHttpConfig(HttpConfig):
     """Calls of a job, which needs an answer for every event."""
 
-    poison_after_ms: Positive = 10_000
+    poison_after_ms: Positive = 30_000
     """An id that is answered with 5xx for this long, while others are answered, sends its events to the failed topic.
 
     An id that is not answered in time does so after twice as long. Either needs eight tries.

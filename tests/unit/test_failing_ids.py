@@ -23,13 +23,13 @@ class Api:
         if self._is_answered(request):
             self.failing.answered(request, is_good=True)
             return None
-        control = self.failing.control(request)
-        is_control_good = control is not None and self._is_answered(control)
-        if control is not None:
-            self.controls.append(control)
-            if is_control_good:
+        controls = self.failing.controls(request)
+        self.controls.extend(controls)
+        for control in controls:
+            if self._is_answered(control):
                 self.failing.answered(control, is_good=True)
-        return self.failing.failed(request, is_control_good=is_control_good, has_timed_out=has_timed_out)
+        are_controls_good = bool(controls) and all(map(self._is_answered, controls))
+        return self.failing.failed(request, are_controls_good=are_controls_good, has_timed_out=has_timed_out)
 
     def poison(self, count: int, after: float = 10.0, has_timed_out: bool = False) -> list[float | None]:
         return [self.ask("poison", after, has_timed_out) for _ in range(count)]
@@ -116,10 +116,8 @@ def test_a_service_that_fails_every_other_time_makes_no_id_poison() -> None:
             if chance.random() < 0.5:
                 api.failing.answered("learner", is_good=True)
                 break
-            control = api.failing.control("learner")
-            refused += (
-                api.failing.failed("learner", is_control_good=control is not None and chance.random() < 0.5) is not None
-            )
+            are_good = bool(api.failing.controls("learner")) and chance.random() < 0.5
+            refused += api.failing.failed("learner", are_controls_good=are_good) is not None
     assert refused == 0
 
 
@@ -190,12 +188,21 @@ def test_where_nobody_was_ever_answered_the_neutral_request_is_made() -> None:
     assert api.controls == ["neutral"] * 7
 
 
-def test_a_request_that_was_answered_before_comes_before_the_neutral_one() -> None:
+def test_beside_a_request_that_was_answered_before_the_neutral_one_is_made() -> None:
     api = Api("neutral")
     api.poison(2)
     api.ask("good", 1)
-    api.poison(3)
-    assert api.controls == ["neutral", "good", "good", "good"]
+    api.poison(2)
+    assert api.controls == ["neutral", "good", "neutral", "good", "neutral"]
+
+
+def test_no_id_is_poison_while_only_what_is_cached_is_answered() -> None:
+    """The database of the service is gone."""
+    api = Api("neutral")
+    api.ask("cached")
+    api.bad.add("neutral")
+    assert api.poison(100) == [None] * 100
+    assert api.controls == ["cached", "neutral"] * 99
 
 
 def test_no_id_is_poison_while_the_neutral_request_is_not_answered_either() -> None:
