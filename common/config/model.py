@@ -4,6 +4,7 @@ A key carries its unit in its name: ``_ms``, ``_seconds``, ``_in_bytes``. What d
 URLs, names of containers) is required; everything else has a default, which the shipped ``config.yaml`` shows.
 """
 
+import math
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, Strict, model_validator
@@ -309,8 +310,19 @@ class JobConfig(Section):
             if timeout_ms >= self.retry.patience_ms:
                 raise conflict(f"{key} must be less than retry.patience_ms", key, "retry.patience_ms")
         # A call may end just before the id has failed for long enough. The next one must begin within the patience.
-        until_known_ms = 2 * self.http.poison_after_ms
-        if until_known_ms + self.http.call_timeout_ms + self.retry.max_backoff_ms >= self.retry.patience_ms:
+        http, retry = self.http, self.retry
+        next_call_ms = http.call_timeout_ms + retry.max_backoff_ms
+        calls = math.ceil(8 / max(1, http.call_timeout_ms // http.request_timeout_ms))
+        if calls * next_call_ms + next_call_ms >= retry.patience_ms:
+            raise conflict(
+                "http.request_timeout_ms and http.call_timeout_ms leave no time for eight tries within "
+                "retry.patience_ms",
+                "http.request_timeout_ms",
+                "http.call_timeout_ms",
+                "retry.max_backoff_ms",
+                "retry.patience_ms",
+            )
+        if 2 * http.poison_after_ms + next_call_ms >= retry.patience_ms:
             raise conflict(
                 "twice http.poison_after_ms, http.call_timeout_ms and retry.max_backoff_ms together must be less than "
                 "retry.patience_ms",

@@ -4,7 +4,8 @@ Rule G4 tells faults of the data and of the world apart:
 
 * A 2xx with a JSON object, and a 4xx, is an answer about the data: :class:`Answer`.
 * A 5xx, a refused or broken connection, a timeout, an incomplete answer, and a 2xx without a JSON object (a proxy's
-  error page) are faults of the world. The call is repeated until ``call_timeout_ms`` is over, then raises WorldFault.
+  error page) are faults of the world. The call is repeated until ``call_timeout_ms`` is over, then raises WorldFault,
+  after controls of its last try (see below), for which it may take ``request_timeout_ms`` longer.
 * The time of a call includes its wait in line for one of ``max_connections``. But while others are answered, this wait
   is no fault of the world: then the time begins anew with each answer. So many calls may take as long as they need, and
   yet all of them end within ``call_timeout_ms`` once the service is down.
@@ -214,24 +215,24 @@ class ApiClient:
     async def _call_again(self, request: _Request, subject: str, fault: WorldFault | None, deadline: float) -> Answer:
         """Goes on until ``deadline``, a time of the event loop, after ``fault``; None if nothing was sent yet."""
         backoff_ms = self._config.initial_backoff_ms
-        if asyncio.get_running_loop().time() >= deadline:
+        if fault is None and asyncio.get_running_loop().time() >= deadline:
             # It was over in line. A request would be cut off as soon as it is sent.
-            raise fault or self._was_down()
-        try:
-            async with asyncio.timeout_at(deadline):
-                while True:
+            raise self._was_down()
+        while True:
+            if isinstance(fault, _Unanswered):
+                # Not cut off: else no failure would be noted where one try takes nearly all of a call.
+                await self._require_others_to_fail(request, subject, fault)
+            try:
+                async with asyncio.timeout_at(deadline):
                     if fault is not None:
-                        if isinstance(fault, _Unanswered):
-                            await self._require_others_to_fail(request, subject, fault)
                         await asyncio.sleep(backoff_ms / 1000 * random.uniform(0.5, 1.0))
                         backoff_ms = min(backoff_ms * 2, self._config.max_backoff_ms)
-                    try:
-                        async with self._breaker.admitted():
-                            return await self._send(request)
-                    except WorldFault as error:
-                        fault = error
-        except TimeoutError:
-            raise fault or self._was_down() from None
+                    async with self._breaker.admitted():
+                        return await self._send(request)
+            except WorldFault as error:
+                fault = error
+            except TimeoutError:
+                raise fault or self._was_down() from None
 
     def _was_down(self) -> WorldFault:
         return WorldFault(f"{self._url} was down for {self._config.call_timeout_ms} ms")

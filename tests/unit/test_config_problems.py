@@ -155,10 +155,10 @@ def test_says_everything_at_once(tmp_path: Path) -> None:
             "500000 from FILE; retry.patience_ms = 480000 from jobs/config.yaml)",
         ),
         (
-            {"retry.patience_ms": 100_000},
+            {"retry.patience_ms": 130_000, "http.poison_after_ms": 45_000},
             "twice http.poison_after_ms, http.call_timeout_ms and retry.max_backoff_ms together must be less than "
-            "retry.patience_ms (http.poison_after_ms = 30000 from jobs/config.yaml; http.call_timeout_ms = 30000 from "
-            "jobs/config.yaml; retry.max_backoff_ms = 10000 from jobs/config.yaml; retry.patience_ms = 100000 from "
+            "retry.patience_ms (http.poison_after_ms = 45000 from FILE; http.call_timeout_ms = 30000 from "
+            "jobs/config.yaml; retry.max_backoff_ms = 10000 from jobs/config.yaml; retry.patience_ms = 130000 from "
             "FILE)",
         ),
     ],
@@ -171,9 +171,14 @@ def test_says_which_keys_do_not_go_together_and_where_they_come_from(
     assert problems(file) == [said]
 
 
+def test_a_call_of_one_try_leaves_no_time_for_eight(tmp_path: Path) -> None:
+    (problem,) = problems(write(tmp_path, {"http.request_timeout_ms": 60_000, "http.call_timeout_ms": 70_000}))
+    assert "leave no time for eight tries within retry.patience_ms (http.request_timeout_ms = 60000" in problem
+
+
 def test_a_patience_that_outlives_the_search_for_poison_is_enough(tmp_path: Path) -> None:
-    file = write(tmp_path, {"retry.patience_ms": 100_001})
-    assert load(AssessmentAggregatorConfig, file, REQUIRED[AssessmentAggregatorConfig]).retry.patience_ms == 100_001
+    file = write(tmp_path, {"retry.patience_ms": 120_001})
+    assert load(AssessmentAggregatorConfig, file, REQUIRED[AssessmentAggregatorConfig]).retry.patience_ms == 120_001
 
 
 def test_says_which_variables_do_not_go_together_without_their_secrets() -> None:

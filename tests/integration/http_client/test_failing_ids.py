@@ -100,6 +100,19 @@ async def test_an_id_that_is_never_answered_in_time_is_refused_while_others_are_
             assert (await refused(learner, "hangs")).endswith("did not answer in 200 ms")
 
 
+async def test_an_id_that_times_out_is_known_where_one_try_takes_nearly_all_of_a_call() -> None:
+    with SilentServices() as services:
+        services.users["u-1"] = {"firstName": "Asha"}
+        services.silent.add("hangs")
+        services.delay_of_others_ms = 30
+        async with poisonable(services, request_timeout_ms=190, call_timeout_ms=200) as learner:
+            await learner.get("u-1")
+            for _ in range(8):
+                with pytest.raises((WorldFault, BadEvent)) as caught:
+                    await learner.get("hangs")
+            assert isinstance(caught.value, BadEvent)
+
+
 async def test_a_service_that_is_slow_for_all_refuses_no_id() -> None:
     """Others are answered, too, but not in half of the time."""
     with SilentServices() as services:
