@@ -95,8 +95,8 @@ class TimedCache(Generic[Key, Value]):
 
         ``load_many`` is called once with the keys that are neither cached nor being loaded, and returns all of them.
         Its exception is raised here. It is called a second time with those keys whose load another call had begun, if
-        that fails: another key of that call may be at fault. Cancelling this call does not cancel the load, because
-        other calls may wait for it.
+        that fails with anything but a WorldFault: another key of that call may be at fault. Cancelling this call does
+        not cancel the load, because other calls may wait for it.
         """
         found: dict[Key, Value] = {}
         of_others: dict[Key, asyncio.Task[Mapping[Key, Value]]] = {}
@@ -121,7 +121,7 @@ class TimedCache(Generic[Key, Value]):
                 if own.cancelled():
                     raise WorldFault(f"the load of {to_load[0]!r} was cancelled")
                 found.update(own.result())
-            failed = [key for key in of_others if _has_failed(of_others[key])]
+            failed = [key for key in of_others if _may_be_of_another_key(of_others[key])]
             found.update({key: of_others[key].result()[key] for key in of_others.keys() - failed})
         finally:
             # A failure refers to this frame. If the frame refers to its task, all of it stays until the garbage
@@ -184,5 +184,6 @@ class TimedCache(Generic[Key, Value]):
         self._schedule_expiry()
 
 
-def _has_failed(task: asyncio.Task[Any]) -> bool:
-    return task.cancelled() or task.exception() is not None
+def _may_be_of_another_key(task: asyncio.Task[Any]) -> bool:
+    """Whether a load has failed, unless with a fault of the world: whoever waits is tried again after that anyway."""
+    return task.cancelled() or not isinstance(task.exception(), WorldFault | None)

@@ -252,6 +252,7 @@ async def test_all_who_wait_get_the_failure_and_the_next_loads_again() -> None:
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [str(answer) for answer in answers] == ["Redis is down"] * 3
     assert all(isinstance(answer, WorldFault) for answer in answers)
+    assert setup.load.asked == [["a"], ["b"]]
 
     setup.load.error = None
     assert await setup.get("a", "b") == {"a": "A", "b": "B"}
