@@ -78,8 +78,9 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
     ) -> Mapping[EnrolmentKey, Sequence[Outcome]]:
         """Decides per enrolment, writes all decisions together, and gives each event its part of them."""
         checked, decisions = await self._decide(events_by_enrolment)
-        await self._store.write(decisions, to_datetime(time.time_ns() // 1_000_000))
+        # First: a write that fails may have written a part, of which a retry decides nothing any more.
         self._counts["uncounted_units"] += sum(len(decision.uncounted_units) for decision in decisions.values())
+        await self._store.write(decisions, to_datetime(time.time_ns() // 1_000_000))
         return {enrolment: [*self._outcomes(those, decisions.get(enrolment))] for enrolment, those in checked.items()}
 
     async def _decide(
