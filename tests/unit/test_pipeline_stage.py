@@ -476,3 +476,16 @@ def test_metrics_are_reported_by_the_thread_that_ends_the_bundle_alone(job: Numb
 def test_the_guard_knows_the_stage_as_a_listener_of_bundles(job: Number) -> None:
     stage, _ = opened(job)
     assert isinstance(stage, async_guard.BundleListener)
+
+
+def test_an_event_that_must_follow_another_of_its_user_is_in_a_later_batch(
+    job: Number, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "must_follow", lambda earlier, later: later >= earlier + 10)
+    stage, _ = opened(job)
+    invoke(stage, b"1", b"2", b"11")
+    assert job.batches == [[1, 2], [11]]
+    job.batches.clear()
+    stage, _ = opened(job)
+    invoke_of_users(stage, b"1", b"2", b"11")
+    assert job.batches == [[1, 2, 11]]

@@ -136,25 +136,30 @@ async def test_the_wait_for_a_connection_is_no_timeout() -> None:
             assert learner.counts == (20, 0)
 
 
-async def test_connections_that_are_refused_are_the_worlds_fault_however_long(services: HttpServices) -> None:
-    async with poisonable(services, request_timeout_ms=1_000, call_timeout_ms=4 * POISON_AFTER_MS) as learner:
-        await learner.get("u-1")
-        services.refuse()
-        with pytest.raises(WorldFault):
-            await learner.get("u-2")
+class Breaking(HttpServices):
+    """Only requests for u-2 misbehave; without a switch their connection is closed."""
+
+    def __init__(self, switch: Switch | None) -> None:
+        super().__init__()
+        self._misbehaviour = switch
+
+    async def _answer(self, request: Any) -> Any:
+        is_for_u2 = request.path.endswith("u-2")
+        if is_for_u2 and self._misbehaviour is None:
+            raise ConnectionError
+        self.switch(USER, (self._misbehaviour if is_for_u2 else None) or Switch())
+        return await super()._answer(request)
 
 
-async def test_what_is_neither_5xx_nor_a_timeout_is_the_worlds_fault_however_long() -> None:
-    async def check(switch: Switch) -> None:
-        with HttpServices() as services:
-            services.users["u-1"] = {"firstName": "Asha"}
-            async with poisonable(services, request_timeout_ms=1_000, call_timeout_ms=4 * POISON_AFTER_MS) as learner:
-                await learner.get("u-1")
-                services.switch(USER, switch)
-                with pytest.raises(WorldFault):
-                    await learner.get("u-2")
-
-    await asyncio.gather(*map(check, (Switch(status=429), Switch(is_not_json=True), Switch(is_half=True))))
+@pytest.mark.parametrize("switch", [None, Switch(status=429), Switch(is_not_json=True), Switch(is_half=True)], ids=repr)
+async def test_what_is_neither_5xx_nor_a_timeout_is_the_worlds_fault_however_long(switch: Switch | None) -> None:
+    with Breaking(switch) as services:
+        services.users["u-1"] = {"firstName": "Asha"}
+        async with poisonable(services, request_timeout_ms=1_000, call_timeout_ms=4 * POISON_AFTER_MS) as learner:
+            await learner.get("u-1")
+            with pytest.raises(WorldFault):
+                await learner.get("u-2")
+            assert (await learner.get("u-1")).is_success
 
 
 async def test_a_client_without_a_limit_never_refuses(services: HttpServices) -> None:
