@@ -41,13 +41,16 @@ def may_need_user(chart: Chart, settings: JobSettings) -> bool:
 
 
 def _is_missing_by_rows(chart: Chart, template: Template, settings: JobSettings) -> bool:
+    return _may_be_missing(chart, template) and bool(_selected(chart, template, settings, re_issue=False).earned)
+
+
+def _may_be_missing(chart: Chart, template: Template) -> bool:
+    """Whether it is neither held nor requested, whatever the rules decide."""
     row = chart.record.enrolment
     if row is None or row.holds(template.name) or template.name in chart.requested or _is_recent(chart):
         return False
     # Without criteria of the enrolment nobody but the events says when a request is due.
-    if template.criteria.enrolment_status is None:
-        return False
-    return bool(_selected(chart, template, settings, re_issue=False).earned)
+    return template.criteria.enrolment_status is not None
 
 
 def _is_recent(chart: Chart) -> bool:
@@ -66,24 +69,25 @@ def certificates(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
         return
     for template in chart.record.batch.templates.usable:
         name = shown(template.name)
-        if _is_missing_by_rows(chart, template, settings):
-            if isinstance(chart.record.user, Unknown):
-                what = f"the rows fulfil {name}, but the account is not known: {chart.record.user.reason}"
-                yield chart.finding(Check.CERTIFICATES, "account_unknown", what)
-            elif _is_for_user(chart, template, settings):
-                what = f"the criteria of {name} are met, but there is neither a certificate nor a request for one"
-                yield chart.finding(Check.CERTIFICATES, "certificate_missing", what, Remedy.CERTIFICATE)
-        elif _is_issued(chart, template):
+        if _is_issued(chart, template):
             left = _selected(chart, template, settings, re_issue=True)
             if not left.earned and not left.failed:
                 what = f"{name} is issued, but its criteria are not met: {', '.join(left.skipped)}"
                 yield chart.finding(Check.CERTIFICATES, "certificate_not_earned", what)
-        elif failed := _selected(chart, template, settings, re_issue=False).failed:
-            what = f"whether {name} is earned cannot be decided: {failed[0].reason}"
-            yield chart.finding(Check.CERTIFICATES, "certificate_undecided", what)
+        elif _may_be_missing(chart, template):
+            selected = _selected(chart, template, settings, re_issue=False)
+            if selected.failed:
+                what = f"whether {name} is earned cannot be decided: {selected.failed[0].reason}"
+                yield chart.finding(Check.CERTIFICATES, "certificate_undecided", what)
+            elif selected.earned and isinstance(chart.record.user, Unknown):
+                what = f"the rows fulfil {name}, but the account is not known: {chart.record.user.reason}"
+                yield chart.finding(Check.CERTIFICATES, "account_unknown", what)
+            elif selected.earned and _is_for_user(chart, selected, settings):
+                what = f"the criteria of {name} are met, but there is neither a certificate nor a request for one"
+                yield chart.finding(Check.CERTIFICATES, "certificate_missing", what, Remedy.CERTIFICATE)
 
 
-def _is_for_user(chart: Chart, template: Template, settings: JobSettings) -> bool:
+def _is_for_user(chart: Chart, selected: rules.Decisions, settings: JobSettings) -> bool:
     """Rule C5: whether the account is not blocked and meets the user criteria."""
     record = chart.record
     assert record.user is not None and not isinstance(record.user, Unknown)
@@ -92,7 +96,7 @@ def _is_for_user(chart: Chart, template: Template, settings: JobSettings) -> boo
     issued = rules.issue(
         CertificateRequest((user_id,), course_id, batch_id, re_issue=False, time_ms=record.now_ms),
         user_id,
-        _selected(chart, template, settings, re_issue=False),
+        selected,
         user=record.user,
         course_name=record.course.name,
         settings=settings.certificate,

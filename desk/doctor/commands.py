@@ -164,8 +164,9 @@ def _print_summary(findings: Iterable[Finding]) -> None:
 
 def _repair(config: DeskConfig, options: argparse.Namespace) -> int:
     now_ms, issue_again = time.time_ns() // 1_000_000, options.issue_again
-    events = plan(read(options.findings), options.only, now_ms, issue_again=issue_again)
-    left_out = len(plan(read(options.findings), options.only, now_ms, issue_again=True)) - len(events)
+    findings = [finding for finding in read(options.findings) if finding.remedy is not None]
+    events = plan(findings, options.only, now_ms, issue_again=issue_again)
+    left_out = len(plan(findings, options.only, now_ms, issue_again=True)) - len(events)
     if left_out:
         print(f"{left_out} events are left out, because they would issue a certificate again: --issue-again sends them")
     path = options.findings.with_name(f"{options.findings.name}.journal")
