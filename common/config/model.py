@@ -23,6 +23,7 @@ from common.config.values import (
     Word,
 )
 from common.domain import redis_databases, topics
+from common.domain.failing_ids import MIN_FAILURES, TIMEOUT_FACTOR
 
 
 class AttemptTopicsConfig(Section):
@@ -212,10 +213,8 @@ class JobHttpConfig(HttpConfig):
     """Calls of a job, which needs an answer for every event."""
 
     poison_after_ms: Positive = 30_000
-    """An id that is answered with 5xx for this long, while others are answered, sends its events to the failed topic.
-
-    An id that is not answered in time does so after twice as long. Either needs eight tries.
-    """
+    """The events of an id go to the failed topic that an API fails to answer for this long (for twice as long, if it is
+    not in time) and eight times, while it answers others."""
 
 
 class BatchConfig(Section):
@@ -250,13 +249,13 @@ class BatchConfig(Section):
 class RetryConfig(BackoffConfig):
     """How a batch is retried while a server is down."""
 
-    patience_ms: Positive = 480_000
+    patience_ms: Positive = 450_000
     """After this time the task fails, and Flink restarts it from the last checkpoint.
 
-    The last try may begin just before that and take ``http.call_timeout_ms`` longer, however many calls it makes at the
-    same time, and a checkpoint waits for it. Both together must therefore be less than Flink's
-    ``execution.checkpointing.timeout``. That is 10 minutes by default, so 8 minutes leave room for the three calls that
-    a try of the certificate job makes one after the other: for contents, for courses and for users.
+    The last try may begin just before that, and a checkpoint waits for it. It makes up to three calls one after the
+    other (the certificate job: for contents, courses and users), and then up to four requests to see whether others are
+    answered. So this, three times ``http.call_timeout_ms`` and four times ``http.request_timeout_ms`` together must be
+    less than Flink's ``execution.checkpointing.timeout``, which is 10 minutes by default.
     """
     max_pause_ms: Annotated[int, Field(ge=1_000)] = 20_000
     """The longest time that a worker or its TaskManager may stand still. After a longer one the task fails before it
@@ -302,18 +301,18 @@ class JobConfig(Section):
     def _a_try_fits_the_patience(self) -> Self:
         for key, timeout_ms in (
             ("http.call_timeout_ms", self.http.call_timeout_ms),
-            # A task that restarts does not know any more which ids have failed before.
-            ("http.poison_after_ms", self.http.poison_after_ms),
             ("cassandra.request_timeout_ms", self.cassandra.request_timeout_ms),
             ("redis.request_timeout_ms", self.redis.request_timeout_ms),
         ):
             if timeout_ms >= self.retry.patience_ms:
                 raise conflict(f"{key} must be less than retry.patience_ms", key, "retry.patience_ms")
-        # A call may end just before the id has failed for long enough. The next one must begin within the patience.
+        # A task that restarts does not know any more which ids have failed before: within the patience they must fail
+        # often enough, and for long enough. A try may take all of a request, and its controls half of one each.
         http, retry = self.http, self.retry
-        next_call_ms = http.call_timeout_ms + retry.max_backoff_ms
-        calls = math.ceil(8 / max(1, http.call_timeout_ms // http.request_timeout_ms))
-        if calls * next_call_ms + next_call_ms >= retry.patience_ms:
+        try_ms = http.request_timeout_ms + 4 * http.request_timeout_ms // 2 + http.max_backoff_ms
+        tries = 1 + (http.call_timeout_ms - http.request_timeout_ms) // try_ms
+        next_call_ms = http.call_timeout_ms + 2 * http.request_timeout_ms + retry.max_backoff_ms
+        if math.ceil(MIN_FAILURES / tries) * next_call_ms >= retry.patience_ms:
             raise conflict(
                 "http.request_timeout_ms and http.call_timeout_ms leave no time for eight tries within "
                 "retry.patience_ms",
@@ -322,7 +321,8 @@ class JobConfig(Section):
                 "retry.max_backoff_ms",
                 "retry.patience_ms",
             )
-        if 2 * http.poison_after_ms + next_call_ms >= retry.patience_ms:
+        # A call may end just before the limit. The next one must begin within the patience.
+        if TIMEOUT_FACTOR * http.poison_after_ms + http.call_timeout_ms + retry.max_backoff_ms >= retry.patience_ms:
             raise conflict(
                 "twice http.poison_after_ms, http.call_timeout_ms and retry.max_backoff_ms together must be less than "
                 "retry.patience_ms",

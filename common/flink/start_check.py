@@ -47,13 +47,15 @@ def check_patience(config: JobConfig, job_name: str, environment: StreamExecutio
     """
     checkpoints = environment.get_checkpoint_config()
     timeout_ms = checkpoints.get_checkpoint_timeout()
-    longest_ms = config.retry.patience_ms + config.http.call_timeout_ms
+    retry, http = config.retry, config.http
+    # See RetryConfig.patience_ms.
+    longest_ms = retry.patience_ms + 3 * http.call_timeout_ms + 4 * http.request_timeout_ms
     if checkpoints.is_checkpointing_enabled() and longest_ms >= timeout_ms:
         sys.exit(
-            f"{job_name} cannot start: retry.patience_ms ({config.retry.patience_ms}) plus http.call_timeout_ms "
-            f"({config.http.call_timeout_ms}) must be less than Flink's execution.checkpointing.timeout "
-            f"({timeout_ms} ms). Lower {variable(('retry', 'patience_ms'))}, or raise Flink's timeout in its "
-            "configuration or with -D"
+            f"{job_name} cannot start: retry.patience_ms ({retry.patience_ms}), three times http.call_timeout_ms "
+            f"({http.call_timeout_ms}) and four times http.request_timeout_ms ({http.request_timeout_ms}) together "
+            f"must be less than Flink's execution.checkpointing.timeout ({timeout_ms} ms). Lower "
+            f"{variable(('retry', 'patience_ms'))}, or raise Flink's timeout in its configuration or with -D"
         )
 
 

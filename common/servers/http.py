@@ -3,17 +3,16 @@
 Rule G4 tells faults of the data and of the world apart:
 
 * A 2xx with a JSON object, and a 4xx, is an answer about the data: :class:`Answer`.
-* A 5xx, a refused or broken connection, a timeout, an incomplete answer, and a 2xx without a JSON object (a proxy's
-  error page) are faults of the world. The call is repeated until ``call_timeout_ms`` is over, then raises WorldFault,
-  after controls of its last try (see below), for which it may take ``request_timeout_ms`` longer.
-* The time of a call includes its wait in line for one of ``max_connections``. But while others are answered, this wait
-  is no fault of the world: then the time begins anew with each answer. So many calls may take as long as they need, and
-  yet all of them end within ``call_timeout_ms`` once the service is down.
-* So are 408 (timed out) and 429 (too many requests): they depend on the moment, not on what was asked for. So is a 3xx,
-  which no Sunbird API returns.
-* An id that is answered with 5xx, or not in time, over and over, while other ids are answered well, has a fault of its
-  data: BadEvent ``api_error`` (:class:`~common.servers.failing_ids.FailingIds`). This is only for clients with
-  ``poison_after_ms``. A connection that is refused or breaks says nothing about an id.
+* A 5xx, a 3xx (which no Sunbird API returns), a refused or broken connection, a timeout, an incomplete answer, a 2xx
+  without a JSON object (a proxy's error page), 408 (timed out) and 429 (too many requests) are faults of the world. The
+  call is repeated until ``call_timeout_ms`` is over, then raises WorldFault, after the controls of its last try (see
+  below). There are up to four, each of which may take ``request_timeout_ms``.
+* The time of a call includes its first wait in line for one of ``max_connections``. But while others are answered, this
+  wait is no fault of the world: then the time begins anew with each answer. So many calls may take as long as they
+  need, and yet all of them end within ``call_timeout_ms`` once the service is down.
+* An id that fails over and over while other ids are answered well has a fault of its data: BadEvent ``api_error``
+  (:class:`~common.domain.failing_ids.FailingIds`). This is only for clients with ``poison_after_ms``. A connection
+  that cannot be opened, 408 and 429 say nothing about an id: they depend on the moment.
 * Whether others are answered well is seen from a request that was answered before, which is repeated after each failure
   of the id, and from the ``control`` that the client's owner has stated: both must be answered. The answer to that must
   be Sunbird's own, so that neither a service that is down nor a proxy passes for one that answers: see
@@ -31,7 +30,7 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 from urllib.parse import quote
 
 import aiohttp
@@ -41,16 +40,15 @@ from yarl import URL
 
 from common.config.model import HttpConfig
 from common.domain.events import BadEvent, shown
+from common.domain.failing_ids import FailingIds
 from common.domain.faults import WorldFault
 from common.metrics import Metrics
 from common.servers.breaker import Breaker
-from common.servers.failing_ids import FailingIds
 
 _NOT_NOW = (408, 429)
 _OK = 200
 _NOT_FOUND = 404
 _URI_TOO_LONG = 414
-_SERVER_ERROR = 500
 UNKNOWN_ID = "do_0"
 """No content has this id: those that Sunbird gives have some twenty digits. For a client's ``control``."""
 
@@ -99,7 +97,7 @@ class _Request(NamedTuple):
 
 
 class _Unanswered(WorldFault):
-    """What was asked for may be at fault: it has reached the service, which has answered with 5xx."""
+    """What was asked for may be at fault: it has reached the service, whose answer is of no use."""
 
 
 class _TimedOut(_Unanswered):
@@ -107,22 +105,21 @@ class _TimedOut(_Unanswered):
 
 
 class _Response(aiohttp.ClientResponse):
-    """Closes its connection if the status is 5xx.
-
-    Behind many balancers a connection stays with one instance. An id whose tries took turns with their controls on two
-    connections would be answered by one instance only, and the controls by the other one.
-    """
+    """Its connection can be closed although it was given back, which happens with the last byte of the body."""
 
     async def start(self, connection: Connection) -> Self:
-        protocol = connection.protocol
+        self._connected_by = connection.protocol
         await super().start(connection)
-        if self.status >= _SERVER_ERROR and protocol is not None:
-            # It is given back with the last byte of the body, which may have come with the head.
-            if connection.protocol is None:
-                protocol.close()
-            else:
-                protocol.force_close()
         return self
+
+    def close_connection(self) -> None:
+        """For an answer of no use.
+
+        Behind many balancers a connection stays with one instance. An id whose tries took turns with their controls on
+        two connections would be answered by one instance only, and the controls by the other one.
+        """
+        if self._connected_by is not None:
+            self._connected_by.close()
 
 
 class ApiClient:
@@ -137,6 +134,7 @@ class ApiClient:
         *,
         poison_after_ms: int | None = None,
         control: str | Mapping[str, Any] | None = None,
+        control_suffices: bool = True,
     ) -> None:
         """Connects with the first call.
 
@@ -145,8 +143,9 @@ class ApiClient:
         BadEvent.
 
         ``control`` is what to ask for, too, to see whether others are answered: an id to get or a body to post, of
-        something that does not exist. The API must need all for that answer that it needs for a thing that exists.
-        Otherwise, while only a part of it is down, every id would look like one that fails alone.
+        something that does not exist. ``control_suffices``: for that answer the API needs all that it needs for a thing
+        that exists. Otherwise, while only a part of it is down, every id would look like one that fails alone, so
+        something that exists must be answered as well.
         """
         self._name = name
         self._url = url
@@ -154,13 +153,16 @@ class ApiClient:
         self._counts = metrics.counts
         self._calls = ("api_calls", "api", name)
         self._failures = ("api_failures", "api", name)
-        # Not aiohttp's own line: its wait would count as the time of a request.
+        # Not aiohttp's own line: its wait would count as the time of a request. Held for one request, not for a call:
+        # what waits until it tries again keeps nobody from a connection.
         self._connections = asyncio.Semaphore(config.max_connections)
         self._answered_at = float("-inf")
         self._breaker = Breaker(config.breaker_failures, config.breaker_delay_ms / 1000)
         self._control = None if control is None else self._request(control)
         self._failing = (
-            None if poison_after_ms is None else FailingIds[_Request](poison_after_ms / 1000, neutral=self._control)
+            None
+            if poison_after_ms is None
+            else FailingIds[_Request](poison_after_ms / 1000, neutral=self._control, neutral_suffices=control_suffices)
         )
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=config.max_connections),
@@ -201,16 +203,16 @@ class ApiClient:
             return Answer(_URI_TOO_LONG, {})
         loop = asyncio.get_running_loop()
         came_at = loop.time()
+        fault: WorldFault | None = None
         async with self._connections:
             deadline = max(came_at, self._answered_at) + self._config.call_timeout_ms / 1000
-            fault: WorldFault | None = None
             if not self._breaker.is_open() and loop.time() + self._config.request_timeout_ms / 1000 <= deadline:
                 # Nearly every call ends here, so it has no timer of its own: the request has one, which is enough.
                 try:
                     return await self._send(request)
                 except WorldFault as error:
                     fault = error
-            return await self._call_again(request, subject, fault, deadline)
+        return await self._call_again(request, subject, fault, deadline)
 
     async def _call_again(self, request: _Request, subject: str, fault: WorldFault | None, deadline: float) -> Answer:
         """Goes on until ``deadline``, a time of the event loop, after ``fault``; None if nothing was sent yet."""
@@ -221,13 +223,13 @@ class ApiClient:
         while True:
             if isinstance(fault, _Unanswered):
                 # Not cut off: else no failure would be noted where one try takes nearly all of a call.
-                await self._require_others_to_fail(request, subject, fault)
+                await self._refuse_if_poison(request, subject, fault)
             try:
                 async with asyncio.timeout_at(deadline):
                     if fault is not None:
                         await asyncio.sleep(backoff_ms / 1000 * random.uniform(0.5, 1.0))
                         backoff_ms = min(backoff_ms * 2, self._config.max_backoff_ms)
-                    async with self._breaker.admitted():
+                    async with self._breaker.admitted(), self._connections:
                         return await self._send(request)
             except WorldFault as error:
                 fault = error
@@ -237,14 +239,14 @@ class ApiClient:
     def _was_down(self) -> WorldFault:
         return WorldFault(f"{self._url} was down for {self._config.call_timeout_ms} ms")
 
-    async def _require_others_to_fail(self, request: _Request, subject: str, error: _Unanswered) -> None:
+    async def _refuse_if_poison(self, request: _Request, subject: str, error: _Unanswered) -> None:
         """Raises BadEvent if the request has failed for ``poison_after_ms`` while others were answered."""
         if self._failing is None:
             return
         has_timed_out = isinstance(error, _TimedOut)
         controls = self._failing.controls(request)
-        are_controls_good = await self._are_answered_well(controls, 0.5 if has_timed_out else 1)
-        seconds = self._failing.failed(request, are_controls_good=are_controls_good, has_timed_out=has_timed_out)
+        bad_control = await self._bad_one(controls, 0.5 if has_timed_out else 1)
+        seconds = self._failing.failed(request, controls, bad_control, has_timed_out=has_timed_out)
         if seconds is not None:
             raise BadEvent(
                 "api_error",
@@ -252,20 +254,20 @@ class ApiClient:
                 f"{error}",
             )
 
-    async def _are_answered_well(self, controls: Sequence[_Request], share_of_timeout: float) -> bool:
-        if not controls:
-            return False
-        timeout = self._config.request_timeout_ms / 1000
-        # Past the breaker, which may be open because of one request that fails alone. A success closes it.
-        try:
-            async with asyncio.timeout(timeout):
-                for control in (*controls, *random.choices(controls, k=random.randint(0, 2))):
-                    async with asyncio.timeout(timeout * share_of_timeout):
-                        if not self._is_good(control, await self._send(control)):
-                            return False
-        except (WorldFault, TimeoutError):
-            return False
-        return True
+    async def _bad_one(self, controls: Sequence[_Request], share_of_timeout: float) -> _Request | None:
+        """The first control that is not answered well in its time, after which no other is sent; None if all are."""
+        again: Sequence[_Request] = random.choices(controls, k=random.randint(0, 2)) if controls else ()
+        timeout = self._config.request_timeout_ms / 1000 * share_of_timeout
+        for control in (*controls, *again):
+            # Past the breaker, which may be open because of one request that fails alone. A success closes it.
+            try:
+                async with self._connections, asyncio.timeout(timeout):
+                    is_good = self._is_good(control, await self._send(control))
+            except (WorldFault, TimeoutError):
+                return control
+            if not is_good:
+                return control
+        return None
 
     def _is_good(self, request: _Request, answer: Answer) -> bool:
         return answer.is_sunbirds if request == self._control else answer.is_success
@@ -274,7 +276,7 @@ class ApiClient:
         """Sends once, whatever the breaker says, and tells it the outcome. Raises WorldFault."""
         self._counts[self._calls] += 1
         try:
-            answer = self._to_answer(*await self._exchange(request))
+            answer = await self._exchange(request)
         except WorldFault:
             self._counts[self._failures] += 1
             self._breaker.failed()
@@ -289,7 +291,7 @@ class ApiClient:
             self._failing.answered(request, self._is_good(request, answer))
         return answer
 
-    async def _exchange(self, request: _Request) -> tuple[int, bytes]:
+    async def _exchange(self, request: _Request) -> Answer:
         headers = {"Content-Type": "application/json"} if request.content is not None else None
         try:
             async with (
@@ -302,30 +304,37 @@ class ApiClient:
                     allow_redirects=False,
                 ) as response,
             ):
-                return response.status, await response.read()
+                try:
+                    return self._to_answer(response.status, await response.read())
+                except _Unanswered:
+                    cast("_Response", response).close_connection()
+                    raise
         except aiohttp.ServerTimeoutError as error:
             raise WorldFault(f"{self._url} took no connection in {self._config.connect_timeout_ms} ms") from error
         except TimeoutError as error:
             raise _TimedOut(f"{self._url} did not answer in {self._config.request_timeout_ms} ms") from error
-        except aiohttp.ClientError as error:
+        except aiohttp.ClientConnectorError as error:
             raise WorldFault(f"{self._url}: {type(error).__name__}: {error}") from error
+        except aiohttp.ClientError as error:
+            raise _Unanswered(f"{self._url}: {type(error).__name__}: {error}") from error
 
     def _to_answer(self, status: int, body: bytes) -> Answer:
-        is_refusal = 400 <= status < 500 and status not in _NOT_NOW
+        if status in _NOT_NOW:
+            raise WorldFault(f"{self._url} answered with status {status}")
+        is_refusal = 400 <= status < 500
         if not is_refusal and not 200 <= status < 300:
-            fault = _Unanswered if status >= _SERVER_ERROR else WorldFault
-            raise fault(f"{self._url} answered with status {status}")
+            raise _Unanswered(f"{self._url} answered with status {status}")
         try:
             document = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             if is_refusal or _is_json(body):
                 return Answer(status, {})
-            raise WorldFault(f"{self._url} answered with status {status} and no JSON object: {error}") from error
+            raise _Unanswered(f"{self._url} answered with status {status} and no JSON object: {error}") from error
         if isinstance(document, dict):
             return Answer(status, document)
         if is_refusal:
             return Answer(status, {})
-        raise WorldFault(f"{self._url} answered with status {status} and no JSON object: {shown(document)}")
+        raise _Unanswered(f"{self._url} answered with status {status} and no JSON object: {shown(document)}")
 
 
 def _is_json(body: bytes) -> bool:

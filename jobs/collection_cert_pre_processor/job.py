@@ -32,6 +32,11 @@ from jobs.collection_cert_pre_processor.templates import Templates
 
 Known = TypeVar("Known")
 
+# The ids of users are UUIDs: of another form, an API may refuse it before it looks for it.
+_UNKNOWN_USER_ID = "00000000-0000-0000-0000-000000000000"
+_USERS_AT_ONCE = 1_000
+"""More than connections: users that cannot be read wait most of the time, and must not wait for each other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Learner:
@@ -81,8 +86,13 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
         self._contents = RedisClient(config.redis, config.redis.content_database)
         self._collections = RedisClient(config.redis, config.redis.collection_database)
         client = partial(ApiClient, config=config.http, metrics=metrics, poison_after_ms=config.http.poison_after_ms)
-        # Without a control: for a user that exists, this API also needs organisations, locations and declarations.
-        self._user_api = client("user_read", f"{config.learner_base_url}/private/user/v1/read/")
+        # For a user that exists, this API also needs organisations, locations and declarations.
+        self._user_api = client(
+            "user_read",
+            f"{config.learner_base_url}/private/user/v1/read/",
+            control=_UNKNOWN_USER_ID,
+            control_suffices=False,
+        )
         self._content_api = client("content_read", f"{config.content_base_url}/content/v3/read/", control=UNKNOWN_ID)
         self._templates = TimedCache[BatchKey, Templates]("templates", config.batch_cache, metrics)
         self._content_types = TimedCache[str, str | Refused | None]("content_types", config.content_cache, metrics)
@@ -119,10 +129,10 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
         self, requests_by_batch: Mapping[BatchKey, Sequence[CertificateRequest]]
     ) -> Mapping[BatchKey, Templates]:
         """From the cache, but as they are now for batches with a re-issue: that is asked for when one was corrected."""
-        changed = [batch for batch, requests in requests_by_batch.items() if any(each.re_issue for each in requests)]
-        unchanged = requests_by_batch.keys() - changed
+        to_read = [batch for batch, requests in requests_by_batch.items() if any(each.re_issue for each in requests)]
+        cacheable = requests_by_batch.keys() - to_read
         cached, read = await gather_all(
-            (self._templates.get_many(unchanged, self._store.templates), self._store.templates(changed))
+            (self._templates.get_many(cacheable, self._store.templates), self._store.templates(to_read))
         )
         return cached | read
 
@@ -174,8 +184,8 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
             self._load_course_names,
         )
         user_ids = list(indexes_by_user)
-        # In another order at each try. Users that cannot be read may take all connections for as long as a call may
-        # take, and those behind them, whose answers would show that the API is up, are not asked in this try.
+        # In another order at each try. If very many users cannot be read, those behind them, whose answers would show
+        # that the API is up, are not asked in this try.
         random.shuffle(user_ids)
         decisions = list(selected)
         remaining = iter(user_ids)
@@ -195,8 +205,7 @@ class CollectionCertPreProcessor(Job[CertificateRequest, BatchKey]):
                         settings=self._settings,
                     )
 
-        at_once = min(len(user_ids), self._config.http.max_connections)
-        await gather_all(issue_one_after_the_other() for _ in range(at_once))
+        await gather_all(issue_one_after_the_other() for _ in range(min(len(user_ids), _USERS_AT_ONCE)))
         return decisions
 
     async def _ask_user(self, user_id: str) -> User | Skip:

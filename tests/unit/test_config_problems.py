@@ -145,20 +145,20 @@ def test_says_everything_at_once(tmp_path: Path) -> None:
             "(http.call_timeout_ms = 30000 from jobs/config.yaml; retry.patience_ms = 30000 from FILE)",
         ),
         (
-            {"cassandra.request_timeout_ms": 480_000},
+            {"cassandra.request_timeout_ms": 450_000},
             "cassandra.request_timeout_ms must be less than retry.patience_ms (cassandra.request_timeout_ms = "
-            "480000 from FILE; retry.patience_ms = 480000 from jobs/config.yaml)",
+            "450000 from FILE; retry.patience_ms = 450000 from jobs/config.yaml)",
         ),
         (
             {"redis.request_timeout_ms": 500_000},
             "redis.request_timeout_ms must be less than retry.patience_ms (redis.request_timeout_ms = "
-            "500000 from FILE; retry.patience_ms = 480000 from jobs/config.yaml)",
+            "500000 from FILE; retry.patience_ms = 450000 from jobs/config.yaml)",
         ),
         (
-            {"retry.patience_ms": 130_000, "http.poison_after_ms": 45_000},
+            {"retry.patience_ms": 220_000, "http.poison_after_ms": 90_000},
             "twice http.poison_after_ms, http.call_timeout_ms and retry.max_backoff_ms together must be less than "
-            "retry.patience_ms (http.poison_after_ms = 45000 from FILE; http.call_timeout_ms = 30000 from "
-            "jobs/config.yaml; retry.max_backoff_ms = 10000 from jobs/config.yaml; retry.patience_ms = 130000 from "
+            "retry.patience_ms (http.poison_after_ms = 90000 from FILE; http.call_timeout_ms = 30000 from "
+            "jobs/config.yaml; retry.max_backoff_ms = 10000 from jobs/config.yaml; retry.patience_ms = 220000 from "
             "FILE)",
         ),
     ],
@@ -177,8 +177,8 @@ def test_a_call_of_one_try_leaves_no_time_for_eight(tmp_path: Path) -> None:
 
 
 def test_a_patience_that_outlives_the_search_for_poison_is_enough(tmp_path: Path) -> None:
-    file = write(tmp_path, {"retry.patience_ms": 120_001})
-    assert load(AssessmentAggregatorConfig, file, REQUIRED[AssessmentAggregatorConfig]).retry.patience_ms == 120_001
+    file = write(tmp_path, {"retry.patience_ms": 200_001})
+    assert load(AssessmentAggregatorConfig, file, REQUIRED[AssessmentAggregatorConfig]).retry.patience_ms == 200_001
 
 
 def test_says_which_variables_do_not_go_together_without_their_secrets() -> None:

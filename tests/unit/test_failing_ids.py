@@ -2,7 +2,7 @@
 
 from random import Random
 
-from common.servers.failing_ids import FailingIds
+from common.domain.failing_ids import FailingIds
 
 LIMIT = 60.0
 
@@ -10,9 +10,9 @@ LIMIT = 60.0
 class Api:
     """An API, the clock, and what is noted about it."""
 
-    def __init__(self, neutral: str | None = None) -> None:
+    def __init__(self, neutral: str | None = None, neutral_suffices: bool = True) -> None:
         self.now = 0.0
-        self.failing = FailingIds[str](LIMIT, lambda: self.now, neutral)
+        self.failing = FailingIds[str](LIMIT, lambda: self.now, neutral=neutral, neutral_suffices=neutral_suffices)
         self.is_down = False
         self.bad = {"poison"}
         self.controls: list[str] = []
@@ -24,12 +24,14 @@ class Api:
             self.failing.answered(request, is_good=True)
             return None
         controls = self.failing.controls(request)
-        self.controls.extend(controls)
+        bad_control = None
         for control in controls:
-            if self._is_answered(control):
-                self.failing.answered(control, is_good=True)
-        are_controls_good = bool(controls) and all(map(self._is_answered, controls))
-        return self.failing.failed(request, are_controls_good=are_controls_good, has_timed_out=has_timed_out)
+            self.controls.append(control)
+            if not self._is_answered(control):
+                bad_control = control
+                break
+            self.failing.answered(control, is_good=True)
+        return self.failing.failed(request, controls, bad_control, has_timed_out=has_timed_out)
 
     def poison(self, count: int, after: float = 10.0, has_timed_out: bool = False) -> list[float | None]:
         return [self.ask("poison", after, has_timed_out) for _ in range(count)]
@@ -116,8 +118,9 @@ def test_a_service_that_fails_every_other_time_makes_no_id_poison() -> None:
             if chance.random() < 0.5:
                 api.failing.answered("learner", is_good=True)
                 break
-            are_good = bool(api.failing.controls("learner")) and chance.random() < 0.5
-            refused += api.failing.failed("learner", are_controls_good=are_good) is not None
+            controls = api.failing.controls("learner")
+            bad_control = controls[0] if controls and chance.random() < 0.5 else None
+            refused += api.failing.failed("learner", controls, bad_control) is not None
     assert refused == 0
 
 
@@ -147,7 +150,17 @@ def test_poison_is_known_at_once_when_it_is_asked_for_again() -> None:
     api = Api()
     api.ask("good")
     api.poison(8)
-    assert api.ask("poison", 300) == LIMIT + 310
+    assert api.ask("poison", 10 * LIMIT) == 11 * LIMIT + 10
+
+
+def test_poison_that_nobody_has_asked_for_lately_must_fail_twice() -> None:
+    """It may have been mended, and the API may fail by chance."""
+    api = Api()
+    api.ask("good")
+    api.poison(8)
+    assert api.ask("poison", 10 * LIMIT + 1) is None
+    assert api.ask("poison", 1) == 11 * LIMIT + 12
+    assert api.ask("poison", 10 * LIMIT) == 21 * LIMIT + 12
 
 
 def test_poison_that_nobody_asks_for_is_forgotten() -> None:
@@ -172,6 +185,30 @@ def test_a_control_that_fails_is_followed_by_another_one() -> None:
     api.bad.add("was good")
     assert api.poison(9) == [None] * 8 + [LIMIT + 10]
     assert api.controls == ["was good"] + ["good"] * 7
+
+
+def test_checks_that_overlap_do_not_bring_back_a_control_that_fails() -> None:
+    api = Api()
+    api.ask("good")
+    api.ask("was good")
+    for request in ("poison", "poison too"):
+        api.failing.failed(request, (), None)
+    controls = {request: api.failing.controls(request) for request in ("poison", "poison too")}
+    assert set(controls.values()) == {("was good",)}
+    for request, made in controls.items():
+        api.failing.failed(request, made, "was good")
+    assert api.failing.controls("poison") == api.failing.controls("poison too") == ("good",)
+
+
+def test_no_more_than_ten_thousand_requests_are_remembered() -> None:
+    api = Api()
+    api.ask("good")
+    api.failing.failed("first", (), None)
+    for number in range(9_999):
+        api.failing.failed(str(number), (), None)
+    assert api.failing.controls("first") == ("good",)
+    api.failing.failed("one more", (), None)
+    assert api.failing.controls("first") == ()
 
 
 def test_two_that_fail_do_not_take_each_other_for_a_service_that_is_down() -> None:
@@ -203,6 +240,22 @@ def test_no_id_is_poison_while_only_what_is_cached_is_answered() -> None:
     api.bad.add("neutral")
     assert api.poison(100) == [None] * 100
     assert api.controls == ["cached", "neutral"] * 99
+
+
+def test_a_neutral_request_that_does_not_suffice_proves_nothing_alone() -> None:
+    api = Api("neutral", neutral_suffices=False)
+    assert api.poison(100) == [None] * 100
+    assert api.controls == []
+    api.ask("good")
+    assert api.poison(8)[-1] is not None
+    assert api.controls == ["good", "neutral"] * 8
+
+
+def test_no_id_is_poison_while_a_neutral_request_that_does_not_suffice_is_not_answered() -> None:
+    api = Api("neutral", neutral_suffices=False)
+    api.ask("cached")
+    api.bad.add("neutral")
+    assert api.poison(100) == [None] * 100
 
 
 def test_no_id_is_poison_while_the_neutral_request_is_not_answered_either() -> None:

@@ -9,7 +9,7 @@ from common.config.model import HttpConfig
 from common.domain.events import BadEvent
 from common.domain.faults import WorldFault
 from common.metrics import Metrics
-from common.servers.http import UNKNOWN_ID, ApiClient
+from common.servers.http import UNKNOWN_ID, Answer, ApiClient
 
 URL = "http://api/read/"
 SEARCH = {"request": {"filters": {"identifier": UNKNOWN_ID}}}
@@ -29,11 +29,11 @@ class Api(ApiClient):
         self._answer = (status, body)
         self.asked: set[tuple[str, str, bytes | None]] = set()
 
-    async def _exchange(self, request: Any) -> tuple[int, bytes]:
+    async def _exchange(self, request: Any) -> Answer:
         if UNKNOWN_ID in f"{request}":
             self.asked.add(tuple(request))
-            return self._answer
-        return 500, b""
+            return self._to_answer(*self._answer)
+        return self._to_answer(500, b"")
 
 
 async def outcome(control: Any, status: int, body: bytes, call_timeout_ms: int) -> tuple[Api, Exception]:

@@ -125,6 +125,26 @@ async def test_a_service_that_is_slow_for_all_refuses_no_id() -> None:
                 await learner.get("hangs")
 
 
+async def test_controls_that_take_long_together_are_answered_well() -> None:
+    """Each is answered in less than half of the time. There are up to three of them."""
+    with SilentServices() as services:
+        services.users["u-1"] = {"firstName": "Asha"}
+        services.silent.add("hangs")
+        services.delay_of_others_ms = 90
+        async with poisonable(services, request_timeout_ms=250) as learner:
+            await learner.get("u-1")
+            assert (await refused(learner, "hangs")).endswith("did not answer in 250 ms")
+
+
+async def test_a_call_that_waits_until_it_tries_again_holds_no_connection(services: HttpServices) -> None:
+    async with poisonable(services, max_connections=1, initial_backoff_ms=60_000, max_backoff_ms=60_000) as learner:
+        waiting = asyncio.create_task(learner.get("poison"))
+        await until(lambda: learner.counts == (1, 1))
+        assert (await learner.get("u-2")).is_success
+        assert not waiting.done()
+        waiting.cancel()
+
+
 async def test_the_wait_for_a_connection_is_no_timeout() -> None:
     """More calls than connections, of which each waits for longer than a request may take."""
     with SilentServices() as services:
@@ -151,13 +171,28 @@ class Breaking(HttpServices):
         return await super()._answer(request)
 
 
-@pytest.mark.parametrize("switch", [None, Switch(status=429), Switch(is_not_json=True), Switch(is_half=True)], ids=repr)
-async def test_what_is_neither_5xx_nor_a_timeout_is_the_worlds_fault_however_long(switch: Switch | None) -> None:
+@pytest.mark.parametrize(
+    "switch",
+    [None, Switch(status=500), Switch(status=302), Switch(is_not_json=True), Switch(is_half=True)],
+    ids=repr,
+)
+async def test_an_id_that_is_never_answered_properly_is_refused_while_others_are_answered(
+    switch: Switch | None,
+) -> None:
     with Breaking(switch) as services:
+        services.users["u-1"] = {"firstName": "Asha"}
+        async with poisonable(services) as learner:
+            await learner.get("u-1")
+            await refused(learner, "u-2")
+            assert (await learner.get("u-1")).is_success
+
+
+async def test_an_id_that_is_asked_for_too_often_is_not_at_fault() -> None:
+    with Breaking(Switch(status=429)) as services:
         services.users["u-1"] = {"firstName": "Asha"}
         async with poisonable(services, request_timeout_ms=1_000, call_timeout_ms=4 * POISON_AFTER_MS) as learner:
             await learner.get("u-1")
-            with pytest.raises(WorldFault):
+            with pytest.raises(WorldFault, match="answered with status 429"):
                 await learner.get("u-2")
             assert (await learner.get("u-1")).is_success
 
