@@ -87,6 +87,19 @@ class Sources:
         """The name of a course, as a certificate has it."""
         return await _or_unknown(lambda: self._course_name(course_id))
 
+    async def course_names(self, course_ids: Sequence[str]) -> dict[str, str | Refused]:
+        """The names by course. One is Refused if the API fails for this course alone; else raises WorldFault."""
+        found = dict(zip(course_ids, await gather_all(map(self.course_name, course_ids)), strict=True))
+        failed = [course_id for course_id, name in found.items() if isinstance(name, Unknown)]
+        if failed:
+            _require_answer(await self.course_name(UNKNOWN_ID))
+            # Once more: it may have been a fault of the moment.
+            found.update(zip(failed, await gather_all(map(self.course_name, failed)), strict=True))
+        return {
+            course_id: Refused("content_api", name.reason) if isinstance(name, Unknown) else name
+            for course_id, name in found.items()
+        }
+
     async def leaf_nodes(self, course_id: str, collection_id: str | None = None) -> LeafNodes | Refused | None:
         """Rule U2: the leaf nodes of a course, or of a unit of it; None if the cache has none."""
         keys = (

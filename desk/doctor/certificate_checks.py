@@ -77,23 +77,31 @@ def certificates(chart: Chart, settings: JobSettings) -> Iterator[Finding]:
         elif _may_be_missing(chart, template):
             selected = _selected(chart, template, settings, re_issue=False)
             if selected.failed:
-                what = f"whether {name} is earned cannot be decided: {selected.failed[0].reason}"
-                yield chart.finding(Check.CERTIFICATES, "certificate_undecided", what)
+                yield _undecided(chart, name, selected)
             elif selected.earned and isinstance(chart.record.user, Unknown):
                 what = f"the rows fulfil {name}, but the account is not known: {chart.record.user.reason}"
                 yield chart.finding(Check.CERTIFICATES, "account_unknown", what)
-            elif selected.earned and _is_for_user(chart, selected, settings):
-                what = f"the criteria of {name} are met, but there is neither a certificate nor a request for one"
-                yield chart.finding(Check.CERTIFICATES, "certificate_missing", what, Remedy.CERTIFICATE)
+            elif selected.earned:
+                issued = _issued(chart, selected, settings)
+                if issued.failed:
+                    yield _undecided(chart, name, issued)
+                elif issued.messages:
+                    what = f"the criteria of {name} are met, but there is neither a certificate nor a request for one"
+                    yield chart.finding(Check.CERTIFICATES, "certificate_missing", what, Remedy.CERTIFICATE)
 
 
-def _is_for_user(chart: Chart, selected: rules.Decisions, settings: JobSettings) -> bool:
-    """Rule C5: whether the account is not blocked and meets the user criteria."""
+def _undecided(chart: Chart, name: str, decisions: rules.Decisions) -> Finding:
+    what = f"whether {name} is earned cannot be decided: {decisions.failed[0].reason}"
+    return chart.finding(Check.CERTIFICATES, "certificate_undecided", what)
+
+
+def _issued(chart: Chart, selected: rules.Decisions, settings: JobSettings) -> rules.Decisions:
+    """What the rules decide about an earned certificate from the account and the course's name (rules C5 to C7)."""
     record = chart.record
     assert record.user is not None and not isinstance(record.user, Unknown)
     assert not isinstance(record.course.name, Unknown)
     user_id, course_id, batch_id = record.key
-    issued = rules.issue(
+    return rules.issue(
         CertificateRequest((user_id,), course_id, batch_id, re_issue=False, time_ms=record.now_ms),
         user_id,
         selected,
@@ -101,4 +109,3 @@ def _is_for_user(chart: Chart, selected: rules.Decisions, settings: JobSettings)
         course_name=record.course.name,
         settings=settings.certificate,
     )
-    return bool(issued.messages)

@@ -12,10 +12,8 @@ from cachetools import LRUCache
 from common.domain.aggregates import SCORE, contents_of
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import Refused
-from common.domain.faults import WorldFault
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra
-from common.servers.concurrency import gather_all
 from common.servers.redis import RedisClient
 from desk.config import DeskConfig, settings_of
 from desk.doctor import relation_sets
@@ -27,7 +25,7 @@ from desk.doctor.relation_sets import RelationSets, Sets
 from desk.doctor.requested import Requested
 from desk.doctor.store import Contents, Enrolment, Store
 from desk.explanation.settings import JobSettings
-from desk.records import Batch, Course, LearnerRecord, LearnerRows, Unknown
+from desk.records import Batch, Course, LearnerRecord, LearnerRows
 from desk.sources import Sources
 from desk.store import Store as DeskStore
 from jobs.activity_aggregate_updater.rules import Settings as ProgressSettings
@@ -188,11 +186,10 @@ class Doctor:
         if Check.CERTIFICATES not in self.checks:
             return list(charts)
         candidates = [chart for chart in charts if may_need_user(chart, self._settings)]
-        names = await self._course_names({chart.record.key.course_id for chart in candidates})
+        names = await self._sources.course_names(sorted({chart.record.key.course_id for chart in candidates}))
         asked_for = [chart.record.key.user_id for chart in candidates]
         others = sorted({chart.record.key.user_id for chart in charts}.difference(asked_for))
         users = await self._sources.users(asked_for, others)
-        _require_known(names.values())
         completed = {
             chart.record.key: replace(
                 chart,
@@ -205,11 +202,6 @@ class Doctor:
             for chart, user in zip(candidates, users, strict=True)
         }
         return [completed.get(chart.record.key, chart) for chart in charts]
-
-    async def _course_names(self, course_ids: Collection[str]) -> dict[str, str | Refused | Unknown]:
-        ids = sorted(course_ids)
-        courses = await gather_all(self._sources.course(course_id) for course_id in ids)
-        return {course.course_id: course.name for course in courses}
 
 
 def doctor_settings(config: DeskConfig) -> JobSettings:
@@ -230,13 +222,6 @@ async def open_doctor(config: DeskConfig, checks: Collection[Check]) -> AsyncIte
         yield doctor
     finally:
         await doctor.close()
-
-
-def _require_known(found: Iterable[object]) -> None:
-    """Raises WorldFault if a server did not answer: a check must not pass over what it cannot see."""
-    for one in found:
-        if isinstance(one, Unknown):
-            raise WorldFault(one.reason)
 
 
 def _attempted(chart: Chart) -> set[str]:
