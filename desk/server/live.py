@@ -71,7 +71,8 @@ class LiveFigures:
             if entry.task is task and task.done():
                 self._take(entry)
         if entry.snapshot is None and entry.fault is not None:
-            raise entry.fault
+            # Without the frames of earlier requests. Each time it is raised it would keep some more of them.
+            raise entry.fault.with_traceback(None)
         return entry.snapshot
 
     async def close(self) -> None:

@@ -1,6 +1,7 @@
 """Several people look at the figures of a batch at once."""
 
 import asyncio
+import traceback
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -78,3 +79,20 @@ async def test_a_scan_that_has_failed_is_not_begun_again_by_the_next_request(
         with pytest.raises(type(fault), match=str(fault)):
             await live.snapshot("do_course", "b", wait_seconds=5)
     assert len(scans) == 1
+
+
+@pytest.mark.parametrize("fault", [WorldFault("down"), ValueError("a defect")])
+async def test_a_kept_fault_does_not_keep_all_requests_that_got_it(
+    live: LiveFigures, fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scan(*_: str) -> Snapshot:
+        raise fault
+
+    monkeypatch.setattr(live, "_scan", scan)
+    frames = []
+    for _ in range(4):
+        with pytest.raises(type(fault)) as raised:
+            await live.snapshot("do_course", "b", wait_seconds=5)
+        frames.append(len(list(traceback.walk_tb(raised.value.__traceback__))))
+        assert raised.value.__context__ is raised.value.__cause__ is None
+    assert len(set(frames[1:])) == 1
