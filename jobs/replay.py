@@ -29,7 +29,7 @@ from common.config.model import JobConfig
 from common.domain.events import BadEvent, to_time_ms
 from common.domain.faults import TaskFault, WorldFault
 from common.domain.messages import repaired
-from common.servers.kafka import check_login, client_properties, watermarks
+from common.servers.kafka import check_login, client_properties, partitions_of, watermarks
 from jobs import JOBS, config_class
 
 TIMEOUT_SECONDS = 30.0
@@ -94,7 +94,8 @@ def replay(config: JobConfig, reason: str = "", since_ms: int | None = None, *, 
 
     Begins at the first event that failed at ``since_ms`` or later. Events before that are not counted.
     Returns how many were ``sent`` (or ``would be sent``), ``passed over`` and ``not of a failed topic``. Raises
-    KafkaException if the broker does not accept an event; no offset of an unsent event is committed then.
+    KafkaException if the broker does not accept an event; no offset of an unsent event is committed then. Raises
+    TaskFault if the failed topic does not exist, or if this user may not see it.
     """
     failed_topic = config.kafka.topic(config.failed_topic)
     properties = client_properties(config.kafka)
@@ -138,10 +139,8 @@ def replay(config: JobConfig, reason: str = "", since_ms: int | None = None, *, 
 
 def _partitions(consumer: Consumer, topic: str, since_ms: int | None) -> list[tuple[TopicPartition, int]]:
     """Each partition with the offset to continue from, and its current end."""
-    metadata = consumer.list_topics(topic, TIMEOUT_SECONDS).topics[topic]
-    if metadata.error is not None:
-        raise KafkaException(metadata.error)
-    committed = consumer.committed([TopicPartition(topic, number) for number in metadata.partitions], TIMEOUT_SECONDS)
+    there = partitions_of(consumer, topic, TIMEOUT_SECONDS)
+    committed = consumer.committed(there, TIMEOUT_SECONDS)
     partitions = []
     for partition in committed:
         first, end = watermarks(consumer, partition, TIMEOUT_SECONDS)

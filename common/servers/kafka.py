@@ -103,6 +103,9 @@ def partitions_of(consumer: Consumer, topic: str, timeout_seconds: float) -> lis
     if found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         raise TaskFault(f"Kafka: this user may not describe the topic {topic}, so nobody knows what it holds")
     if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        # At once, although watermarks() waits for the same code: there a broker does not have the partition yet. The
+        # topic itself stays in the metadata while leaders change. It is missing there only for a moment: while it is
+        # created or, with ZooKeeper, at a broker that starts. Commands and pages ask, which can be begun again.
         raise TaskFault(f"Kafka: the topic {topic} does not exist: create it, or check kafka.env and kafka.topics")
     raise KafkaException(found.error)
 

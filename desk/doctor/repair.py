@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
 from common.domain.faults import WorldFault
-from common.servers.kafka import read_to_end, reading_consumer, watermarks
+from common.servers.kafka import partitions_of, read_to_end, reading_consumer, watermarks
 from desk.config import DeskKafkaConfig
 from desk.doctor.findings import Check, Finding
 from desk.doctor.journal import Event, Intent, Journal
@@ -84,7 +84,7 @@ class Repair:
 
         Says how many. What is not wanted does not count as sent, as in :meth:`send`.
         Which of them the brokers have is read from the topics. Raises RepairError where Kafka does not keep these
-        messages any more, and WorldFault.
+        messages any more, WorldFault, and TaskFault as :meth:`lag` does.
         """
         intent = self._journal.open_intent
         if intent is None:
@@ -98,7 +98,10 @@ class Repair:
         return len(wanted)
 
     def _values_since(self, intent: Intent, wanted: Collection[bytes]) -> set[bytes]:
-        """Those of ``wanted`` that the topics hold. Others are not kept: learners' events come all the time."""
+        """Those of ``wanted`` that the topics hold. Others are not kept: learners' events come all the time.
+
+        Raises RepairError, WorldFault and TaskFault as :meth:`finish_interrupted` does.
+        """
         values: set[bytes] = set()
         consumer = self._consumer("support-desk")
         with closing(consumer):
@@ -121,7 +124,8 @@ class Repair:
     async def send(self, events: Sequence[Event], rate: int, max_lag: int, still_wanted: StillWanted) -> None:
         """Sends the events that the journal does not have and that are still wanted, at most ``rate`` a second.
 
-        Waits while the job that reads a topic is more than ``max_lag`` messages behind. Raises WorldFault.
+        Waits while the job that reads a topic is more than ``max_lag`` messages behind. Raises WorldFault, and
+        TaskFault as :meth:`lag` does.
         """
         left = [event for event in events if (event.remedy, event.key) not in self._journal.sent]
         not_wanted = 0
@@ -158,7 +162,7 @@ class Repair:
         """Waits until the jobs have applied what is on the topics of the remedies now; False if that took too long.
 
         What a job has read up to a checkpoint is applied, with its rows written and its messages sent. Learners' events
-        that come meanwhile are not waited for.
+        that come meanwhile are not waited for. Raises as :meth:`lag`.
         """
         deadline = time.monotonic() + patience_seconds
         # In this order, and the ends of each when those before it are applied: they send certificate requests.
@@ -174,7 +178,7 @@ class Repair:
     def lag(self, remedy: Remedy, ends: Mapping[int, int] | None = None) -> int:
         """How many messages of the remedy's topic its job has not read yet, all or up to ``ends``.
 
-        Raises WorldFault.
+        Raises WorldFault, and TaskFault for a topic that does not exist or that this user may not see.
         """
         with closing(self._consumer(self._kafka.group_id(JOB_OF[remedy]))) as consumer:
             try:
@@ -208,11 +212,7 @@ class Repair:
                 raise self._fault(error) from error
 
     def _partitions(self, consumer: Consumer, remedy: Remedy) -> list[TopicPartition]:
-        topic = self._kafka.topic(TOPIC_OF[remedy])
-        metadata = consumer.list_topics(topic, _TIMEOUT_SECONDS).topics[topic]
-        if metadata.error is not None:
-            raise KafkaException(metadata.error)
-        return [TopicPartition(topic, number) for number in metadata.partitions]
+        return partitions_of(consumer, self._kafka.topic(TOPIC_OF[remedy]), _TIMEOUT_SECONDS)
 
     def _consumer(self, group: str) -> Consumer:
         # It assigns nothing in the name of a job's group that the job would miss.

@@ -7,13 +7,16 @@ import pytest
 from msgspec import structs
 
 from common.config.model import JobKafkaConfig
+from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
+from common.domain.faults import TaskFault
 from desk.config import DeskKafkaConfig
 from desk.doctor import repair
 from desk.doctor.findings import Check, Finding, FindingsError, FindingsFile, Header, read
 from desk.doctor.journal import Event, Intent, Journal, JournalError
 from desk.doctor.repair import Repair, plan
 from desk.remedies import Remedy
+from tests.support.unseen_topics import HIDDEN, MISSING, REASONS, see_topics
 
 HEADER = Header("do_course", None, tuple(Check), 2)
 
@@ -183,3 +186,16 @@ def test_of_what_was_sent_since_an_intent_only_its_own_events_are_kept(
     monkeypatch.setattr(repair, "read_to_end", lambda *_: iter([b"foreign", ours, b"other"]))
     sender = Repair(kafka, Journal(tmp_path / "journal"), print)
     assert sender._values_since(intent, {ours, not_sent}) == {ours}
+
+
+@pytest.mark.parametrize("error", [HIDDEN, MISSING])
+def test_a_repair_says_what_is_to_be_done_about_a_topic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    see_topics(monkeypatch, {topics.ASSESS: error})
+    kafka = DeskKafkaConfig.model_validate({"bootstrap_servers": "b:9092", "env": "dev"})
+    sender = Repair(kafka, Journal(tmp_path / "journal"), print)
+    with pytest.raises(TaskFault, match=REASONS[error]):
+        sender.lag(Remedy.RECOMPUTE)
+    with pytest.raises(TaskFault, match=REASONS[error]):
+        sender._ends([Remedy.RECOMPUTE])
