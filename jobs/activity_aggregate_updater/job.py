@@ -34,6 +34,9 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
         """Connects to nothing."""
         super().__init__(config)
         self._config = config
+        # Units that are to be counted in the metric once their batch is written. A write that fails may have written a
+        # part, of which a retry decides nothing any more. What it has not written, each retry decides again.
+        self._uncounted: dict[EnrolmentKey, set[str]] = {}
 
     async def open(self, metrics: Metrics, clock: Callable[[], int]) -> None:
         """Connects to Cassandra and Redis."""
@@ -78,9 +81,11 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
     ) -> Mapping[EnrolmentKey, Sequence[Outcome]]:
         """Decides per enrolment, writes all decisions together, and gives each event its part of them."""
         checked, decisions = await self._decide(events_by_enrolment)
-        # First: a write that fails may have written a part, of which a retry decides nothing any more.
-        self._counts["uncounted_units"] += sum(len(decision.uncounted_units) for decision in decisions.values())
+        for enrolment, decision in decisions.items():
+            if decision.uncounted_units:
+                self._uncounted.setdefault(enrolment, set()).update(decision.uncounted_units)
         await self._store.write(decisions, to_datetime(time.time_ns() // 1_000_000))
+        self._counts["uncounted_units"] += sum(len(self._uncounted.pop(key, ())) for key in events_by_enrolment)
         return {enrolment: [*self._outcomes(those, decisions.get(enrolment))] for enrolment, those in checked.items()}
 
     async def _decide(
