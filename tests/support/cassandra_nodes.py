@@ -29,7 +29,8 @@ class Connection:
     is_shutdown = is_closed = False
     in_flight = 0
 
-    def __init__(self) -> None:
+    def __init__(self, host: "Node") -> None:
+        self.host = host
         self.heard_at = 0.0
         self.sent: list[Callable[[Any], None]] = []
         self.timestamps: list[int] = []
@@ -87,8 +88,8 @@ class Node(str):
 class Cluster:
     """Nodes A, B and C, tried in this order, and the requests to them."""
 
-    def __init__(self) -> None:
-        self.nodes: dict[str, Connection] = {Node(name): Connection() for name in "ABC"}
+    def __init__(self, timeout: float) -> None:
+        self.nodes: dict[str, Connection] = {node: Connection(node) for node in map(Node, "ABC")}
         self.problems: dict[str, Exception] = {}
         self.a, self.b, self.c = self.nodes.values()
         self.counts: Counter[Any] = Counter()
@@ -111,7 +112,7 @@ class Cluster:
             clock=itertools.count(1).__next__,
             counts=self.counts,
             max_in_flight=IN_FLIGHT,
-            timeout=30,
+            timeout=timeout,
             late_after=LATE_AFTER,
             silent_after=SILENT_AFTER,
         )
@@ -139,8 +140,8 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster() -> AsyncIterator[Cluster]:
-    cluster = Cluster()
+async def cluster(request_timeout: float = 30) -> AsyncIterator[Cluster]:
+    cluster = Cluster(request_timeout)
     try:
         yield cluster
     finally:

@@ -136,3 +136,31 @@ async def test_a_node_that_is_lost_after_it_was_told_does_not_count_as_asked() -
         await nodes.c.wait_for(1)
         nodes.c.answer()
         await request
+
+
+async def test_a_node_that_does_not_answer_is_told_again_after_the_timeout() -> None:
+    """An answer that is lost would block the statement on this node for as long as its connection lives."""
+    async with cluster(request_timeout=0.5) as nodes:
+        nodes.b.is_shutdown = nodes.c.is_shutdown = True
+        waiting = [nodes.execute() for _ in range(2)]
+        await nodes.a.wait_for(2)
+        for answered in nodes.a.sent:
+            answered(nodes.a.FORGOTTEN)
+        for request in waiting:
+            with pytest.raises(WorldFault, match=r"A: .* within 0\.5 s"):
+                await request
+
+        again = nodes.execute()
+        await nodes.a.wait_for(3)
+        nodes.a.answer(nodes.a.FORGOTTEN)
+        async with asyncio.timeout(0.4):
+            while len(nodes.a.prepared) < 2:  # noqa: ASYNC110 - the driver is another task
+                await asyncio.sleep(0.001)
+        # The first answer comes after all, and nobody waits for it any more.
+        nodes.a.prepared[0](None)
+        await asyncio.sleep(0.01)
+        assert len(nodes.a.sent) == 3
+        nodes.a.prepared[1](None)
+        await nodes.a.wait_for(4)
+        nodes.a.answer()
+        await again

@@ -84,7 +84,7 @@ class Requests:
         self._is_start_scheduled = self._is_closed = False
         self._in_flight: set[Request] = set()
         self._look_handle: asyncio.TimerHandle | None = None
-        self._preparations = Preparations(loop)
+        self._preparations = Preparations(loop, timeout)
         self._no_node = NoNode(session, loop)
 
     async def execute(self, requests: Sequence[Execution | Sequence[Execution]]) -> list[Page]:

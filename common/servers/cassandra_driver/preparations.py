@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 from typing import Any
 
+from cassandra import OperationTimedOut
 from cassandra.connection import ConnectionException
 from cassandra.pool import HostConnection, NoConnectionsAvailable
 from cassandra.protocol import PrepareMessage
@@ -20,8 +21,10 @@ class Preparations:
     that comes back, and is forgotten at once.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
+        """A PREPARE without an answer for ``timeout`` seconds has failed: else all later requests would wait for it."""
         self._loop = loop
+        self._timeout = timeout
         self._pending: dict[tuple[HostConnection, str], asyncio.Future[Any]] = {}
 
     def prepare(self, pool: HostConnection, text: str) -> "asyncio.Future[Any]":
@@ -29,9 +32,16 @@ class Preparations:
         key = (pool, text)
         if key not in self._pending:
             self._pending[key] = done = self._loop.create_future()
+            timer = self._loop.call_later(self._timeout, self._time_out, pool, done)
+            done.add_done_callback(lambda _: timer.cancel())
             done.add_done_callback(lambda _: self._pending.pop(key))
             self._send(pool, text, done)
         return self._pending[key]
+
+    def _time_out(self, pool: HostConnection, done: "asyncio.Future[Any]") -> None:
+        if not done.done():
+            reason = f"it was not prepared within {self._timeout:g} s"
+            done.set_result(OperationTimedOut({str(pool.host.endpoint): reason}))
 
     def _send(self, pool: HostConnection, text: str, done: "asyncio.Future[Any]") -> None:
         try:
