@@ -50,7 +50,7 @@ class _Entry(Generic[Value]):
 
 
 class TimedCache(Generic[Key, Value]):
-    """A cache with a time to live. Concurrent requests for a key share one load.
+    """A cache with a time to live. Concurrent requests for a key share its first load.
 
     Keys and values take at most ``max_size_in_bytes``: the least recently used entry is evicted, and a value that is
     larger is not kept. The age of a value counts from the start of its load. An empty value (None, no members, Refused)
@@ -98,25 +98,46 @@ class TimedCache(Generic[Key, Value]):
         that fails with anything but a WorldFault: another key of that call may be at fault. Cancelling this call does
         not cancel the load, because other calls may wait for it.
         """
+        found, missing = self._look_up(keys, self._config.empty_ttl_ms if recent else math.inf)
+        if missing:
+            loaded, failed = await self._load_with_others(missing, load_many)
+            found |= loaded
+            if failed:
+                # Not shared: whoever else loads one of them now may have asked for the key at fault as well.
+                started_ms = self._clock_ms()
+                alone = await self._load(failed, load_many)
+                self._keep(alone, started_ms)
+                found.update(alone)
+        return found
+
+    def _look_up(self, keys: Iterable[Key], max_age_ms: float) -> tuple[dict[Key, Value], list[Key]]:
+        """The values that are cached and young enough, and the keys of the others."""
         found: dict[Key, Value] = {}
-        of_others: dict[Key, asyncio.Task[Mapping[Key, Value]]] = {}
-        to_load: list[Key] = []
+        missing: list[Key] = []
         now_ms = self._clock_ms()
-        max_age_ms = self._config.empty_ttl_ms if recent else math.inf
         for key in dict.fromkeys(keys):
             entry = self._entries.get(key)
             if entry is not None and now_ms - entry.loaded_ms < max_age_ms:
                 found[key] = entry.value
-            elif key in self._loading:
-                of_others[key] = self._loading[key]
             else:
-                to_load.append(key)
+                missing.append(key)
         self._counts[self._hits] += len(found)
-        self._counts[self._misses] += len(of_others) + len(to_load)
-        own = self._start(to_load, now_ms, load_many) if to_load else None
+        self._counts[self._misses] += len(missing)
+        return found, missing
+
+    async def _load_with_others(
+        self, keys: Sequence[Key], load_many: Callable[[Sequence[Key]], Awaitable[Mapping[Key, Value]]]
+    ) -> tuple[dict[Key, Value], list[Key]]:
+        """The values from the loads that other calls have begun, and from one load for the other keys.
+
+        With them the keys whose load by others has failed, perhaps because of a key that this call has not asked for.
+        """
+        of_others = {key: self._loading[key] for key in keys if key in self._loading}
+        to_load = [key for key in keys if key not in of_others]
+        own = self._start(to_load, load_many) if to_load else None
         try:
-            if waited_for := {*of_others.values(), *([] if own is None else [own])}:
-                await asyncio.wait(waited_for)
+            await asyncio.wait({*of_others.values(), *([] if own is None else [own])})
+            found: dict[Key, Value] = {}
             if own is not None:
                 if own.cancelled():
                     raise WorldFault(f"the load of {to_load[0]!r} was cancelled")
@@ -126,24 +147,17 @@ class TimedCache(Generic[Key, Value]):
         finally:
             # A failure refers to this frame. If the frame refers to its task, all of it stays until the garbage
             # collector comes, which is rare in a worker.
-            del own, of_others, waited_for
-        if failed:
-            # Not shared: whoever else loads one of them now may have asked for the key at fault as well.
-            started_ms = self._clock_ms()
-            loaded = await self._load(failed, load_many)
-            self._keep(loaded, started_ms)
-            found.update(loaded)
-        return found
+            del own, of_others
+        return found, failed
 
     def _start(
         self,
         keys: Sequence[Key],
-        now_ms: float,
         load_many: Callable[[Sequence[Key]], Awaitable[Mapping[Key, Value]]],
     ) -> "asyncio.Task[Mapping[Key, Value]]":
         """The task that loads the keys, for all who ask for them meanwhile."""
         task = asyncio.create_task(self._load(keys, load_many))
-        task.add_done_callback(partial(self._finish, keys, now_ms))
+        task.add_done_callback(partial(self._finish, keys, self._clock_ms()))
         self._loading.update(dict.fromkeys(keys, task))
         return task
 
