@@ -108,7 +108,7 @@ class Request:
         self.looks, self.heard_at = 0, 0.0
         """For how many looks its connection has been silent, and when the node last sent something before that."""
         self.copies = 0
-        """In flight, each on another node."""
+        """In flight, each on another node. Not counted any more once it is done."""
         self.asked: dict[Host, LoopConnection] = {}
         """The nodes that it was sent to, in order, and on which connection."""
         self.errors: dict[Any, Exception] = {}

@@ -190,17 +190,18 @@ class Requests:
     ) -> None:
         """Called in the loop with a Page or an error."""
         pool.return_connection(connection)
-        request.copies -= 1
         if request.is_done or self._loop.is_closed():
             return
         if type(answer) is tuple:
+            request.copies -= 1
             request.call.results[request.index] = answer
             self._end(request)
         elif isinstance(answer, PreparedQueryNotFound) and node not in request.prepared_on:
+            # The copy stays in flight while its node prepares the statement.
             request.prepared_on += (node,)
-            request.copies += 1  # it is still in flight: its node prepares the statement
             self._loop.create_task(self._prepare_again(request, node, pool))
         else:
+            request.copies -= 1
             self._not_done(request, node, frames.error_of(answer))
 
     def _not_done(self, request: Request, node: Host, error: Exception) -> None:

@@ -108,7 +108,8 @@ def fault(error: Exception, statement: str = "") -> Exception:
 def fault_without_event(error: Exception, what: str) -> Exception:
     """The same where there is no event to blame: a WorldFault, or a TaskFault that says ``what`` has failed.
 
-    Here one node that refuses is enough. Nothing has worked before, and a wrong password is to be reported at once.
+    If several nodes were tried, one that refuses is enough: that is to connect or to prepare a statement, where a wrong
+    password is to be reported at once and not when the nodes that are down are back.
     """
     for of_one in _of_nodes(error):
         if is_refusal(of_one):

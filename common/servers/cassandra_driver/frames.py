@@ -84,7 +84,8 @@ class Statement:
     """A prepared statement. Made by :meth:`common.servers.cassandra.Cassandra.prepare`, for that session."""
 
     prepared: Any
-    """The driver's own object, to prepare it again on a node that has forgotten it."""
+    """The driver's own object. The driver prepares it on each node that comes back, but has only a weak reference to
+    it: without this one it would forget the statement."""
     text: str
     keyspace: str | None
     parameters: Sequence[Column]
