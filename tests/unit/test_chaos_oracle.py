@@ -1,6 +1,6 @@
 """The oracle of the chaos runs notices each kind of harm. That the jobs can do such harm is shown by `--sabotage`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -170,11 +170,16 @@ ROWS = {
     "a changed detail": (_change("agg_details", lambda detail: detail | {"score": 0}), Kind.WRONG),
     "the old column": (_add(("aggregates", "do_1", "somebody", "agg", "score:do_1"), 7), Kind.TWICE),
     "a content viewed twice": (_change("viewcount", lambda count: count + 1), Kind.TWICE),
+    "a lost count of views": (_change("viewcount", _lose), Kind.LOST),
+    "a content completed twice": (_change("completedcount", lambda count: count + 1), Kind.TWICE),
+    "a lost count of completions": (_change("completedcount", _lose), Kind.LOST),
     "a content of nobody": (_add(("content", "somebody", "do_1", "viewcount"), 1), Kind.TWICE),
     "a count with another write time": (_change("counted at", lambda time: time + 1), Kind.TWICE),
     "counts with two write times": (_change("counted at", lambda time: (time, time + 1)), Kind.WRONG),
     "a lost status of a content": (_change("contentstatus", _lose), Kind.LOST),
     "a lower status of a content": (_change("contentstatus", lambda _: 1), Kind.LOST),
+    "a lower status of an enrolment": (_change("status", lambda status: status - 1), Kind.LOST),
+    "an enrolment without a status": (_change("status", _lose), Kind.LOST),
     "a lower progress": (_change("progress", lambda progress: progress - 1), Kind.LOST),
     "an enrolment without its time": (_change("datetime", _lose), Kind.LOST),
     "another time of completion": (_change("completedon", lambda time: time + 1), Kind.TWICE),
@@ -185,6 +190,24 @@ ROWS = {
 def test_every_harm_to_a_row_is_noticed(load: Load, observed: Observed, harm: Harm, kind: Kind) -> None:
     harm(observed)
     assert [problem.kind for problem in compare(load, observed)] == [kind]
+
+
+_KEY_COLUMNS = {"attempt": 3, "aggregates": 2, "content": 2, "enrolment": 1}
+"""How many columns the key of a row has, by table."""
+
+
+def _columns(keys: Iterable[Key]) -> set[tuple[str, str]]:
+    """Pairs of table and column."""
+    return {(table, path[_KEY_COLUMNS[table]]) for table, *path in keys}
+
+
+def test_every_column_is_harmed(right: Observed) -> None:
+    harmed: set[tuple[str, str]] = set()
+    for harm, _ in ROWS.values():
+        observed = replace(right, values=dict(right.values))
+        harm(observed)
+        harmed |= _columns(key for key, value in right.values.items() if observed.values.get(key) != value)
+    assert harmed == _columns(right.values)
 
 
 def _of(messages: str, change: Callable[[list[Sent]], None]) -> Harm:
