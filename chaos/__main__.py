@@ -82,8 +82,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         nargs="+",
         default=[20, 45],
         metavar="SECONDS",
-        help="how long a fault that lasts may last, chosen at random (default %(default)s; "
-        "Flink takes a process for dead after 30 s here)",
+        help="how long a fault that lasts takes: each kind has the next of these when it comes again "
+        "(default %(default)s; Flink takes a process for dead after 30 s here)",
     )
     add(
         "--delivery",

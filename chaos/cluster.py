@@ -59,22 +59,18 @@ class Cluster:
     services: HttpServices
     environment: str
     source: random.Random
-    pauses: Sequence[float]
-    """How long a fault may last (s)."""
     edits: Sequence[Edit] = ()
     """Changes to the code of all jobs."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Flink configuration for all jobs, on top of OPTIONS."""
     delivery: str = "at_least_once"
     """The jobs' ``kafka.delivery``."""
+    pause_seconds: float = 0
+    """How long a fault that lasts takes. The run sets it for each fault."""
     jobs: dict[str, str] = field(default_factory=dict)
     """Job ids by the name of the job."""
     restarts: int = 0
     """How often a TaskManager ended by itself and was restarted."""
-
-    def pause_seconds(self) -> float:
-        """One of `pauses`, at random."""
-        return self.source.choice(self.pauses)
 
     def submit(
         self, name: str, savepoint: str | None = None, parallelism: int = PARALLELISM, edits: Sequence[Edit] = ()

@@ -46,7 +46,7 @@ def _pause(cluster: Cluster, processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         process.suspend()
         paused.append(process)
-    time.sleep(cluster.pause_seconds())
+    time.sleep(cluster.pause_seconds)
     for process in paused:
         # Flink may have killed a paused worker.
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -67,7 +67,7 @@ def _replace_paused_worker(cluster: Cluster) -> None:
         for worker in task_manager.python_workers():
             if worker != paused:
                 worker.kill()
-    time.sleep(cluster.pause_seconds())
+    time.sleep(cluster.pause_seconds)
     with contextlib.suppress(psutil.NoSuchProcess):
         paused.resume()
 
@@ -80,14 +80,14 @@ def _kill_job_manager(cluster: Cluster) -> None:
 
 def _refuse(cluster: Cluster) -> None:
     cluster.services.refuse()
-    time.sleep(cluster.pause_seconds())
+    time.sleep(cluster.pause_seconds)
     cluster.services.accept()
 
 
 def _misbehave(cluster: Cluster, switch: Switch) -> None:
     for route in _ROUTES:
         cluster.services.switch(route, switch)
-    time.sleep(cluster.pause_seconds())
+    time.sleep(cluster.pause_seconds)
     for route in _ROUTES:
         cluster.services.switch(route, Switch())
 
@@ -151,10 +151,24 @@ def faults_for(nodes: int) -> Sequence[str]:
     return [name for name, fault in FAULTS.items() if nodes > 1 or not fault.needs_three]
 
 
-def choose(names: Sequence[str], seed: int, number: int) -> list[str]:
-    """Chooses `number` of the names for a seed.
+class Chosen(NamedTuple):
+    """A fault by its name, and how long it lasts (s), if it is one that lasts."""
+
+    name: str
+    pause_seconds: float
+
+
+def choose(names: Sequence[str], pauses: Sequence[float], seed: int, number: int) -> list[Chosen]:
+    """Chooses `number` of the names for a seed, each with one of the pauses (s).
 
     They are in one shuffled order, of which the next seed gets the next ones: with enough seeds, a run has all of them.
+    Each time that a name comes, it has the next of the pauses: with twice as many seeds, each has had two of them. They
+    do not all begin with the same one, so that a short run has different pauses, too.
     """
     shuffled = random.Random(0).sample(names, len(names))
-    return [shuffled[index % len(shuffled)] for index in range(seed * number, (seed + 1) * number)]
+    endless = [shuffled[index % len(shuffled)] for index in range((seed + 1) * number)]
+    return [
+        Chosen(name, pauses[(shuffled.index(name) + endless[:index].count(name)) % len(pauses)])
+        for index, name in enumerate(endless)
+        if index >= seed * number
+    ]

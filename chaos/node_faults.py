@@ -92,7 +92,7 @@ def cut_off_cassandra(cluster: Cluster) -> None:
     node = _cassandra(cluster)
     port = cluster.world.config.cassandra.storage_port
     with packets_dropped(f"ip daddr {node.address} tcp dport {port} drop"):
-        time.sleep(cluster.pause_seconds())
+        time.sleep(cluster.pause_seconds)
     _wait_for_cassandra(cluster)
 
 
@@ -118,9 +118,9 @@ def move_clock_of_cassandra(cluster: Cluster) -> None:
         jump.touch()
         if (seen := node.clock() - time.time()) < CLOCK_JUMP_SECONDS / 2:
             raise LocalWorldError(f"the clock of {node.name} is ahead by {seen:g} s and not {CLOCK_JUMP_SECONDS} s")
-        time.sleep(cluster.pause_seconds() / 2)
+        time.sleep(cluster.pause_seconds / 2)
         jump.unlink()
-        time.sleep(cluster.pause_seconds() / 2)
+        time.sleep(cluster.pause_seconds / 2)
     finally:
         jump.unlink(missing_ok=True)
         node.java_options = ()
@@ -187,7 +187,7 @@ def _wait_for_kafka(cluster: Cluster) -> None:
 
 
 def _kill_two(cluster: Cluster, nodes: list[Cassandra] | list[Kafka]) -> None:
-    _kill_together(cluster.source.sample(list(nodes), 2), cluster.pause_seconds())
+    _kill_together(cluster.source.sample(list(nodes), 2), cluster.pause_seconds)
 
 
 def _kill_together(servers: Sequence[Server], down_seconds: float = 0) -> None:
@@ -216,7 +216,7 @@ def _restart_in_turn(nodes: list[Cassandra] | list[Kafka], wait: Callable[[], No
 def _pause(cluster: Cluster, server: Server) -> None:
     process = psutil.Process(server.pid)
     process.suspend()
-    time.sleep(cluster.pause_seconds())
+    time.sleep(cluster.pause_seconds)
     process.resume()
 
 

@@ -13,7 +13,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from chaos.cluster import EXACTLY_ONCE, POLL_SECONDS, RECOVERY_TIMEOUT_SECONDS, Cluster
-from chaos.faults import FAULTS, choose
+from chaos.faults import FAULTS, Chosen, choose
 from chaos.history import COURSE_NAME, USER
 from chaos.load import PASS_PERCENT, Load
 from chaos.node_faults import Impossible
@@ -54,6 +54,8 @@ class Run:
     messages: Messages
     report: Callable[[str], None]
     """Prints a line of text, which may contain rich's markup."""
+    pauses: Sequence[float]
+    """How long faults last (s), see :func:`choose`."""
     tolls: dict[str, Toll] = field(default_factory=lambda: defaultdict(Toll))
     """Tolls by the name of the fault."""
     problems: list[Problem] = field(default_factory=list)
@@ -71,8 +73,8 @@ class Run:
         _prepare(self.cluster, load)
         with Producing(self.cluster.world, load) as producing:
             self._wait_until_applied(load)
-            for name in choose(faults, seed, number):
-                self._inject(seed, name, load)
+            for fault in choose(faults, self.pauses, seed, number):
+                self._inject(seed, fault, load)
         _wait_until_done(self.cluster)
         self.messages.read()
         observed = self.messages.sent.of(load)
@@ -107,12 +109,13 @@ class Run:
             time.sleep(POLL_SECONDS)
             self.messages.read()
 
-    def _inject(self, seed: int, name: str, load: Load) -> None:
+    def _inject(self, seed: int, fault: Chosen, load: Load) -> None:
+        name, self.cluster.pause_seconds = fault
         # At a random time, but with events in flight.
         time.sleep(self.cluster.source.uniform(1, 4))
         self.messages.read()
         repeats = self.messages.sent.repeats(load)
-        self.report(f"seed {seed}: {name}")
+        self.report(f"seed {seed}: {name} ({fault.pause_seconds:g} s if it is one that lasts)")
         started = time.monotonic()
         try:
             FAULTS[name].inject(self.cluster)
@@ -136,7 +139,7 @@ def start_jobs(
 ) -> Iterator[Run]:
     """Submits the jobs with their own topics and HTTP services, and cancels them at the end of the `with` block.
 
-    `pauses` are the possible lengths (s) of faults that last. `world` must be running, and is left running. `report`
+    `pauses` are the lengths (s) of faults that last. `world` must be running, and is left running. `report`
     prints a line of text. `delivery` is the jobs' ``kafka.delivery``. Raises LocalWorldError.
     """
     world.kafka.create_topics(f"{ENVIRONMENT}.{topic}" for topic in topics.ALL)
@@ -144,13 +147,11 @@ def start_jobs(
         HttpServices() as services,
         closing(Messages(world.kafka.bootstrap_servers, ENVIRONMENT)) as messages,
     ):
-        cluster = Cluster(
-            world, services, ENVIRONMENT, random.Random(), pauses, sabotage.edits, sabotage.options, delivery
-        )
+        cluster = Cluster(world, services, ENVIRONMENT, random.Random(), sabotage.edits, sabotage.options, delivery)
         cluster.submit_all()
         try:
             cluster.wait_until_recovered(checkpoints=1)
-            yield Run(cluster, messages, report)
+            yield Run(cluster, messages, report, pauses)
         finally:
             cluster.cancel_all()
 
