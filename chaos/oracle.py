@@ -41,6 +41,8 @@ class Sent(NamedTuple):
     """Without the ids, which the oracle only compares with each other."""
     attempt_id: str | None = None
     """Of a certificate request."""
+    more_ids: tuple[str, ...] = ()
+    """Those of an AUDIT event's session and device. Repeats have the same, too."""
 
 
 class Failed(NamedTuple):
@@ -101,10 +103,14 @@ def _kind(wanted: Any, actual: Any) -> Kind:
 
 
 def _compare_messages(what: str, right: Mapping[Key, Any], messages: Sequence[Sent]) -> Iterator[Problem]:
-    """Every expected message was sent. Each has the right content and always the same id: so a repeat is recognised."""
+    """Every expected message was sent. Each has the right content, and an id that only its repeats share.
+
+    So a consumer recognises a repeat, and takes nothing else for one.
+    """
     found = defaultdict[Key, list[Sent]](list)
     for sent in messages:
         found[identity(sent.user_id, sent.time_ms, sent.body)].append(sent)
+    yield from _compare_ids(what, found)
     for key in sorted(right.keys() | found.keys()):
         name = f"{what} {' '.join(key)}"
         if key not in found:
@@ -115,10 +121,21 @@ def _compare_messages(what: str, right: Mapping[Key, Any], messages: Sequence[Se
             yield from _compare_bodies(name, right[key], found[key])
 
 
+def _compare_ids(what: str, found: Mapping[Key, Sequence[Sent]]) -> Iterator[Problem]:
+    """No two messages share an id: a consumer that drops repeats would lose one of them."""
+    owners: dict[str, Key] = {}
+    for key in sorted(found):
+        for message_id in sorted({sent.message_id for sent in found[key]}):
+            owner = owners.setdefault(message_id, key)
+            if owner != key:
+                name = f"{what} {' '.join(key)}"
+                yield Problem(Kind.LOST, f"{name} has the id of {' '.join(owner)}: {message_id}")
+
+
 def _compare_bodies(name: str, right: Mapping[str, Any], messages: Sequence[Sent]) -> Iterator[Problem]:
     for body in {str(sent.body): sent.body for sent in messages if sent.body != right}.values():
         yield Problem(Kind.WRONG, f"{name} is {body}, expected {right}")
-    if len(ids := {sent.message_id for sent in messages}) > 1:
+    if len(ids := {(sent.message_id, *sent.more_ids) for sent in messages}) > 1:
         yield Problem(Kind.TWICE, f"{name} has several ids: {sorted(ids)}")
 
 
@@ -147,6 +164,10 @@ def _compare_certificates(histories: Sequence[History], certificates: Sequence[S
     found = defaultdict[str, dict[int, list[Sent]]](lambda: defaultdict(list))
     for sent in certificates:
         found[sent.user_id][sent.time_ms].append(sent)
+    yield from _compare_ids(
+        "certificate",
+        {(user_id, str(time_ms)): those for user_id, times in found.items() for time_ms, those in times.items()},
+    )
     right = {history.user_id: history for history in histories if history.gets_certificate}
     for user_id in sorted(right.keys() - found.keys()):
         yield Problem(Kind.MISSING_CERTIFICATE, user_id)

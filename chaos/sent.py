@@ -85,8 +85,8 @@ def _to_sent(topic: str, value: bytes) -> Sent:
         return Sent(edata["userId"], body["ets"], message_id, body)
     if topic == REQUESTS:
         return Sent(edata["userIds"][0], body["ets"], message_id, body, edata.pop("attemptId", None))
-    ids = (message_id, body["context"].pop("sid"), body["context"].pop("did"))
-    return Sent(body["actor"]["id"], body["ets"], " ".join(ids), body)
+    more_ids = (body["context"].pop("sid"), body["context"].pop("did"))
+    return Sent(body["actor"]["id"], body["ets"], message_id, body, more_ids=more_ids)
 
 
 def _to_failed(value: bytes) -> Failed:

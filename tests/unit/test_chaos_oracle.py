@@ -240,6 +240,14 @@ def _send_again_with_another_id(messages: list[Sent]) -> None:
     messages.append(messages[0]._replace(message_id="another"))
 
 
+def _send_again_in_another_session(messages: list[Sent]) -> None:
+    messages.append(messages[0]._replace(more_ids=("another",)))
+
+
+def _share_an_id(messages: list[Sent]) -> None:
+    messages[-1] = messages[-1]._replace(message_id=messages[0].message_id)
+
+
 def _lose_failed(observed: Observed) -> None:
     observed.failed[FAILED_TOPIC["telemetry.assess"]].popitem()
 
@@ -257,15 +265,19 @@ def _give_another_reason(observed: Observed) -> None:
 MESSAGES = {
     "a lost AUDIT event": (_of("audits", _lose_last), Kind.LOST),
     "an AUDIT event with another id": (_of("audits", _send_again_with_another_id), Kind.TWICE),
+    "an AUDIT event of another session": (_of("audits", _send_again_in_another_session), Kind.TWICE),
+    "two AUDIT events with one id": (_of("audits", _share_an_id), Kind.LOST),
     "another field of an AUDIT event": (_of("audits", _change_body("context", "channel")), Kind.WRONG),
     "other columns in an AUDIT event": (_of("audits", _change_body("edata", "props")), Kind.WRONG),
     "a lost request": (_of("requests", _lose_last), Kind.LOST),
     "a request with another id": (_of("requests", _send_again_with_another_id), Kind.TWICE),
+    "two requests with one id": (_of("requests", _share_an_id), Kind.LOST),
     "another field of a request": (_of("requests", _change_body("edata", "reIssue")), Kind.WRONG),
     "a request with somebody else's attempt": (_of("requests", _replace_first(attempt_id="another")), Kind.WRONG),
     "another name in a certificate": (_of("certificates", _change_body("edata", "courseName")), Kind.WRONG),
     "another date in a certificate": (_of("certificates", _change_body("edata", "issuedDate")), Kind.WRONG),
     "a certificate with another id": (_of("certificates", _send_again_with_another_id), Kind.TWICE),
+    "two certificates with one id": (_of("certificates", _share_an_id), Kind.LOST),
     "a lost failed event": (_lose_failed, Kind.LOST),
     "a refused good event": (_refuse_a_good_event, Kind.TWICE),
     "another reason": (_give_another_reason, Kind.WRONG),
@@ -276,6 +288,14 @@ MESSAGES = {
 def test_every_harm_to_a_message_is_noticed(load: Load, observed: Observed, harm: Harm, kind: Kind) -> None:
     harm(observed)
     assert [problem.kind for problem in compare(load, observed)] == [kind]
+
+
+@pytest.mark.parametrize("messages", ["audits", "requests", "certificates"])
+def test_one_id_for_all_messages_is_noticed_for_each_but_one(load: Load, observed: Observed, messages: str) -> None:
+    sent = getattr(observed, messages)
+    assert len(sent) > 1
+    sent[:] = [each._replace(message_id="x") for each in sent]
+    assert [problem.kind for problem in compare(load, observed)] == [Kind.LOST] * (len(sent) - 1)
 
 
 def test_certificates(load: Load, observed: Observed, histories: list[History]) -> None:
