@@ -65,10 +65,19 @@ class History:
         return possible[0]
 
     @property
+    def passed_at(self) -> list[int]:
+        """The times (ms) of the attempts that reach PASS_PERCENT."""
+        return [
+            attempt.time_ms
+            for attempts in self._learner.attempts.values()
+            for attempt in attempts.values()
+            if sum(attempt.scores) * 100 / QUESTIONS >= PASS_PERCENT
+        ]
+
+    @property
     def gets_certificate(self) -> bool:
         """Whether the learner has completed the course and has reached PASS_PERCENT in an attempt."""
-        scores = [sum(attempt.scores) for attempts in self._learner.attempts.values() for attempt in attempts.values()]
-        return self.completed_at is not None and max(scores, default=0) * 100 / QUESTIONS >= PASS_PERCENT
+        return self.completed_at is not None and bool(self.passed_at)
 
     def values(self) -> Iterator[tuple[Key, Any]]:
         """The expected columns of all rows."""

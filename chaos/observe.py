@@ -10,7 +10,7 @@ from cassandra import ConsistencyLevel
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.policies import ConstantReconnectionPolicy, RetryPolicy, RoundRobinPolicy
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, TopicPartition
 
 from chaos.cluster import POLL_SECONDS
 from chaos.history import Key
@@ -60,7 +60,9 @@ class Messages:
             for message in self._consumer.consume(1_000, timeout=0.2):
                 error, name = message.error(), (message.topic(), message.partition())
                 if error is None:
-                    self.sent.add(message.topic().removeprefix(self._prefix), message.value())
+                    kind, time_ms = message.timestamp()
+                    appended_ms = time_ms if kind == TIMESTAMP_LOG_APPEND_TIME else None
+                    self.sent.add(message.topic().removeprefix(self._prefix), message.value(), appended_ms)
                     self._read_to[name] = message.offset() + 1
                 elif error.code() == KafkaError._PARTITION_EOF:
                     # The marks of transactions have offsets, too, so the last message may not be at the end.

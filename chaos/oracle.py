@@ -1,5 +1,6 @@
 """Compares every row and message with the expected one. Pure, and independent of the code of the jobs."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class Sent(NamedTuple):
     """Of a certificate request."""
     more_ids: tuple[str, ...] = ()
     """Those of an AUDIT event's session and device. Repeats have the same, too."""
+    appended_ms: tuple[int, int] | None = None
+    """When the broker appended the first and the last copy to the topic; None if the records do not say so."""
 
 
 class Failed(NamedTuple):
@@ -75,7 +78,7 @@ def compare(load: Load, observed: Observed) -> list[Problem]:
         *_compare_messages("AUDIT", _all(history.audits() for history in histories), observed.audits),
         *_compare_messages("certificate request", _all(history.requests() for history in histories), observed.requests),
         *_check_attempt_ids({learner.user_id: learner for learner in load.learners}, observed.requests),
-        *_compare_certificates(histories, observed.certificates),
+        *_compare_certificates(histories, observed.certificates, observed.requests),
         *_compare_failed(load, observed.failed),
     ]
 
@@ -159,8 +162,10 @@ def _check_attempt_ids(learners: Mapping[str, Learner], requests: Sequence[Sent]
             yield Problem(Kind.WRONG, what)
 
 
-def _compare_certificates(histories: Sequence[History], certificates: Sequence[Sent]) -> Iterator[Problem]:
-    """A learner who gets a certificate has at least one message, and each one answers a request."""
+def _compare_certificates(
+    histories: Sequence[History], certificates: Sequence[Sent], requests: Sequence[Sent]
+) -> Iterator[Problem]:
+    """Who gets a certificate has each message that is due (see :func:`_due`), and each message answers a request."""
     found = defaultdict[str, dict[int, list[Sent]]](lambda: defaultdict(list))
     for sent in certificates:
         found[sent.user_id][sent.time_ms].append(sent)
@@ -174,12 +179,57 @@ def _compare_certificates(histories: Sequence[History], certificates: Sequence[S
     for user_id in sorted(found.keys() - right.keys()):
         yield Problem(Kind.WRONG_CERTIFICATE, user_id)
     for user_id in sorted(found.keys() & right.keys()):
-        requests = set(right[user_id].request_times())
+        for due in _due(right[user_id], [sent for sent in requests if sent.user_id == user_id]):
+            if found[user_id].keys().isdisjoint(due):
+                times = " or ".join(map(str, sorted(due)))
+                yield Problem(Kind.MISSING_CERTIFICATE, f"{user_id}: none answers the request of {times}")
+        times_of_requests = set(right[user_id].request_times())
         for time_ms, messages in found[user_id].items():
             name = f"certificate {user_id} {time_ms}"
-            if time_ms not in requests:
+            if time_ms not in times_of_requests:
                 yield Problem(Kind.TWICE, f"{name} answers no request")
             yield from _compare_bodies(name, right[user_id].certificate(time_ms), messages)
+
+
+def _due(history: History, requests: Sequence[Sent]) -> Iterator[frozenset[int]]:
+    """Times (ms) of requests of a learner who gets a certificate. Of each set, at least one request is answered by one.
+
+    Rows are written before the request about them is sent, and a score or a completion never goes away again. So a
+    request is answered if it was sent later than the rows of the completed course and those of a passed attempt were
+    written. They were when the first copy of their own request was appended to the topic: what was appended later was
+    also handled later. The jobs know of no issued certificate during a run, so each such request is answered.
+
+    Of the request of the completed course and that of a passed attempt, the one whose rows were written later is
+    answered. That is also true if nobody knows when they were appended.
+
+    **Not checked**: all other requests. They may have been handled before the learner had earned the certificate, or
+    after it: in parallel with the events of the other job, in any order and, after a fault, again. So they may be
+    answered, or not.
+    """
+    appended = _appended_ms(requests)
+    known = {sent.time_ms for sent in requests}
+    completed_at, passed_at = history.completed_at, set(history.passed_at)
+    assert completed_at is not None
+    completed_ms = appended[completed_at][0] if completed_at in appended else math.inf
+    passed_ms = min((appended[time_ms][0] for time_ms in passed_at & appended.keys()), default=math.inf)
+    alone = {
+        time_ms
+        for time_ms, (_, last_ms) in appended.items()
+        if (time_ms == completed_at or last_ms > completed_ms) and (time_ms in passed_at or last_ms > passed_ms)
+    }
+    yield from (frozenset({time_ms}) for time_ms in sorted(alone))
+    for time_ms in sorted(passed_at & known):
+        pair = frozenset({time_ms, completed_at})
+        if completed_at in known and pair.isdisjoint(alone):
+            yield pair
+
+
+def _appended_ms(requests: Sequence[Sent]) -> dict[int, tuple[int, int]]:
+    """When the first and the last copy of each request were appended, as far as it is known, by the request's time."""
+    copies = defaultdict[int, list[int]](list)
+    for sent in requests:
+        copies[sent.time_ms] += sent.appended_ms or ()
+    return {time_ms: (min(appended), max(appended)) for time_ms, appended in copies.items() if appended}
 
 
 def _compare_failed(load: Load, found: Mapping[str, Mapping[bytes, Failed]]) -> Iterator[Problem]:

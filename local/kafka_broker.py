@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -130,13 +130,16 @@ class Kafka(ClusterNode):
             consumer.close()
         return True
 
-    def create_topics(self, names: Iterable[str], partitions: int | None = None) -> None:
+    def create_topics(
+        self, names: Iterable[str], partitions: int | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
         """Creates the topics that do not exist yet and waits until every broker knows them.
 
-        `partitions` defaults to the configured number. The replication is the brokers' default. Raises LocalWorldError
+        `partitions` defaults to the configured number. The replication is the brokers' default. `settings` are the
+        topics' own, such as `retention.ms`; a topic that exists already keeps those that it has. Raises LocalWorldError
         if the time runs out, KafkaException if the cluster refuses a topic or a broker does not answer.
         """
-        wanted = [NewTopic(name, partitions or self._config.partitions) for name in names]
+        wanted = [NewTopic(name, partitions or self._config.partitions, config=dict(settings or {})) for name in names]
         # The requests end with the client, so it needs a name.
         admin = self.admin()
         for future in admin.create_topics(wanted).values():

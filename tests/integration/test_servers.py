@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 import redis
 from cassandra.cluster import Session
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 
 from common.domain import topics
 from local.config import Config, load_config
@@ -36,6 +37,19 @@ def test_topics_can_be_made_twice(world: World, topics: Topics) -> None:
     topic = topics.create("twice", partitions=3)
     world.kafka.create_topics([topic], partitions=3)
     assert len(world.kafka.admin().list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic].partitions) == 3
+
+
+def test_records_have_the_time_of_the_broker_where_the_topic_is_set_so(
+    world: World, topics: Topics, unique: str
+) -> None:
+    """The chaos runs compare the times at which requests were appended."""
+    topic = f"appended.{unique}"
+    world.kafka.create_topics([topic], 1, {"message.timestamp.type": "LogAppendTime"})
+    topics.produce(topic, [b"{}"])
+    (message,) = topics.read(topic)
+    kind, time_ms = message.timestamp()
+    assert kind == TIMESTAMP_LOG_APPEND_TIME
+    assert abs(time_ms / 1000 - time.time()) < 60
 
 
 def test_what_is_produced_is_read_back_as_it_was(topics: Topics) -> None:

@@ -1,5 +1,6 @@
 """The rules of the jobs on tables in memory: what a load comes to when nothing fails, event by event."""
 
+import random
 from collections import defaultdict
 from datetime import UTC
 from typing import Any
@@ -41,12 +42,18 @@ _CERTIFICATES = CertificateSettings(
 
 
 class Pipeline:
-    """Applies the events of a load one by one. ``observed`` has the rows, ``sent`` the messages."""
+    """Applies the events of a load one by one. ``observed`` has the rows, ``sent`` the messages in their order."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, delays: random.Random | None = None) -> None:
+        """With ``delays``, certificate requests are handled at random times in any order, and some of them twice, until
+        :meth:`finish`. Otherwise each is handled at once."""
         self.observed = Observed(written=range(NOW_MS, NOW_MS + 1))
         self.sent: list[Message] = []
         self._load, self._course = load, load.course
+        self._delays = delays
+        self._waiting: list[bytes] = []
+        """Requests that were sent and may be handled at any time."""
+        self._crashes = False
         self._templates = templates.parse(load.course.batch_id, generator.certificate_templates(PASS_PERCENT))
         self._attempts = defaultdict[EnrolmentKey, dict[tuple[str, str], assessment.Attempt]](dict)
         self._aggregates = defaultdict[tuple[str, str], dict[str, float]](dict)
@@ -56,7 +63,23 @@ class Pipeline:
         for user_id in self._enrolments:
             self._write(("enrolment", user_id), status=0)
 
+    def crash(self, event: Event) -> None:
+        """Writes the rows of an event, but sends nothing: it has to be applied again."""
+        self._crashes = True
+        self.apply(event)
+        self._crashes = False
+
+    def finish(self) -> None:
+        """Handles the requests that still wait."""
+        while self._waiting:
+            self._apply_request(self._waiting.pop())
+
     def apply(self, event: Event) -> None:
+        while self._delays and self._waiting and self._delays.random() < 0.4:
+            request = self._waiting.pop(self._delays.randrange(len(self._waiting)))
+            self._apply_request(request)
+            if self._delays.random() < 0.1:
+                self._waiting.append(request)
         try:
             if event.topic == ATTEMPTS:
                 self._apply_attempt(attempts.decode(event.value, 0))
@@ -155,10 +178,14 @@ class Pipeline:
         self.observed.values |= columns(key, row)
 
     def _send(self, to_send: Any) -> None:
+        if self._crashes:
+            return
         for message in to_send:
             self.sent.append(message)
             if message.topic == REQUESTS:
-                self._apply_request(message.value)
+                self._waiting.append(message.value)
+        if self._delays is None:
+            self.finish()
 
     def _apply_request(self, value: bytes) -> None:
         request = certificate_requests.decode(value, 0)
@@ -179,4 +206,4 @@ class Pipeline:
         decisions = certificates.issue(
             request, user_id, selected, user=user, course_name=COURSE_NAME, settings=_CERTIFICATES
         )
-        self._send(decisions.messages)
+        self.sent += decisions.messages

@@ -9,7 +9,7 @@ import pytest
 
 from chaos.history import WRITE_TIME, History, Key
 from chaos.load import ATTEMPTS, COMPLETIONS, FAILED_TOPIC, JOB_OF_FAILED_TOPIC, SYNCS, Load
-from chaos.oracle import Failed, Kind, Observed, Sent, compare
+from chaos.oracle import Failed, Kind, Observed, Problem, Sent, compare
 
 COHORT = 4
 EVENTS = 300
@@ -29,6 +29,12 @@ def histories(load: Load) -> list[History]:
     return [History(load, learner, {}) for learner in load.learners]
 
 
+def earned_at(history: History) -> int:
+    """The time (ms) of the request from which on all lead to a certificate, if each is handled at once."""
+    assert history.completed_at is not None
+    return max(history.completed_at, min(history.passed_at))
+
+
 @pytest.fixture(scope="module")
 def right(load: Load, histories: list[History]) -> Observed:
     values = dict(item for history in histories for item in history.values())
@@ -39,7 +45,10 @@ def right(load: Load, histories: list[History]) -> Observed:
         for (user_id, time_ms, *_), body in history.requests():
             is_of_course = (user_id, int(time_ms)) in completed
             attempt_id = None if is_of_course else next(iter(next(iter(attempts.values()))))
-            requests.append(Sent(user_id, int(time_ms), f"id {user_id} {time_ms}", body, attempt_id))
+            # As if each event were applied as soon as it happens.
+            appended_ms = int(time_ms), int(time_ms)
+            message_id = f"id {user_id} {time_ms}"
+            requests.append(Sent(user_id, int(time_ms), message_id, body, attempt_id, appended_ms=appended_ms))
     return Observed(
         values={key: WRITTEN.start if value is WRITE_TIME else value for key, value in values.items()},
         audits=[
@@ -50,7 +59,8 @@ def right(load: Load, histories: list[History]) -> Observed:
             Sent(history.user_id, time_ms, f"id {history.user_id} {time_ms}", history.certificate(time_ms))
             for history in histories
             if history.gets_certificate
-            for time_ms in history.request_times()[-2:]
+            for time_ms in history.request_times()
+            if time_ms >= earned_at(history)
         ],
         failed={
             topic: {value: Failed(JOB_OF_FAILED_TOPIC[topic], f"{reason}...") for value, reason in values.items()}
@@ -298,7 +308,9 @@ def test_one_id_for_all_messages_is_noticed_for_each_but_one(load: Load, observe
     assert [problem.kind for problem in compare(load, observed)] == [Kind.LOST] * (len(sent) - 1)
 
 
-def test_certificates(load: Load, observed: Observed, histories: list[History]) -> None:
+def test_a_learner_without_a_certificate_that_was_earned_and_one_with_a_certificate_that_was_not(
+    load: Load, observed: Observed, histories: list[History]
+) -> None:
     user_id = observed.certificates[0].user_id
     others = [sent for sent in observed.certificates if sent.user_id != user_id]
     problems = compare(load, replace(observed, certificates=others))
@@ -307,6 +319,47 @@ def test_certificates(load: Load, observed: Observed, histories: list[History]) 
     wrong = Sent(without, 1, "wrong", {})
     problems = compare(load, replace(observed, certificates=[*observed.certificates, wrong]))
     assert problems == [(Kind.WRONG_CERTIFICATE, without)]
+
+
+def test_each_certificate_that_must_be_there_is_missed(load: Load, observed: Observed) -> None:
+    sent_to = [sent.user_id for sent in observed.certificates]
+    assert len(sent_to) > len(set(sent_to))
+    for number, lost in enumerate(observed.certificates):
+        certificates = observed.certificates[:number] + observed.certificates[number + 1 :]
+        others = f": none answers the request of {lost.time_ms}" if sent_to.count(lost.user_id) > 1 else ""
+        problems = compare(load, replace(observed, certificates=certificates))
+        assert problems == [(Kind.MISSING_CERTIFICATE, f"{lost.user_id}{others}")]
+
+
+def test_a_request_that_may_have_been_handled_later_may_have_a_certificate(
+    load: Load, observed: Observed, histories: list[History]
+) -> None:
+    early = [
+        Sent(history.user_id, time_ms, f"early {history.user_id} {time_ms}", history.certificate(time_ms))
+        for history in histories
+        if history.gets_certificate
+        for time_ms in history.request_times()
+        if time_ms < earned_at(history)
+    ]
+    assert early
+    assert compare(load, replace(observed, certificates=[*observed.certificates, *early])) == []
+
+
+def test_of_completion_and_passed_attempt_one_has_a_certificate_also_if_nobody_knows_when(
+    load: Load, observed: Observed, histories: list[History]
+) -> None:
+    requests = [sent._replace(appended_ms=None) for sent in observed.requests]
+    history = next(history for history in histories if history.gets_certificate and len(history.passed_at) == 1)
+    others = [sent for sent in observed.certificates if sent.user_id != history.user_id]
+    pair = {history.completed_at, *history.passed_at}
+
+    def problems(time_ms: int) -> list[Problem]:
+        only = Sent(history.user_id, time_ms, "id", history.certificate(time_ms))
+        return compare(load, replace(observed, requests=requests, certificates=[*others, only]))
+
+    for time_ms in history.request_times():
+        kinds = [problem.kind for problem in problems(time_ms)]
+        assert kinds == ([] if time_ms in pair else [Kind.MISSING_CERTIFICATE])
 
 
 def test_where_the_order_is_not_defined_every_order_is_right_and_no_other(load: Load, observed: Observed) -> None:
