@@ -14,10 +14,18 @@ from local import generator
 from local.generator import Course
 
 ATTEMPTS, COMPLETIONS, SYNCS = topics.ASSESS, topics.BATCH_JOB_REQUEST, topics.ENROLMENT_SYNC_REQUEST
-FAILED_TOPIC = {ATTEMPTS: topics.ASSESS_FAILED, COMPLETIONS: topics.ACTIVITY_AGG_FAILED}
+CERTIFICATE_REQUESTS = topics.ISSUE_CERTIFICATE_REQUEST
+"""A load itself sends only bad ones."""
+FAILED_TOPIC = {
+    ATTEMPTS: topics.ASSESS_FAILED,
+    COMPLETIONS: topics.ACTIVITY_AGG_FAILED,
+    SYNCS: topics.ACTIVITY_AGG_FAILED,
+    CERTIFICATE_REQUESTS: topics.ISSUE_CERTIFICATE_FAILED,
+}
 JOB_OF_FAILED_TOPIC = {
     topics.ASSESS_FAILED: "AssessmentAggregator",
     topics.ACTIVITY_AGG_FAILED: "ActivityAggregateUpdater",
+    topics.ISSUE_CERTIFICATE_FAILED: "CollectionCertPreProcessor",
 }
 
 COHORT = 16
@@ -36,7 +44,8 @@ _STEP_MS = 1_000
 _LATE_MS = 300 * _STEP_MS + _STEP_MS // 2
 """How much earlier an event happened that was sent late. The half step keeps all times of a load distinct."""
 _RECENT_EVENTS = 100
-_ACTION = "batch-enrolment-update"
+_OWN_METADATA = ({"tries": 36_893_488_147_419_103_233, "by": "Désirée"}, "an event may have any", {"src": "its own"})
+"""What a bad event may have under the name under which the jobs give the reason. They keep it, digit for digit."""
 
 
 class Event(NamedTuple):
@@ -63,6 +72,13 @@ class Completion(NamedTuple):
 
     time_ms: int
     contents: tuple[str, ...]
+
+
+class Refusal(NamedTuple):
+    """What the failed topic must have about a bad event: how the reason begins, and the Kafka key."""
+
+    reason: str
+    key: bytes | None
 
 
 @dataclass
@@ -100,8 +116,8 @@ class Load:
         ]
         self.produced = Counter[tuple[str, int]]()
         """How often the event of a user and a time (ms) was generated. More messages than that are repeats."""
-        self.failed: dict[str, dict[bytes, str]] = {topic: {} for topic in FAILED_TOPIC.values()}
-        """The events that must be on each failed topic, and how the reason begins."""
+        self.failed: dict[str, dict[bytes, Refusal]] = {topic: {} for topic in FAILED_TOPIC.values()}
+        """The events that must be on each failed topic."""
         self._recent: list[Event] = []
         self._number = 0
 
@@ -189,15 +205,18 @@ class Load:
         return self._source.choice(self._recent) if self._recent else self._attempt(time_ms)
 
     def _bad(self, time_ms: int) -> Event:
-        topic = self._source.choice((ATTEMPTS, COMPLETIONS))
-        identity = f"{self.course.course_id}-bad-{self._number}"
-        event = generator.encode({"userId": identity, "edata": {"action": _ACTION, "userId": identity}})
-        field_name = "courseId" if topic == ATTEMPTS else "edata.courseId"
-        value, reason = self._source.choice(
-            ((event, f"event has no {field_name}: "), (event[:-1], "event is not JSON: "))
-        )
-        self.failed[FAILED_TOPIC[topic]][value] = reason
-        return Event(topic, identity, identity, time_ms, value)
+        """An event that no job can apply: a field is missing or of the wrong type, or it is cut off."""
+        topic = self._source.choice(list(FAILED_TOPIC))
+        user_id = f"{self.course.course_id}-bad-{self._number}"
+        event, reason = _bad_event(topic, user_id)
+        if self._source.random() < 0.5:
+            event = {"metadata": self._source.choice(_OWN_METADATA), **event}
+        value, refusal = generator.encode(event), Refusal(reason, user_id.encode())
+        if self._source.random() < 0.4:
+            # No user id can be read.
+            value, refusal = value[:-1], Refusal("event is not JSON: ", None)
+        self.failed[FAILED_TOPIC[topic]][value] = refusal
+        return Event(topic, user_id, user_id, time_ms, value)
 
     def _event(self, topic: str, learner: Learner, time_ms: int, event: dict[str, Any]) -> Event:
         return self._record(topic, learner, time_ms, generator.encode(event))
@@ -209,3 +228,14 @@ class Load:
     def _remember(self, event: Event) -> Event:
         self._recent = [*self._recent[1 - _RECENT_EVENTS :], event]
         return event
+
+
+def _bad_event(topic: str, user_id: str) -> tuple[dict[str, Any], str]:
+    """An event that is bad on this topic, and how the reason begins."""
+    if topic == ATTEMPTS:
+        return {"userId": user_id, "edata": {}}, "event has no courseId: "
+    if topic == CERTIFICATE_REQUESTS:
+        request = {"action": "issue-certificate", "userIds": [user_id], "batchId": user_id, "courseId": 7}
+        return {"edata": request}, "event has a wrong field: "
+    action = "batch-enrolment-update" if topic == COMPLETIONS else "user-enrolment-sync"
+    return {"edata": {"action": action, "userId": user_id}}, "event has no edata.courseId: "

@@ -62,7 +62,8 @@ class Messages:
                 if error is None:
                     kind, time_ms = message.timestamp()
                     appended_ms = time_ms if kind == TIMESTAMP_LOG_APPEND_TIME else None
-                    self.sent.add(message.topic().removeprefix(self._prefix), message.value(), appended_ms)
+                    topic = message.topic().removeprefix(self._prefix)
+                    self.sent.add(topic, message.value(), message.key(), appended_ms)
                     self._read_to[name] = message.offset() + 1
                 elif error.code() == KafkaError._PARTITION_EOF:
                     # The marks of transactions have offsets, too, so the last message may not be at the end.

@@ -42,6 +42,8 @@ class Sent(NamedTuple):
     """Without the ids, which the oracle only compares with each other."""
     attempt_id: str | None = None
     """Of a certificate request."""
+    key: bytes | None = None
+    """Of the Kafka record."""
     more_ids: tuple[str, ...] = ()
     """Those of an AUDIT event's session and device. Repeats have the same, too."""
     appended_ms: tuple[int, int] | None = None
@@ -49,10 +51,11 @@ class Sent(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """The metadata of a message on a failed topic."""
+    """A message on a failed topic, without the event: its metadata, and the key of the Kafka record."""
 
     job: str
     reason: str
+    key: bytes | None
 
 
 @dataclass(slots=True)
@@ -64,8 +67,8 @@ class Observed:
     audits: list[Sent] = field(default_factory=list)
     requests: list[Sent] = field(default_factory=list)
     certificates: list[Sent] = field(default_factory=list)
-    failed: dict[str, dict[bytes, Failed]] = field(default_factory=dict)
-    """By the event as the job received it, by topic."""
+    failed: dict[str, dict[bytes, set[Failed]]] = field(default_factory=dict)
+    """By the event as the job received it, by topic. Repeats are equal."""
     written: range = range(0)
     """The ms in which the jobs could write."""
 
@@ -138,6 +141,8 @@ def _compare_ids(what: str, found: Mapping[Key, Sequence[Sent]]) -> Iterator[Pro
 def _compare_bodies(name: str, right: Mapping[str, Any], messages: Sequence[Sent]) -> Iterator[Problem]:
     for body in {str(sent.body): sent.body for sent in messages if sent.body != right}.values():
         yield Problem(Kind.WRONG, f"{name} is {body}, expected {right}")
+    for key in {sent.key for sent in messages if sent.key is not None}:
+        yield Problem(Kind.WRONG, f"{name} has the key {key!r}, expected none")
     if len(ids := {(sent.message_id, *sent.more_ids) for sent in messages}) > 1:
         yield Problem(Kind.TWICE, f"{name} has several ids: {sorted(ids)}")
 
@@ -232,7 +237,8 @@ def _appended_ms(requests: Sequence[Sent]) -> dict[int, tuple[int, int]]:
     return {time_ms: (min(appended), max(appended)) for time_ms, appended in copies.items() if appended}
 
 
-def _compare_failed(load: Load, found: Mapping[str, Mapping[bytes, Failed]]) -> Iterator[Problem]:
+def _compare_failed(load: Load, found: Mapping[str, Mapping[bytes, set[Failed]]]) -> Iterator[Problem]:
+    """Every bad event is on the failed topic as it was sent, with job, reason and the user id as the key."""
     for topic in sorted(load.failed.keys() | found.keys()):
         right, actual = load.failed.get(topic, {}), found.get(topic, {})
         for value in sorted(right.keys() | actual.keys()):
@@ -240,5 +246,11 @@ def _compare_failed(load: Load, found: Mapping[str, Mapping[bytes, Failed]]) -> 
                 yield Problem(Kind.LOST, f"{topic} {value!r} is missing")
             elif value not in right:
                 yield Problem(Kind.TWICE, f"{topic} {value!r} should not exist")
-            elif actual[value].job != JOB_OF_FAILED_TOPIC[topic] or not actual[value].reason.startswith(right[value]):
-                yield Problem(Kind.WRONG, f"{topic} {value!r} has {actual[value]}, expected {right[value]}")
+            else:
+                yield from (
+                    Problem(Kind.WRONG, f"{topic} {value!r} has {failed}, expected {right[value]}")
+                    for failed in sorted(actual[value], key=str)
+                    if failed.job != JOB_OF_FAILED_TOPIC[topic]
+                    or not failed.reason.startswith(right[value].reason)
+                    or failed.key != right[value].key
+                )

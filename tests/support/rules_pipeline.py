@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from chaos.history import COURSE_NAME, USER
-from chaos.load import ATTEMPTS, FAILED_TOPIC, JOB_OF_FAILED_TOPIC, PASS_PERCENT, Event, Load
+from chaos.load import ATTEMPTS, CERTIFICATE_REQUESTS, FAILED_TOPIC, JOB_OF_FAILED_TOPIC, PASS_PERCENT, Event, Load
 from chaos.oracle import AUDITS, CERTIFICATES, REQUESTS, Observed
 from chaos.rows import columns, counted_at
 from common.domain import attempts, messages
@@ -81,13 +81,17 @@ class Pipeline:
             if self._delays.random() < 0.1:
                 self._waiting.append(request)
         try:
-            if event.topic == ATTEMPTS:
+            if event.topic == CERTIFICATE_REQUESTS:
+                certificate_requests.decode(event.value, 0)
+            elif event.topic == ATTEMPTS:
                 self._apply_attempt(attempts.decode(event.value, 0))
             elif not isinstance(decoded := completions.decode(event.value, 0), Skip):
                 self._apply_completion(decoded)
         except BadEvent as bad:
             topic = FAILED_TOPIC[event.topic]
-            self._send([messages.failed(topic, JOB_OF_FAILED_TOPIC[topic], event.value, bad.reason)])
+            # As UserKeySchema reads it: not from what is no JSON.
+            user_id = None if bad.kind == "not_json" else event.user_id
+            self._send([messages.failed(topic, JOB_OF_FAILED_TOPIC[topic], event.value, bad.reason, user_id)])
 
     def _apply_attempt(self, event: AssessmentEvent) -> None:
         user_id, course_id, _ = event.enrolment

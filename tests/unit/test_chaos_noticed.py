@@ -17,12 +17,12 @@ from chaos.oracle import compare
 from chaos.sent import SentMessages
 from tests.support.rules_pipeline import Pipeline
 
-load = Load(15, cohort=4)
+load = Load(4, cohort=4)
 pipeline, messages = Pipeline(load), SentMessages()
 for _ in range(300):
     pipeline.apply(load.next_event())
 for message in pipeline.sent:
-    messages.add(message.topic, message.value)
+    messages.add(message.topic, message.value, message.key)
 observed = messages.of(load)
 observed.values, observed.written = pipeline.observed.values, pipeline.observed.written
 print(len(compare(load, observed)))

@@ -18,7 +18,7 @@ WRITTEN = range(1_790_000_000_000, 1_790_000_900_000)
 
 @pytest.fixture(scope="module")
 def load() -> Load:
-    load = Load(15, COHORT)
+    load = Load(4, COHORT)
     for _ in range(EVENTS):
         load.next_event()
     return load
@@ -63,10 +63,12 @@ def right(load: Load, histories: list[History]) -> Observed:
             if time_ms >= earned_at(history)
         ],
         failed={
-            topic: {value: Failed(JOB_OF_FAILED_TOPIC[topic], f"{reason}...") for value, reason in values.items()}
+            topic: {
+                value: {Failed(JOB_OF_FAILED_TOPIC[topic], f"{refusal.reason}...", refusal.key)}
+                for value, refusal in values.items()
+            }
             for topic, values in load.failed.items()
-        }
-        | {"issue.certificate.failed": {}},
+        },
         written=WRITTEN,
     )
 
@@ -79,7 +81,7 @@ def observed(right: Observed) -> Observed:
         list(right.audits),
         list(right.requests),
         list(right.certificates),
-        {topic: dict(values) for topic, values in right.failed.items()},
+        {topic: {event: set(rest) for event, rest in events.items()} for topic, events in right.failed.items()},
         right.written,
     )
 
@@ -98,7 +100,10 @@ def test_the_load_has_everything(load: Load, histories: list[History]) -> None:
     assert any(learner.recomputed_at for learner in load.learners)
     assert {learner.is_spread for learner in load.learners} == {False, True}
     assert load.failed.keys() == set(FAILED_TOPIC.values())
-    assert all(len(set(reasons.values())) == 2 for reasons in load.failed.values())
+    for topic, bad in load.failed.items():
+        assert len({refusal.reason for refusal in bad.values()}) == 2, topic
+        assert {refusal.key is None for refusal in bad.values()} == {False, True}, topic
+        assert {b"metadata" in value for value in bad} == {False, True}, topic
 
 
 def test_the_events_of_some_learners_have_one_key_and_those_of_others_many() -> None:
@@ -263,13 +268,21 @@ def _lose_failed(observed: Observed) -> None:
 
 
 def _refuse_a_good_event(observed: Observed) -> None:
-    observed.failed["issue.certificate.failed"][b"{}"] = Failed("CollectionCertPreProcessor", "event has ...")
+    observed.failed["issue.certificate.failed"][b"{}"] = {Failed("CollectionCertPreProcessor", "event has ...", None)}
 
 
-def _give_another_reason(observed: Observed) -> None:
-    failed = observed.failed[FAILED_TOPIC["telemetry.assess"]]
-    value = next(iter(failed))
-    failed[value] = failed[value]._replace(reason="internal error: KeyError")
+def _change_failed(topic: str, **changes: Any) -> Harm:
+    def harm(observed: Observed) -> None:
+        failed = observed.failed[topic]
+        value = next(iter(failed))
+        failed[value] = {each._replace(**changes) for each in failed[value]}
+
+    return harm
+
+
+def _refuse_again_for_another_reason(observed: Observed) -> None:
+    (failed, *_) = observed.failed["activity.agg.failed"].values()
+    failed.add(next(iter(failed))._replace(reason="internal error: KeyError"))
 
 
 MESSAGES = {
@@ -290,7 +303,13 @@ MESSAGES = {
     "two certificates with one id": (_of("certificates", _share_an_id), Kind.LOST),
     "a lost failed event": (_lose_failed, Kind.LOST),
     "a refused good event": (_refuse_a_good_event, Kind.TWICE),
-    "another reason": (_give_another_reason, Kind.WRONG),
+    "another reason": (_change_failed("telemetry.assess.failed", reason="internal error: KeyError"), Kind.WRONG),
+    "another reason for a repeat": (_refuse_again_for_another_reason, Kind.WRONG),
+    "another job": (_change_failed("issue.certificate.failed", job="AssessmentAggregator"), Kind.WRONG),
+    "a failed event of another user": (_change_failed("activity.agg.failed", key=b"another"), Kind.WRONG),
+    "an AUDIT event with a key": (_of("audits", _replace_first(key=b"a user")), Kind.WRONG),
+    "a request with a key": (_of("requests", _replace_first(key=b"a user")), Kind.WRONG),
+    "a certificate with a key": (_of("certificates", _replace_first(key=b"a user")), Kind.WRONG),
 }
 
 

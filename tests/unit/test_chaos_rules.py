@@ -40,7 +40,7 @@ def test_what_the_rules_decide_is_right(seed: int, is_in_order: bool) -> None:
     assert sending.repeats(load) == 0
 
 
-@pytest.mark.parametrize("seed", range(1, 13))
+@pytest.mark.parametrize("seed", range(1, 11))
 def test_what_is_decided_later_and_again_after_crashes_is_right(seed: int) -> None:
     """Requests are handled at any time later. Events whose rows were written are applied again, with others."""
     load, source = Load(seed, cohort=4), random.Random(seed)
@@ -75,7 +75,7 @@ def _sending(pipeline: Pipeline) -> SentMessages:
     """The messages of the pipeline, of which each was appended a ms after the one before."""
     sending = SentMessages()
     for number, message in enumerate(pipeline.sent):
-        sending.add(message.topic, message.value, number)
+        sending.add(message.topic, message.value, message.key, number)
     return sending
 
 
@@ -89,13 +89,11 @@ def _observed(load: Load, pipeline: Pipeline, sending: SentMessages) -> Observed
 def test_a_message_that_was_sent_again_is_a_repeat(topic: str) -> None:
     load = Load(1, cohort=4)
     pipeline = Pipeline(load)
-    sending = SentMessages()
     # More than once around the cohort, so that somebody gets a certificate.
     while not any(message.topic == topic for message in pipeline.sent):
         pipeline.apply(load.next_event())
-    for message in pipeline.sent:
-        sending.add(message.topic, message.value)
+    sending = _sending(pipeline)
     assert sending.repeats(load) == 0
     again = next(message for message in reversed(pipeline.sent) if message.topic == topic)
-    sending.add(again.topic, again.value)
+    sending.add(again.topic, again.value, again.key)
     assert sending.repeats(load) == 1
