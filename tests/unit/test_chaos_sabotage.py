@@ -6,6 +6,7 @@ import pytest
 
 from chaos.cluster import Edit
 from chaos.faults import CODE_CHANGE, FAULTS
+from chaos.oracle import Kind, Problem
 from chaos.sabotage import SABOTAGES, Sabotage
 from local.config import REPOSITORY
 
@@ -27,6 +28,29 @@ def test_every_edit_of_a_sabotage_applies_and_the_code_still_compiles(sabotage: 
 def test_every_fault_of_a_sabotage_exists(sabotage: Sabotage) -> None:
     assert sabotage.faults
     assert set(sabotage.faults) <= FAULTS.keys()
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES.values(), ids=SABOTAGES.keys())
+def test_a_sabotage_is_noticed_by_a_problem_of_its_kinds_only(sabotage: Sabotage) -> None:
+    assert sabotage.kinds
+    for kind in Kind:
+        assert sabotage.is_noticed([Problem(kind, f"this is {sabotage.about}")]) == (kind in sabotage.kinds)
+    assert not sabotage.is_noticed([])
+    assert sabotage.is_noticed([Problem(kind, "") for kind in sabotage.kinds]) == (not sabotage.about)
+
+
+def test_every_kind_of_problem_is_what_some_sabotage_leads_to() -> None:
+    assert {kind for sabotage in SABOTAGES.values() for kind in sabotage.kinds} == set(Kind)
+
+
+def test_the_mechanisms_against_workers_that_write_too_late_are_removed_one_at_a_time() -> None:
+    """Each is shown to matter without the other, which is still there."""
+    pause, failure = (
+        {edit.old for edit in SABOTAGES[f"zombies after a {name}"].edits} for name in ("pause", "failure")
+    )
+    of_pauses, of_end = "        if seconds is not None:\n", "        if has_task_ended():\n"
+    assert of_pauses in pause - failure
+    assert {of_end, "        worker_watch.end_with_task()\n"} <= failure - pause
 
 
 def test_the_file_of_the_code_change_exists() -> None:
