@@ -226,7 +226,7 @@ SABOTAGES = {
         ["kill -9 Python worker", "kill -9 TaskManager"],
     ),
     # Removes our guard of PyFlink's operator, and makes the stage raise for an event that arrives alone, at most every
-    # 6 seconds. The bundle starts to finish a little later, as on a busy machine. It then finishes without an error,
+    # 3 seconds. The bundle starts to finish a little later, as on a busy machine. It then finishes without an error,
     # and so does the next checkpoint: the event is lost.
     "no-guard": Sabotage(
         [
@@ -236,8 +236,8 @@ SABOTAGES = {
                 '        counts["events_in"] += 1\n'
                 '        now = __import__("time").monotonic()\n'
                 '        last, globals()["_last"] = globals().get("_last", now), now\n'
-                '        if now - last > 0.4 and now > globals().setdefault("_raise_at", now + 6):\n'
-                '            globals()["_raise_at"] = now + 6\n'
+                '        if now - last > 0.2 and now > globals().setdefault("_raise_at", now + 3):\n'
+                '            globals()["_raise_at"] = now + 3\n'
                 '            raise RuntimeError("sabotage")\n',
             ),
             Edit(
