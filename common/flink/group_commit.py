@@ -133,7 +133,7 @@ class GroupCommit(Generic[Item, Result]):
 
     async def _run(self, batch: list[_Waiting[Item, Result]]) -> None:
         try:
-            await self._settle(batch)
+            await self._settle(batch, time.monotonic())
         except Exception as error:  # noqa: BLE001 - it is raised in whoever waits, who would wait for ever otherwise
             self._error = error
             for waiting in (*batch, *self._waiting):
@@ -145,18 +145,18 @@ class GroupCommit(Generic[Item, Result]):
             self._batches.discard(asyncio.current_task())
             self._start_batches()
 
-    async def _settle(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
+    async def _settle(self, batch: Sequence[_Waiting[Item, Result]], started: float) -> None:
         """Applies a batch. If that raises something unexpected, applies its halves, in order, down to the faulty
-        item."""
+        item. All of them share the patience that began at ``started``, because one checkpoint waits for all."""
         try:
-            results = await self._apply_patiently([waiting.item for waiting in batch])
+            results = await self._apply_patiently([waiting.item for waiting in batch], started)
         except TaskFault:
             raise
         except Exception as error:  # noqa: BLE001 - halved, and refused with the exception in the end
             if len(batch) > 1:
                 middle = len(batch) // 2
-                await self._settle(batch[:middle])
-                await self._settle(batch[middle:])
+                await self._settle(batch[:middle], started)
+                await self._settle(batch[middle:], started)
                 return
             results = [self._refuse(batch[0].item, error)]
         for waiting, result in zip(batch, results, strict=True):
@@ -164,8 +164,7 @@ class GroupCommit(Generic[Item, Result]):
             if not waiting.done.done():
                 waiting.done.set_result(result)
 
-    async def _apply_patiently(self, items: Sequence[Item]) -> Sequence[Result]:
-        started = time.monotonic()
+    async def _apply_patiently(self, items: Sequence[Item], started: float) -> Sequence[Result]:
         backoff_ms = self._retry.initial_backoff_ms
         while True:
             attempt_started = time.monotonic()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -174,6 +175,27 @@ async def test_when_the_world_stays_down_everything_fails_and_nothing_is_dropped
     assert "Cassandra is down" in str(ends[0])
     with pytest.raises(PatienceExhausted):
         await group_commit.submit("late", ("late", 9))
+
+
+async def test_the_halves_of_a_batch_have_what_is_left_of_its_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("common.flink.group_commit.time", SimpleNamespace(monotonic=lambda: now))
+    sizes = []
+
+    async def apply(items: Sequence[Item]) -> list[str]:
+        nonlocal now
+        sizes.append(len(items))
+        now += 100
+        if len(sizes) == 4:
+            raise ValueError("a rule has a fault")
+        raise WorldFault("Cassandra is down")
+
+    group_commit = commit(apply, patience_ms=450_000)
+    ends = await asyncio.gather(
+        *(group_commit.submit(*item_of((f"u{n}", n))) for n in range(2)), return_exceptions=True
+    )
+    assert [type(end) for end in ends] == [PatienceExhausted] * 2
+    assert sizes == [2, 2, 2, 2, 1]
 
 
 async def test_a_task_fault_is_neither_retried_nor_blamed_on_an_event() -> None:
