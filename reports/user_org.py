@@ -7,7 +7,8 @@ import aiohttp
 
 from common.domain.faults import TaskFault, WorldFault
 from common.metrics import Metrics
-from common.servers.http import Answer, ApiClient
+from common.servers.http import ApiClient
+from common.servers.http_answers import Answer
 from reports.config import ReportsConfig
 from reports.model import ReportError
 from reports.protection import Level, Protection, decrypt_key, read_public_key

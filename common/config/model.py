@@ -307,11 +307,10 @@ class JobConfig(Section):
             if timeout_ms >= self.retry.patience_ms:
                 raise conflict(f"{key} must be less than retry.patience_ms", key, "retry.patience_ms")
         # A task that restarts does not know any more which ids have failed before: within the patience they must fail
-        # often enough, and for long enough. A try may take all of a request, and its controls half of one each.
+        # often enough, and for long enough. The last try of a call is cut off. Controls take little in comparison.
         http, retry = self.http, self.retry
-        try_ms = http.request_timeout_ms + 4 * http.request_timeout_ms // 2 + http.max_backoff_ms
-        tries = 1 + (http.call_timeout_ms - http.request_timeout_ms) // try_ms
-        next_call_ms = http.call_timeout_ms + 2 * http.request_timeout_ms + retry.max_backoff_ms
+        tries = 1 + (http.call_timeout_ms - http.request_timeout_ms) // (http.request_timeout_ms + http.max_backoff_ms)
+        next_call_ms = http.call_timeout_ms + retry.max_backoff_ms
         if math.ceil(MIN_FAILURES / tries) * next_call_ms >= retry.patience_ms:
             raise conflict(
                 "http.request_timeout_ms and http.call_timeout_ms leave no time for eight tries within "
@@ -322,7 +321,7 @@ class JobConfig(Section):
                 "retry.patience_ms",
             )
         # A call may end just before the limit. The next one must begin within the patience.
-        if TIMEOUT_FACTOR * http.poison_after_ms + http.call_timeout_ms + retry.max_backoff_ms >= retry.patience_ms:
+        if TIMEOUT_FACTOR * http.poison_after_ms + next_call_ms >= retry.patience_ms:
             raise conflict(
                 "twice http.poison_after_ms, http.call_timeout_ms and retry.max_backoff_ms together must be less than "
                 "retry.patience_ms",

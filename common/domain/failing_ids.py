@@ -15,9 +15,11 @@ from cachetools import TTLCache
 Request = TypeVar("Request", bound=Hashable)
 
 _MAX_IDS = 10_000
+MAX_CONTROLS = 4
+"""The two of :meth:`FailingIds.controls`, and up to two of them again."""
 _REMEMBERED = 60
 """A request that is not made for this many times the limit is forgotten: half an hour with the shipped limit. Until
-then each further event that needs it is refused after its next failure."""
+then each further event that needs it is refused after its next failure, or after two:"""
 _MAY_BE_MENDED = 10
 """After this many times the limit without a failure, it takes two: the API may fail by chance, and the request may be
 mended."""

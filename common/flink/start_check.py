@@ -15,6 +15,7 @@ from pyflink.util.java_utils import get_j_env_configuration
 
 from common.config.loader import variable
 from common.config.model import JobConfig
+from common.domain.failing_ids import MAX_CONTROLS
 from common.domain.faults import TaskFault
 from common.flink.stage import open_or_close
 from common.metrics import Metrics
@@ -49,7 +50,7 @@ def check_patience(config: JobConfig, job_name: str, environment: StreamExecutio
     timeout_ms = checkpoints.get_checkpoint_timeout()
     retry, http = config.retry, config.http
     # See RetryConfig.patience_ms.
-    longest_ms = retry.patience_ms + 3 * http.call_timeout_ms + 4 * http.request_timeout_ms
+    longest_ms = retry.patience_ms + 3 * http.call_timeout_ms + MAX_CONTROLS * http.request_timeout_ms
     if checkpoints.is_checkpointing_enabled() and longest_ms >= timeout_ms:
         sys.exit(
             f"{job_name} cannot start: retry.patience_ms ({retry.patience_ms}), three times http.call_timeout_ms "

@@ -30,12 +30,15 @@ class Breaker:
         self._failures = 0
 
     @contextlib.asynccontextmanager
-    async def admitted(self) -> AsyncIterator[None]:
-        """Enters when a request may be sent, which may be long after: the caller bounds the time."""
+    async def admitted(self) -> AsyncIterator[bool]:
+        """Enters when a request may be sent, which may be long after: the caller bounds the time.
+
+        Yields whether it is the probe. Any other request may be sent as long as the breaker is not open.
+        """
         if self.is_open():
             async with self._probing:
                 if self.is_open():
                     await asyncio.sleep(self._next_probe_at - asyncio.get_running_loop().time())
-                    yield
+                    yield True
                     return
-        yield
+        yield False

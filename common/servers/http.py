@@ -6,7 +6,7 @@ Rule G4 tells faults of the data and of the world apart:
 * A 5xx, a 3xx (which no Sunbird API returns), a refused or broken connection, a timeout, an incomplete answer, a 2xx
   without a JSON object (a proxy's error page), 408 (timed out) and 429 (too many requests) are faults of the world. The
   call is repeated until ``call_timeout_ms`` is over, then raises WorldFault, after the controls of its last try (see
-  below). There are up to four, each of which may take ``request_timeout_ms``.
+  below). There are up to four, each of which waits in line, and may take ``request_timeout_ms``.
 * The time of a call includes its first wait in line for one of ``max_connections``. But while others are answered, this
   wait is no fault of the world: then the time begins anew with each answer. So many calls may take as long as they
   need, and yet all of them end within ``call_timeout_ms`` once the service is down.
@@ -26,10 +26,9 @@ all connections of its pool for every request.
 """
 
 import asyncio
-import json
+import logging
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Self, cast
 from urllib.parse import quote
 
@@ -40,13 +39,14 @@ from yarl import URL
 
 from common.config.model import HttpConfig
 from common.domain.events import BadEvent, shown
-from common.domain.failing_ids import FailingIds
+from common.domain.failing_ids import MAX_CONTROLS, FailingIds
 from common.domain.faults import WorldFault
 from common.metrics import Metrics
 from common.servers.breaker import Breaker
+from common.servers.http_answers import Answer, Unanswered, answer_of
 
-_NOT_NOW = (408, 429)
-_OK = 200
+logger = logging.getLogger(__name__)
+
 _NOT_FOUND = 404
 _URI_TOO_LONG = 414
 UNKNOWN_ID = "do_0"
@@ -55,39 +55,9 @@ UNKNOWN_ID = "do_0"
 # As ids these would be segments of the path that proxies resolve, escaped or not (RFC 3986, 6.2.2): the request would
 # reach another resource. No id is one of them.
 _DOT_SEGMENTS = (".", "..")
-_CONTROL_ANSWERS = ((_OK, "OK"), (_NOT_FOUND, "RESOURCE_NOT_FOUND"))
 # RFC 9110, 4.1 recommends that every server supports at least this. Many servers close the connection when a URL is
 # longer, which would look like a fault of the world, for ever.
 _LONGEST_URL = 8_000
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A status of 2xx or 4xx, and the JSON object of the response; empty if a 4xx has no JSON object."""
-
-    status: int
-    body: Mapping[str, Any]
-
-    @property
-    def is_success(self) -> bool:
-        """Whether the status is 2xx."""
-        return self.status < 300
-
-    @property
-    def is_sunbirds(self) -> bool:
-        """Whether a Sunbird service has looked for what was asked and says whether it exists.
-
-        Only such an answer has a ``responseCode`` and ``params``. The 404 of a proxy that knows no route has neither.
-        A 400 does not count, because a service may refuse an id before it asks its database.
-        """
-        return (self.status, self.at("responseCode")) in _CONTROL_ANSWERS and isinstance(self.at("params"), Mapping)
-
-    def at(self, *path: str) -> Any:
-        """The value at a path of members, such as ``at("result", "content", "name")``; None if there is none."""
-        value: Any = self.body
-        for member in path:
-            value = value.get(member) if isinstance(value, Mapping) else None
-        return value
 
 
 class _Request(NamedTuple):
@@ -96,11 +66,7 @@ class _Request(NamedTuple):
     content: bytes | None
 
 
-class _Unanswered(WorldFault):
-    """What was asked for may be at fault: it has reached the service, whose answer is of no use."""
-
-
-class _TimedOut(_Unanswered):
+class _TimedOut(Unanswered):
     """The service has not answered in time."""
 
 
@@ -156,9 +122,14 @@ class ApiClient:
         # Not aiohttp's own line: its wait would count as the time of a request. Held for one request, not for a call:
         # what waits until it tries again keeps nobody from a connection.
         self._connections = asyncio.Semaphore(config.max_connections)
+        # Only so many first requests are in the line for a connection. Those that are tried again and controls come
+        # behind them, and their time goes on while others are answered.
+        self._first_requests = asyncio.Semaphore(config.max_connections)
         self._answered_at = float("-inf")
         self._breaker = Breaker(config.breaker_failures, config.breaker_delay_ms / 1000)
         self._control = None if control is None else self._request(control)
+        self._control_suffices = control_suffices
+        self._has_warned = False
         self._failing = (
             None
             if poison_after_ms is None
@@ -204,7 +175,7 @@ class ApiClient:
         loop = asyncio.get_running_loop()
         came_at = loop.time()
         fault: WorldFault | None = None
-        async with self._connections:
+        async with self._first_requests, self._connections:
             deadline = max(came_at, self._answered_at) + self._config.call_timeout_ms / 1000
             if not self._breaker.is_open() and loop.time() + self._config.request_timeout_ms / 1000 <= deadline:
                 # Nearly every call ends here, so it has no timer of its own: the request has one, which is enough.
@@ -221,7 +192,7 @@ class ApiClient:
             # It was over in line. A request would be cut off as soon as it is sent.
             raise self._was_down()
         while True:
-            if isinstance(fault, _Unanswered):
+            if isinstance(fault, Unanswered):
                 # Not cut off: else no failure would be noted where one try takes nearly all of a call.
                 await self._refuse_if_poison(request, subject, fault)
             try:
@@ -229,17 +200,23 @@ class ApiClient:
                     if fault is not None:
                         await asyncio.sleep(backoff_ms / 1000 * random.uniform(0.5, 1.0))
                         backoff_ms = min(backoff_ms * 2, self._config.max_backoff_ms)
-                    async with self._breaker.admitted(), self._connections:
-                        return await self._send(request)
+                    return await self._send_when_admitted(request)
             except WorldFault as error:
                 fault = error
             except TimeoutError:
                 raise fault or self._was_down() from None
 
+    async def _send_when_admitted(self, request: _Request) -> Answer:
+        while True:
+            async with self._breaker.admitted() as is_probe, self._connections:
+                # The service may have gone down again while this one was in line.
+                if is_probe or not self._breaker.is_open():
+                    return await self._send(request)
+
     def _was_down(self) -> WorldFault:
         return WorldFault(f"{self._url} was down for {self._config.call_timeout_ms} ms")
 
-    async def _refuse_if_poison(self, request: _Request, subject: str, error: _Unanswered) -> None:
+    async def _refuse_if_poison(self, request: _Request, subject: str, error: Unanswered) -> None:
         """Raises BadEvent if the request has failed for ``poison_after_ms`` while others were answered."""
         if self._failing is None:
             return
@@ -256,21 +233,33 @@ class ApiClient:
 
     async def _bad_one(self, controls: Sequence[_Request], share_of_timeout: float) -> _Request | None:
         """The first control that is not answered well in its time, after which no other is sent; None if all are."""
-        again: Sequence[_Request] = random.choices(controls, k=random.randint(0, 2)) if controls else ()
+        most_again = MAX_CONTROLS - 2
+        again: Sequence[_Request] = random.choices(controls, k=random.randint(0, most_again)) if controls else ()
         timeout = self._config.request_timeout_ms / 1000 * share_of_timeout
         for control in (*controls, *again):
             # Past the breaker, which may be open because of one request that fails alone. A success closes it.
             try:
                 async with self._connections, asyncio.timeout(timeout):
-                    is_good = self._is_good(control, await self._send(control))
+                    answer = await self._send(control)
             except (WorldFault, TimeoutError):
                 return control
-            if not is_good:
+            if not self._is_good(control, answer):
+                if control == self._control and not self._has_warned:
+                    self._has_warned = True
+                    logger.warning(
+                        "the %s API answers the request for something that does not exist with status %d, and not as "
+                        "Sunbird's services do: no id at fault can be recognised",
+                        self._name,
+                        answer.status,
+                    )
                 return control
         return None
 
     def _is_good(self, request: _Request, answer: Answer) -> bool:
-        return answer.is_sunbirds if request == self._control else answer.is_success
+        if request != self._control:
+            return answer.is_success
+        # One that does not suffice must not keep an id from being known where the service refuses it in another way.
+        return answer.is_sunbirds if self._control_suffices else isinstance(answer.at("params"), Mapping)
 
     async def _send(self, request: _Request) -> Answer:
         """Sends once, whatever the breaker says, and tells it the outcome. Raises WorldFault."""
@@ -305,8 +294,8 @@ class ApiClient:
                 ) as response,
             ):
                 try:
-                    return self._to_answer(response.status, await response.read())
-                except _Unanswered:
+                    return answer_of(self._url, response.status, await response.read())
+                except Unanswered:
                     cast("_Response", response).close_connection()
                     raise
         except aiohttp.ServerTimeoutError as error:
@@ -316,33 +305,4 @@ class ApiClient:
         except aiohttp.ClientConnectorError as error:
             raise WorldFault(f"{self._url}: {type(error).__name__}: {error}") from error
         except aiohttp.ClientError as error:
-            raise _Unanswered(f"{self._url}: {type(error).__name__}: {error}") from error
-
-    def _to_answer(self, status: int, body: bytes) -> Answer:
-        if status in _NOT_NOW:
-            raise WorldFault(f"{self._url} answered with status {status}")
-        is_refusal = 400 <= status < 500
-        if not is_refusal and not 200 <= status < 300:
-            raise _Unanswered(f"{self._url} answered with status {status}")
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            if is_refusal or _is_json(body):
-                return Answer(status, {})
-            raise _Unanswered(f"{self._url} answered with status {status} and no JSON object: {error}") from error
-        if isinstance(document, dict):
-            return Answer(status, document)
-        if is_refusal:
-            return Answer(status, {})
-        raise _Unanswered(f"{self._url} answered with status {status} and no JSON object: {shown(document)}")
-
-
-def _is_json(body: bytes) -> bool:
-    """Whether this is a JSON object with a value that cannot be represented, such as half a surrogate pair or 1e999.
-
-    Such an answer does not change however often it is requested, so it is not a fault of the world.
-    """
-    try:
-        return isinstance(json.loads(body), dict)
-    except (ValueError, RecursionError):
-        return False
+            raise Unanswered(f"{self._url}: {type(error).__name__}: {error}") from error

@@ -17,7 +17,7 @@ from jobs import JOBS
 from jobs.activity_aggregate_updater import relations
 
 if TYPE_CHECKING:
-    from common.servers.http import Answer
+    from common.servers.http_answers import Answer
 
 
 class Level(StrEnum):

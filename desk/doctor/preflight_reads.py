@@ -18,7 +18,8 @@ from common.domain.faults import TaskFault, WorldFault
 from common.domain.relations import leaf_nodes_key
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra, StatementError, token_ranges
-from common.servers.http import Answer, ApiClient
+from common.servers.http import ApiClient
+from common.servers.http_answers import Answer
 from common.servers.redis import RedisClient
 from desk.config import DeskConfig
 from desk.doctor import preflight, preflight_kafka

@@ -7,6 +7,7 @@ from itertools import chain
 from common.domain import topics
 from common.domain.enrolments import EnrolmentKey
 from common.domain.events import Refused, results_in_place, to_datetime
+from common.domain.faults import WorldFault
 from common.flink.job import Job, Outcome
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra
@@ -84,7 +85,15 @@ class ActivityAggregateUpdater(Job[LearnerEvent, EnrolmentKey]):
         for enrolment, decision in decisions.items():
             if decision.uncounted_units:
                 self._uncounted.setdefault(enrolment, set()).update(decision.uncounted_units)
-        await self._store.write(decisions, to_datetime(time.time_ns() // 1_000_000))
+        try:
+            await self._store.write(decisions, to_datetime(time.time_ns() // 1_000_000))
+        except WorldFault:
+            raise
+        except Exception:
+            # The batch is halved, and each half decides again. An event may be refused in the end.
+            for enrolment in decisions:
+                self._uncounted.pop(enrolment, None)
+            raise
         self._counts["uncounted_units"] += sum(len(self._uncounted.pop(key, ())) for key in events_by_enrolment)
         return {enrolment: [*self._outcomes(those, decisions.get(enrolment))] for enrolment, those in checked.items()}
 

@@ -8,7 +8,7 @@ import msgspec
 from common.domain.events import Refused, shown
 
 if TYPE_CHECKING:
-    from common.servers.http import Answer
+    from common.servers.http_answers import Answer
 
 RETIRED = "Retired"
 SEARCHED_STATUSES = ("Live", "Unlisted", RETIRED)

@@ -7,7 +7,7 @@ import msgspec
 from common.domain.events import BadEvent, shown, to_number
 
 if TYPE_CHECKING:
-    from common.servers.http import Answer
+    from common.servers.http_answers import Answer
 
 
 class ContentMetadata(msgspec.Struct):

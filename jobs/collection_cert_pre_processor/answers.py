@@ -13,7 +13,7 @@ import msgspec
 from common.domain.events import BadEvent, Skip
 
 if TYPE_CHECKING:
-    from common.servers.http import Answer
+    from common.servers.http_answers import Answer
 
 User = Mapping[str, Any]
 """The fields of a user."""

@@ -19,7 +19,8 @@ from common.metrics import Metrics
 from common.servers.cache import TimedCache
 from common.servers.cassandra import Cassandra
 from common.servers.concurrency import gather_all
-from common.servers.http import UNKNOWN_ID, Answer, ApiClient
+from common.servers.http import UNKNOWN_ID, ApiClient
+from common.servers.http_answers import Answer
 from common.servers.redis import RedisClient
 from jobs.collection_cert_pre_processor import answers, events, rules
 from jobs.collection_cert_pre_processor.answers import CONTENT_METADATA, User

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from common.domain.events import Refused
-from common.servers.http import Answer
+from common.servers.http_answers import Answer
 from jobs.activity_aggregate_updater.relations import (
     CourseStatus,
     course_status,

@@ -71,3 +71,20 @@ async def test_a_unit_that_has_no_count_at_the_next_event_either_is_counted_agai
         job.left = {ASHA: ("do_unit_1",)}
         await job.apply(BOTH)
         assert job.uncounted == expected
+
+
+async def test_a_unit_of_an_event_that_is_refused_is_not_counted_with_a_later_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = Updater()
+
+    async def refuse(*_: object) -> None:
+        raise ValueError("Cassandra refuses the statement")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "write", refuse)
+        with pytest.raises(ValueError, match="refuses"):
+            await job.apply(BOTH)
+    job.left = {}
+    await job.apply(BOTH)
+    assert job.uncounted == 0

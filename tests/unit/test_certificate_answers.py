@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from common.domain.events import BadEvent, Refused, Skip
-from common.servers.http import Answer
+from common.servers.http_answers import Answer
 from jobs.collection_cert_pre_processor.answers import (
     CONTENT_METADATA,
     cached_content_type,

@@ -12,7 +12,7 @@ from common.config.loader import load
 from common.config.model import JobHttpConfig
 from common.domain.messages import Message
 from common.metrics import Metrics
-from common.servers.http import Answer
+from common.servers.http_answers import Answer
 from jobs.collection_cert_pre_processor import job as job_module
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
 from jobs.collection_cert_pre_processor.events import CertificateRequest

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.domain.events import Refused, Skip, value_or_refused
-from common.servers.http import Answer
+from common.servers.http_answers import Answer
 from jobs.collection_cert_pre_processor import answers, criteria, events, rules
 from jobs.collection_cert_pre_processor.events import CertificateRequest
 from jobs.collection_cert_pre_processor.rules import Decisions, EnrolmentRow

@@ -9,7 +9,8 @@ from common.config.model import HttpConfig
 from common.domain.events import BadEvent
 from common.domain.faults import WorldFault
 from common.metrics import Metrics
-from common.servers.http import UNKNOWN_ID, Answer, ApiClient
+from common.servers.http import UNKNOWN_ID, ApiClient
+from common.servers.http_answers import Answer, answer_of
 
 URL = "http://api/read/"
 SEARCH = {"request": {"filters": {"identifier": UNKNOWN_ID}}}
@@ -32,8 +33,8 @@ class Api(ApiClient):
     async def _exchange(self, request: Any) -> Answer:
         if UNKNOWN_ID in f"{request}":
             self.asked.add(tuple(request))
-            return self._to_answer(*self._answer)
-        return self._to_answer(500, b"")
+            return answer_of(URL, *self._answer)
+        return answer_of(URL, 500, b"")
 
 
 async def outcome(control: Any, status: int, body: bytes, call_timeout_ms: int) -> tuple[Api, Exception]:

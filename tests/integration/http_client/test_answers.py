@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from common.config.model import CacheConfig
 from common.servers.cache import TimedCache
-from common.servers.http import Answer, ApiClient
+from common.servers.http import ApiClient
+from common.servers.http_answers import Answer
 from local.http_services import CONTENT, USER, HttpServices, Switch
 from tests.support.api_client import (
     CONTENT_READ,

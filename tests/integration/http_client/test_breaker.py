@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,17 @@ from tests.support.api_client import (
     client,
     until,
 )
+
+
+class AnsweringOnce(HttpServices):
+    """The fourth request is answered well."""
+
+    answered = 0
+
+    async def _answer(self, request: Any) -> Any:
+        self.answered += self.requests[USER] == 3
+        self.switch(USER, Switch() if self.requests[USER] == 3 else Switch(status=503))
+        return await super()._answer(request)
 
 
 class TestBreaker:
@@ -36,6 +48,21 @@ class TestBreaker:
             answers = await asyncio.gather(*waiting)
             assert all(answer.is_success for answer in answers)
             assert services.requests[USER] <= before + 52
+
+    async def test_spares_a_service_that_answers_once_and_is_down_again(self) -> None:
+        """All calls were let go on by the one answer, and wait for the connection."""
+        with AnsweringOnce() as services:
+            url = services.base_url + USER_READ
+            async with client(url, breaker_failures=2, breaker_delay_ms=1_000, max_connections=1) as learner:
+                waiting = [asyncio.create_task(learner.get("u-1")) for _ in range(40)]
+                await until(lambda: services.answered == 1)
+                before = services.requests[USER]
+                await until(lambda: services.requests[USER] >= before + 2)
+                await asyncio.sleep(0.3)
+                # Two failures until it opens again, and on a slow machine a probe.
+                assert services.requests[USER] <= before + 4
+                for call in waiting:
+                    call.cancel()
 
     async def test_a_caller_waits_no_longer_than_its_own_time(self, services: HttpServices) -> None:
         services.switch(USER, Switch(status=503))

@@ -145,6 +145,19 @@ async def test_a_call_that_waits_until_it_tries_again_holds_no_connection(servic
         waiting.cancel()
 
 
+async def test_a_call_that_tries_again_is_not_last_in_a_long_line(services: HttpServices) -> None:
+    """Others are answered all the time, so it must not fail because they are many."""
+    async with poisonable(services, max_connections=1, request_timeout_ms=500, call_timeout_ms=1_000) as learner:
+        services.switch(USER, Switch(status=503, times=1))
+        again = asyncio.create_task(learner.get("u-1"))
+        others = [asyncio.create_task(learner.get("u-2")) for _ in range(60)]
+        await until(lambda: learner.counts[1] == 1)
+        services.switch(USER, Switch(delay_ms=50))
+        assert (await again).is_success
+        assert not all(other.done() for other in others)
+        assert all(answer.is_success for answer in await asyncio.gather(*others))
+
+
 async def test_the_wait_for_a_connection_is_no_timeout() -> None:
     """More calls than connections, of which each waits for longer than a request may take."""
     with SilentServices() as services:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from common.domain.faults import WorldFault
-from common.servers.http import Answer
+from common.servers.http_answers import Answer
 from local.http_services import USER, HttpServices, Switch
 from tests.support.api_client import (
     USER_READ,

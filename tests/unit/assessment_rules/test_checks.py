@@ -6,7 +6,7 @@ import pytest
 
 from common.domain.attempts import AssessmentEvent, SubmittedAttempt
 from common.domain.events import BadEvent
-from common.servers.http import Answer
+from common.servers.http_answers import Answer
 from jobs.assessment_aggregator.answers import (
     CONTENT_METADATA,
     ContentMetadata,

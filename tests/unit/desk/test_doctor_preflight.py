@@ -6,7 +6,7 @@ import pytest
 
 from common.config.loader import load
 from common.domain import questions, topics
-from common.servers.http import Answer
+from common.servers.http_answers import Answer
 from desk.config import DeskConfig
 from desk.doctor import preflight, preflight_reads
 from desk.doctor.preflight import COLUMNS, KEYS, Level, Result, Table
