@@ -226,8 +226,9 @@ SABOTAGES = {
         ["kill -9 Python worker", "kill -9 TaskManager"],
     ),
     # Removes our guard of PyFlink's operator, and makes the stage raise for an event that arrives alone, at most every
-    # 3 seconds. The bundle starts to finish a little later, as on a busy machine. It then finishes without an error,
-    # and so does the next checkpoint: the event is lost.
+    # 3 seconds. The bundle starts to finish a little later, as on a busy machine. It then finishes without an error.
+    # The error is seen a second later, as if the next event had come then, so that the next checkpoint completes: the
+    # event is lost.
     "no-guard": Sabotage(
         [
             Edit(
@@ -247,6 +248,12 @@ SABOTAGES = {
                 '        __import__("time").sleep(0.05)\n'
                 "        wait(operation)\n\n"
                 "    AsyncOperation._wait_for_in_flight_inputs_finished = wait_later\n"
+                "    look = AsyncOperation._raise_exception_if_exists\n\n"
+                "    def look_later(operation: Any) -> None:\n"
+                "        if operation._exception is not None:\n"
+                '            __import__("time").sleep(1)\n'
+                "        look(operation)\n\n"
+                "    AsyncOperation._raise_exception_if_exists = look_later\n"
                 "    if True:\n",
             ),
             Edit(
