@@ -139,7 +139,7 @@ def _sabotage(world: World, options: argparse.Namespace) -> int:
         with start_jobs(world, pauses, sabotage, _print, options.delivery) as run:
             # Another seed for each, because they share the tables.
             run.seed(options.seeds[0] + number, sabotage.faults, len(sabotage.faults))
-        noticed = [problem for problem in run.problems if sabotage.is_noticed([problem])]
+        noticed = sabotage.noticed_by(run.problems)
         if not noticed:
             unnoticed.append(name)
         table.add_row(name, str(run.events), _by_kind(run.problems), noticed[0].what if noticed else "not noticed")

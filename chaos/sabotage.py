@@ -22,9 +22,9 @@ class Sabotage(NamedTuple):
     pauses: Sequence[float] = ()
     """How long a fault that lasts takes (s); those of the command line if empty."""
 
-    def is_noticed(self, problems: Iterable[Problem]) -> bool:
-        """Whether the oracle has said what it must say. A run that is wrong in another way has not noticed it."""
-        return any(problem.kind in self.kinds and self.about in problem.what for problem in problems)
+    def noticed_by(self, problems: Iterable[Problem]) -> list[Problem]:
+        """What the oracle has said of this. A run that is only wrong in another way has not noticed it."""
+        return [problem for problem in problems if problem.kind in self.kinds and self.about in problem.what]
 
 
 ASSESSMENT_STORE = "jobs/assessment_aggregator/store.py"

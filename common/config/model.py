@@ -213,8 +213,8 @@ class JobHttpConfig(HttpConfig):
     """Calls of a job, which needs an answer for every event."""
 
     poison_after_ms: Positive = 30_000
-    """The events of an id go to the failed topic that an API fails to answer for this long (for twice as long, if it is
-    not in time) and eight times, while it answers others."""
+    """An id that an API fails to answer for this long and eight times, while it answers others, sends its events to the
+    failed topic. If the answers do not come in time: for twice as long."""
 
 
 class BatchConfig(Section):

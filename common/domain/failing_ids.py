@@ -19,10 +19,10 @@ MAX_CONTROLS = 4
 """The two of :meth:`FailingIds.controls`, and up to two of them again."""
 _REMEMBERED = 60
 """A request that is not made for this many times the limit is forgotten: half an hour with the shipped limit. Until
-then each further event that needs it is refused after its next failure, or after two:"""
+then each further event that needs it is refused after its next failure."""
 _MAY_BE_MENDED = 10
-"""After this many times the limit without a failure, it takes two: the API may fail by chance, and the request may be
-mended."""
+"""After this many times the limit without a failure, it takes two of them: the request may be mended, and the API may
+fail by chance."""
 MIN_FAILURES = 8
 """So often a request must fail, however long each failure takes. If half of the instances are gone and each request
 meets any of them, one failure whose controls are answered has a probability of a quarter at most, and seven in a row

@@ -28,7 +28,7 @@ for number, message in enumerate(pipeline.sent):
 observed = messages.of(load)
 observed.values, observed.written = pipeline.observed.values, pipeline.observed.written
 problems = compare(load, observed)
-print(len(problems), SABOTAGES[sys.argv[1]].is_noticed(problems) if sys.argv[1:] else False)
+print(len(problems), bool(SABOTAGES[sys.argv[1]].noticed_by(problems)) if sys.argv[1:] else False)
 """
 
 

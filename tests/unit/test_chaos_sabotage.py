@@ -34,9 +34,9 @@ def test_every_fault_of_a_sabotage_exists(sabotage: Sabotage) -> None:
 def test_a_sabotage_is_noticed_by_a_problem_of_its_kinds_only(sabotage: Sabotage) -> None:
     assert sabotage.kinds
     for kind in Kind:
-        assert sabotage.is_noticed([Problem(kind, f"this is {sabotage.about}")]) == (kind in sabotage.kinds)
-    assert not sabotage.is_noticed([])
-    assert sabotage.is_noticed([Problem(kind, "") for kind in sabotage.kinds]) == (not sabotage.about)
+        assert bool(sabotage.noticed_by([Problem(kind, f"this is {sabotage.about}")])) == (kind in sabotage.kinds)
+    assert not sabotage.noticed_by([])
+    assert bool(sabotage.noticed_by([Problem(kind, "") for kind in sabotage.kinds])) == (not sabotage.about)
 
 
 def test_every_kind_of_problem_is_what_some_sabotage_leads_to() -> None:
