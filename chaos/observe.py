@@ -19,6 +19,7 @@ from chaos.oracle import Observed
 from chaos.rows import columns, counted_at
 from chaos.sent import OUTPUTS, SentMessages
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
+from common.servers.kafka import partitions_of
 from local.errors import LocalWorldError
 from local.world import World
 
@@ -32,7 +33,7 @@ class Messages:
     """Consumes the output topics from the beginning."""
 
     def __init__(self, bootstrap_servers: str, environment: str) -> None:
-        """Assigns all partitions, but reads nothing yet."""
+        """Assigns all partitions, but reads nothing yet. Raises TaskFault if a topic does not exist."""
         self._prefix = f"{environment}."
         self._settings = {
             "bootstrap.servers": bootstrap_servers,
@@ -41,11 +42,10 @@ class Messages:
             "log_level": 0,
         }
         self._consumer = Consumer(self._settings)
-        topics = [f"{self._prefix}{topic}" for topic in OUTPUTS]
         self._partitions = [
-            TopicPartition(topic, number, 0)
-            for topic in topics
-            for number in self._consumer.list_topics(topic, timeout=30).topics[topic].partitions
+            TopicPartition(found.topic, found.partition, 0)
+            for topic in OUTPUTS
+            for found in partitions_of(self._consumer, f"{self._prefix}{topic}", _BROKER_TIMEOUT_SECONDS)
         ]
         self._consumer.assign(self._partitions)
         self._read_to: dict[tuple[str, int], int] = dict.fromkeys(map(_name, self._partitions), 0)

@@ -109,7 +109,10 @@ class Run:
         # Of the activity aggregate updater and of the assessment aggregator. The third job's come only with them.
         while not ((sent := self.messages.sent.of(load)).audits and sent.requests):
             if time.monotonic() > deadline:
-                raise LocalWorldError(f"no messages about the first events after {RECOVERY_TIMEOUT_SECONDS:g} s")
+                raise LocalWorldError(
+                    f"{len(sent.audits)} AUDIT events and {len(sent.requests)} certificate requests about the first "
+                    f"events after {RECOVERY_TIMEOUT_SECONDS:g} s: at least one of each is expected"
+                )
             time.sleep(POLL_SECONDS)
             self.messages.read()
 

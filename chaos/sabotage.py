@@ -41,8 +41,11 @@ _UNTIL_A_COHORT_HAS_FINISHED = ("kill -9 Python worker",) * 3
 
 _IGNORE_PAUSES = Edit("common/flink/pauses.py", "        if seconds is not None:\n", "        if False:\n")
 _IGNORE_END_OF_TASK = (
-    Edit("common/flink/stage.py", "        worker_watch.end_with_task()\n", ""),
+    # Late instead of never: nothing else ends such a worker.
+    Edit("common/flink/worker_watch.py", "    os._exit(1)\n", '    __import__("time").sleep(120)\n    os._exit(1)\n'),
     Edit("common/flink/pauses.py", "        if has_task_ended():\n", "        if False:\n"),
+    # A TaskManager that is gone counts as one that stands still.
+    Edit("common/flink/pauses.py", "is_running=lambda: task_manager is None or _runs(task_manager)", ""),
 )
 
 # Between the read of the rows and the write of what was decided.
@@ -56,13 +59,13 @@ _DECISIONS = (
 )
 # For up to 2 s: so that a pause, or a later decision in another place, is more likely to come in between.
 _WAIT = '        await __import__("asyncio").sleep(__import__("random").uniform(0, 2))\n'
-# A worker whose task has ended writes 15 s after the decision: until then its successor has started, and has applied
-# later events. After 20 s (retry.max_pause_ms) the other mechanism may help, if the worker was frozen meanwhile.
+# A worker whose task has ended writes 90 s after the decision: until then its successor has started, with a TaskManager
+# that has just been started, too, and has applied later events.
 _WAIT_FOR_THE_SUCCESSOR = (
     "        decided_at = time.monotonic()\n"
     f"{_WAIT}"
     '        if __import__("common.flink.worker_watch", fromlist=["end_of_task"]).end_of_task()():\n'
-    '            await __import__("asyncio").sleep(max(0, decided_at + 15 - time.monotonic()))\n'
+    '            await __import__("asyncio").sleep(max(0, decided_at + 90 - time.monotonic()))\n'
 )
 _DECIDE_SLOWLY = _DECISIONS[0]._replace(new=_DECISIONS[0].old + _WAIT)
 
@@ -189,16 +192,14 @@ SABOTAGES = {
         faults=("SIGSTOP TaskManager and workers",) * 3,
         pauses=(90,),
     ),
-    # A worker whose task has failed writes what it had decided, although its successor has gone on. When a worker is
-    # killed, the job's other subtask is cancelled, too, and its worker is left. The TaskManager runs all the time, and
-    # no worker stands still for longer than retry.max_pause_ms. So the watch of pauses does not help.
+    # A worker whose task has failed writes what it had decided, although its successor has gone on. The TaskManager is
+    # killed: while it runs, a worker whose task fails ends by itself within a second. No worker stands still, so the
+    # limit of its own pauses does not help.
     "zombies after a failure": Sabotage(
         [*_IGNORE_END_OF_TASK, *(edit._replace(new=edit.old + _WAIT_FOR_THE_SUCCESSOR) for edit in _DECISIONS)],
         [_LOST, _WRONG],
-        # Several, because a worker that is left may be the certificate pre-processor's, which writes no rows, or end
-        # by itself.
-        faults=("kill -9 Python worker", "SIGSTOP Python worker, kill -9 others") * 3,
-        pauses=(15,),
+        # Several, because only every second worker that is left does not end by itself.
+        faults=("kill -9 TaskManager",) * 4,
     ),
     # One batch in five writes its attempts, but not its aggregates.
     "skip-write": Sabotage(

@@ -50,7 +50,7 @@ def test_the_mechanisms_against_workers_that_write_too_late_are_removed_one_at_a
     )
     of_pauses, of_end = "        if seconds is not None:\n", "        if has_task_ended():\n"
     assert of_pauses in pause - failure
-    assert {of_end, "        worker_watch.end_with_task()\n"} <= failure - pause
+    assert {of_end, "    os._exit(1)\n"} <= failure - pause
 
 
 def test_the_file_of_the_code_change_exists() -> None:
