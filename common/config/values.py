@@ -1,11 +1,15 @@
 """The types of configuration values, each with the check that explains what is allowed."""
 
+import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict
 from pydantic_core import PydanticCustomError
+
+_HOST = re.compile(rb"[\w.:-]+")
+"""A name or an address, as it is looked up. Clients refuse some other characters only when they send a request."""
 
 
 def _not_blank(text: str) -> str:
@@ -34,10 +38,12 @@ def _base_url(text: str) -> str:
         raise PydanticCustomError("password_in_url", "must be a URL without a user and a password")
     try:
         url = urlsplit(text)
-        is_possible = url.scheme in ("http", "https") and url.hostname and url.port != 0
+        # As the client does it for each request. A label of a host that is empty or too long makes it fail.
+        host = (url.hostname or "").encode("idna")
+        is_possible = url.scheme in ("http", "https") and _HOST.fullmatch(host) and url.port != 0
     except ValueError:
         is_possible = False
-    if not is_possible or "?" in text or "#" in text or text.split() != [text]:
+    if not is_possible or "?" in text or "#" in text or not text.isprintable() or " " in text:
         raise ValueError("must be a URL like https://host:port/path")
     return text.rstrip("/")
 

@@ -293,16 +293,18 @@ class ApiClient:
                     allow_redirects=False,
                 ) as response,
             ):
-                try:
-                    return answer_of(self._url, response.status, await response.read())
-                except Unanswered:
-                    cast("_Response", response).close_connection()
-                    raise
+                body = await response.read()
         except aiohttp.ServerTimeoutError as error:
             raise WorldFault(f"{self._url} took no connection in {self._config.connect_timeout_ms} ms") from error
         except TimeoutError as error:
             raise _TimedOut(f"{self._url} did not answer in {self._config.request_timeout_ms} ms") from error
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, UnicodeError) as error:
+            # The last two are about the host: an id is escaped, and what is wrong in an answer is a ClientError.
             raise WorldFault(f"{self._url}: {type(error).__name__}: {error}") from error
         except aiohttp.ClientError as error:
             raise Unanswered(f"{self._url}: {type(error).__name__}: {error}") from error
+        try:
+            return answer_of(self._url, response.status, body)
+        except Unanswered:
+            cast("_Response", response).close_connection()
+            raise

@@ -183,6 +183,14 @@ def test_servers_are_host_and_port(text: str) -> None:
         "http://a/#/",
         "http://a b/",
         "http://[::1/",
+        "http://learner..service:9000/",
+        "http://.x/",
+        "http://./",
+        f"http://{'a' * 64}/",
+        "http://a\\b/",
+        "http://a\0b/",
+        "http://a\u200bb../",
+        "http://①%20/",
     ],
 )
 def test_urls_are_http(text: str) -> None:
@@ -190,6 +198,21 @@ def test_urls_are_http(text: str) -> None:
     assert problems(environ={"AGGREGATES__CONTENT_READ_API": text}) == [
         f"environment: AGGREGATES__CONTENT_READ_API = {text!r}: {said}"
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://[::1]:9000/",
+        f"http://{'a' * 63}/",
+        "http://learner.sunbird.svc.:9000/",
+        "http://bücher/ü/",
+        "http://a_b/",
+    ],
+)
+def test_a_host_that_can_be_looked_up_is_accepted(text: str) -> None:
+    environ = REQUIRED[AssessmentAggregatorConfig] | {"AGGREGATES__CONTENT_READ_API": text}
+    assert load(AssessmentAggregatorConfig, environ=environ).content_read_api == text
 
 
 def test_a_base_url_loses_its_last_slash() -> None:
