@@ -70,7 +70,9 @@ class FailingIds(Generic[Request]):
     def answered(self, request: Request, is_good: bool) -> None:
         """Notes an answer. ``is_good``: it shows that the service is healthy, as a 2xx does and most 4xx do not."""
         self._failing.pop(hash(request), None)
-        if is_good and request != self._neutral and request not in self._answered:
+        if not is_good:
+            self._no_longer_good(request)
+        elif request != self._neutral and request not in self._answered:
             self._answered.append(request)
 
     def controls(self, request: Request) -> tuple[Request, ...]:
@@ -99,8 +101,7 @@ class FailingIds(Generic[Request]):
 
         Returns for how many seconds the request has failed if it is poison, else None.
         """
-        if request in self._answered:
-            self._answered.remove(request)
+        self._no_longer_good(request)
         if bad_control is not None and self._answered and bad_control == self._answered[-1]:
             # It may be one that fails alone. Another one is next.
             self._answered.rotate()
@@ -115,3 +116,8 @@ class FailingIds(Generic[Request]):
         seconds = now - failing.since
         limit = self._limit * (TIMEOUT_FACTOR if failing.has_timed_out else 1)
         return seconds if failing.failures >= MIN_FAILURES and seconds >= limit else None
+
+    def _no_longer_good(self, request: Request) -> None:
+        """It may fail from now on, or exist no more: as a control it would be a bad one each time."""
+        if request in self._answered:
+            self._answered.remove(request)

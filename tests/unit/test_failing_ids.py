@@ -187,6 +187,22 @@ def test_a_control_that_fails_is_followed_by_another_one() -> None:
     assert api.controls == ["was good"] + ["good"] * 7
 
 
+def test_a_control_that_no_longer_exists_is_no_control_any_more() -> None:
+    """It was answered with 2xx, and is answered with 404 ever since. Nobody else is asked for."""
+    api = Api("neutral")
+    api.ask("gone")
+    found = []
+    for _ in range(9):
+        api.now += 10
+        controls = api.failing.controls("poison")
+        for control in controls:
+            api.failing.answered(control, is_good=control != "gone")
+        bad_control = "gone" if "gone" in controls else None
+        found.append(api.failing.failed("poison", controls, bad_control))
+    # The first has no controls, and the second finds out.
+    assert found == [None] * 8 + [LIMIT + 10]
+
+
 def test_checks_that_overlap_do_not_bring_back_a_control_that_fails() -> None:
     api = Api()
     api.ask("good")
