@@ -190,8 +190,8 @@ class HttpConfig(BackoffConfig):
     call_timeout_ms: Positive = 30_000
     """For a call with all its retries, and with the waits while the service is down and for one of ``max_connections``.
 
-    While it waits for a connection, each answer to another call begins the time anew. So all calls end within this time
-    once the service is down, and none fails because a service that answers is asked for much.
+    Until it sends its first request, each answer to another call begins the time anew. So all calls end within this
+    time once the service is down, and none fails because a service that answers is asked for much.
     """
     max_connections: Positive = 100
     breaker_failures: Positive = 5

@@ -7,9 +7,10 @@ Rule G4 tells faults of the data and of the world apart:
   without a JSON object (a proxy's error page), 408 (timed out) and 429 (too many requests) are faults of the world. The
   call is repeated until ``call_timeout_ms`` is over, then raises WorldFault, after the controls of its last try (see
   below). There are up to four, each of which waits in line, and may take ``request_timeout_ms``.
-* The time of a call includes its first wait in line for one of ``max_connections``. But while others are answered, this
-  wait is no fault of the world: then the time begins anew with each answer. So many calls may take as long as they
-  need, and yet all of them end within ``call_timeout_ms`` once the service is down.
+* The time of a call includes its wait in line until it sends its first request, for one of ``max_connections`` and for
+  the breaker. But while others are answered, this wait is no fault of the world: then the time begins anew with each
+  answer. So many calls may take as long as they need, and yet all of them end within ``call_timeout_ms`` once the
+  service is down.
 * An id that fails over and over while other ids are answered well has a fault of its data: BadEvent ``api_error``
   (:class:`~common.domain.failing_ids.FailingIds`). This is only for clients with ``poison_after_ms``. A connection
   that cannot be opened, 408 and 429 say nothing about an id: they depend on the moment.
@@ -26,9 +27,10 @@ all connections of its pool for every request.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self, cast
 from urllib.parse import quote
 
@@ -122,8 +124,8 @@ class ApiClient:
         # Not aiohttp's own line: its wait would count as the time of a request. Held for one request, not for a call:
         # what waits until it tries again keeps nobody from a connection.
         self._connections = asyncio.Semaphore(config.max_connections)
-        # Only so many first requests are in the line for a connection. Those that are tried again and controls come
-        # behind them, and their time goes on while others are answered.
+        # Only so many first requests are in the lines for a connection and for the breaker. Those that are tried again
+        # and controls come behind them, and their time goes on while others are answered.
         self._first_requests = asyncio.Semaphore(config.max_connections)
         self._answered_at = float("-inf")
         self._breaker = Breaker(config.breaker_failures, config.breaker_delay_ms / 1000)
@@ -146,8 +148,8 @@ class ApiClient:
     async def get(self, identifier: str, query: str = "") -> Answer:
         """Requests the URL with ``identifier`` (any characters) and ``query`` (``?fields=name``) appended.
 
-        Raises WorldFault after ``call_timeout_ms``, which begins with each answer to another call anew as long as this
-        one waits for a connection. Raises BadEvent ``api_error`` if only this id is not answered.
+        Raises WorldFault after ``call_timeout_ms``, which begins with each answer to another call anew until this one
+        sends its first request. Raises BadEvent ``api_error`` if only this id is not answered.
         """
         if identifier in _DOT_SEGMENTS:
             return Answer(_NOT_FOUND, {})
@@ -172,46 +174,73 @@ class ApiClient:
         """``subject`` is what is asked for, for the reason of a BadEvent."""
         if len(request.url) > _LONGEST_URL:
             return Answer(_URI_TOO_LONG, {})
-        loop = asyncio.get_running_loop()
-        came_at = loop.time()
-        fault: WorldFault | None = None
-        async with self._first_requests, self._connections:
-            deadline = max(came_at, self._answered_at) + self._config.call_timeout_ms / 1000
-            if not self._breaker.is_open() and loop.time() + self._config.request_timeout_ms / 1000 <= deadline:
-                # Nearly every call ends here, so it has no timer of its own: the request has one, which is enough.
-                try:
-                    return await self._send(request)
-                except WorldFault as error:
-                    fault = error
-        return await self._call_again(request, subject, fault, deadline)
+        outcome, deadline = await self._first_try(request, asyncio.get_running_loop().time())
+        if isinstance(outcome, Answer):
+            return outcome
+        return await self._call_again(request, subject, outcome, deadline)
 
-    async def _call_again(self, request: _Request, subject: str, fault: WorldFault | None, deadline: float) -> Answer:
-        """Goes on until ``deadline``, a time of the event loop, after ``fault``; None if nothing was sent yet."""
+    async def _first_try(self, request: _Request, came_at: float) -> tuple[Answer | WorldFault, float]:
+        """What comes of it, and the time of the event loop at which the call is over.
+
+        Raises WorldFault if it is over before the request can be sent.
+        """
+        loop = asyncio.get_running_loop()
+        async with self._first_requests:
+            async with self._connections:
+                deadline = self._deadline(came_at)
+                if not self._breaker.is_open() and loop.time() + self._config.request_timeout_ms / 1000 <= deadline:
+                    # Nearly every call ends here, so it has no timer of its own: the request has one, which is enough.
+                    return await self._outcome(request), deadline
+            # It keeps its place. Otherwise all that are in line would come here while the breaker is open, however
+            # short that is, and those that try again would be behind them.
+            is_sent = False
+            while not is_sent and loop.time() < (deadline := self._deadline(came_at)):
+                # If others were answered meanwhile, it was cut off too early.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(deadline) as timeout, self._admitted():
+                        is_sent = True
+                        deadline = self._deadline(came_at)
+                        timeout.reschedule(deadline)
+                        return await self._outcome(request), deadline
+        raise self._was_down()
+
+    def _deadline(self, came_at: float) -> float:
+        """Of a call that has not sent anything yet: its time begins anew with each answer to another one."""
+        return max(came_at, self._answered_at) + self._config.call_timeout_ms / 1000
+
+    async def _outcome(self, request: _Request) -> Answer | WorldFault:
+        try:
+            return await self._send(request)
+        except WorldFault as fault:
+            return fault
+
+    async def _call_again(self, request: _Request, subject: str, fault: WorldFault, deadline: float) -> Answer:
+        """Goes on after ``fault`` until ``deadline``, a time of the event loop."""
         backoff_ms = self._config.initial_backoff_ms
-        if fault is None and asyncio.get_running_loop().time() >= deadline:
-            # It was over in line. A request would be cut off as soon as it is sent.
-            raise self._was_down()
         while True:
             if isinstance(fault, Unanswered):
                 # Not cut off: else no failure would be noted where one try takes nearly all of a call.
                 await self._refuse_if_poison(request, subject, fault)
             try:
                 async with asyncio.timeout_at(deadline):
-                    if fault is not None:
-                        await asyncio.sleep(backoff_ms / 1000 * random.uniform(0.5, 1.0))
-                        backoff_ms = min(backoff_ms * 2, self._config.max_backoff_ms)
-                    return await self._send_when_admitted(request)
+                    await asyncio.sleep(backoff_ms / 1000 * random.uniform(0.5, 1.0))
+                    backoff_ms = min(backoff_ms * 2, self._config.max_backoff_ms)
+                    async with self._admitted():
+                        return await self._send(request)
             except WorldFault as error:
                 fault = error
             except TimeoutError:
-                raise fault or self._was_down() from None
+                raise fault from None
 
-    async def _send_when_admitted(self, request: _Request) -> Answer:
+    @contextlib.asynccontextmanager
+    async def _admitted(self) -> AsyncIterator[None]:
+        """Enters when a request may be sent, and has a connection for it."""
         while True:
             async with self._breaker.admitted() as is_probe, self._connections:
                 # The service may have gone down again while this one was in line.
                 if is_probe or not self._breaker.is_open():
-                    return await self._send(request)
+                    yield
+                    return
 
     def _was_down(self) -> WorldFault:
         return WorldFault(f"{self._url} was down for {self._config.call_timeout_ms} ms")

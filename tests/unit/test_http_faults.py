@@ -1,4 +1,7 @@
-"""What a failure says about an id, without a server."""
+"""What a failure says about an id, and what it leads to for other calls, without a server."""
+
+import asyncio
+from typing import Any
 
 import pytest
 
@@ -6,16 +9,52 @@ from common.config.model import HttpConfig
 from common.domain.faults import WorldFault
 from common.metrics import Metrics
 from common.servers.http import ApiClient
+from common.servers.http_answers import Answer, Unanswered
 
 
-@pytest.mark.parametrize("host", ["learner..service:9000", "a" * 64, ".x", ""])
-async def test_a_host_that_cannot_be_looked_up_is_no_fault_of_an_event(host: str) -> None:
+async def test_a_host_that_cannot_be_looked_up_is_no_fault_of_an_event() -> None:
     """The configuration refuses it before."""
-    config = HttpConfig(initial_backoff_ms=1, max_backoff_ms=1, request_timeout_ms=20, call_timeout_ms=50)
-    client = ApiClient("test", f"http://{host}/", config, Metrics())
+
+    async def check(host: str) -> None:
+        config = HttpConfig(request_timeout_ms=900, call_timeout_ms=1_000)
+        client = ApiClient("test", f"http://{host}/", config, Metrics())
+        try:
+            with pytest.raises(WorldFault, match=r"UnicodeError|InvalidUrl") as raised:
+                await client.get("u-1")
+            assert type(raised.value) is WorldFault
+        finally:
+            await client.close()
+
+    # At the same time, because each takes its whole time.
+    await asyncio.gather(*map(check, ("learner..service:9000", "a" * 64, ".x", "")))
+
+
+class BrieflyDown(ApiClient):
+    """Its first five answers are no use."""
+
+    def __init__(self) -> None:
+        config = HttpConfig(
+            max_connections=2, breaker_delay_ms=100, max_backoff_ms=100, request_timeout_ms=1_900, call_timeout_ms=2_000
+        )
+        super().__init__("test", "http://api/", config, Metrics())
+        self._sent = 0
+
+    async def _exchange(self, request: Any) -> Answer:
+        self._sent += 1
+        if self._sent <= 5:
+            raise Unanswered("answered with status 503")
+        await asyncio.sleep(0.1)
+        return Answer(200, {})
+
+
+async def test_a_service_that_was_down_for_a_moment_fails_no_call_of_a_long_line() -> None:
+    """The last ones wait for longer than a call may take, and those that try again are not behind them."""
+    client = BrieflyDown()
+    loop = asyncio.get_running_loop()
+    started = loop.time()
     try:
-        with pytest.raises(WorldFault, match=r"UnicodeError|InvalidUrl") as raised:
-            await client.get("u-1")
-        assert type(raised.value) is WorldFault
+        answers = await asyncio.gather(*(client.get(f"u-{number}") for number in range(60)))
+        assert loop.time() - started > 2.5
+        assert {answer.status for answer in answers} == {200}
     finally:
         await client.close()
