@@ -175,15 +175,19 @@ class ApiClient:
         if len(request.url) > _LONGEST_URL:
             return Answer(_URI_TOO_LONG, {})
         outcome, deadline = await self._first_try(request, asyncio.get_running_loop().time())
+        if isinstance(outcome, WorldFault):
+            outcome = await self._call_again(request, subject, outcome, deadline)
         if isinstance(outcome, Answer):
             return outcome
-        return await self._call_again(request, subject, outcome, deadline)
+        try:
+            raise outcome
+        finally:
+            # It refers to this frame. If the frame refers to it, the caller's batch stays until the garbage collector
+            # comes, which is rare in a worker.
+            del outcome
 
     async def _first_try(self, request: _Request, came_at: float) -> tuple[Answer | WorldFault, float]:
-        """What comes of it, and the time of the event loop at which the call is over.
-
-        Raises WorldFault if it is over before the request can be sent.
-        """
+        """What comes of it, and the time of the event loop at which the call is over."""
         loop = asyncio.get_running_loop()
         async with self._first_requests:
             async with self._connections:
@@ -202,20 +206,25 @@ class ApiClient:
                         deadline = self._deadline(came_at)
                         timeout.reschedule(deadline)
                         return await self._outcome(request), deadline
-        raise self._was_down()
+        return WorldFault(f"{self._url} was down for {self._config.call_timeout_ms} ms"), deadline
 
     def _deadline(self, came_at: float) -> float:
         """Of a call that has not sent anything yet: its time begins anew with each answer to another one."""
         return max(came_at, self._answered_at) + self._config.call_timeout_ms / 1000
 
     async def _outcome(self, request: _Request) -> Answer | WorldFault:
+        """A fault comes without the frames and the errors that have led to it: they would be kept as long as it is."""
         try:
             return await self._send(request)
         except WorldFault as fault:
-            return fault
+            # A timeout refers to the task, and the task to what it raises.
+            fault.__cause__ = fault.__context__ = None
+            return fault.with_traceback(None)
 
-    async def _call_again(self, request: _Request, subject: str, fault: WorldFault, deadline: float) -> Answer:
-        """Goes on after ``fault`` until ``deadline``, a time of the event loop."""
+    async def _call_again(
+        self, request: _Request, subject: str, fault: WorldFault, deadline: float
+    ) -> Answer | WorldFault:
+        """What comes of it after ``fault`` until ``deadline``, a time of the event loop."""
         backoff_ms = self._config.initial_backoff_ms
         while True:
             if isinstance(fault, Unanswered):
@@ -226,11 +235,12 @@ class ApiClient:
                     await asyncio.sleep(backoff_ms / 1000 * random.uniform(0.5, 1.0))
                     backoff_ms = min(backoff_ms * 2, self._config.max_backoff_ms)
                     async with self._admitted():
-                        return await self._send(request)
-            except WorldFault as error:
-                fault = error
+                        outcome = await self._outcome(request)
             except TimeoutError:
-                raise fault from None
+                return fault
+            if isinstance(outcome, Answer):
+                return outcome
+            fault = outcome
 
     @contextlib.asynccontextmanager
     async def _admitted(self) -> AsyncIterator[None]:
@@ -241,9 +251,6 @@ class ApiClient:
                 if is_probe or not self._breaker.is_open():
                     yield
                     return
-
-    def _was_down(self) -> WorldFault:
-        return WorldFault(f"{self._url} was down for {self._config.call_timeout_ms} ms")
 
     async def _refuse_if_poison(self, request: _Request, subject: str, error: Unanswered) -> None:
         """Raises BadEvent if the request has failed for ``poison_after_ms`` while others were answered."""

@@ -1,6 +1,10 @@
 """What a failure says about an id, and what it leads to for other calls, without a server."""
 
 import asyncio
+import gc
+import socket
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,6 +12,7 @@ import pytest
 from common.config.model import HttpConfig
 from common.domain.faults import WorldFault
 from common.metrics import Metrics
+from common.servers.concurrency import gather_all
 from common.servers.http import ApiClient
 from common.servers.http_answers import Answer, Unanswered
 
@@ -58,3 +63,48 @@ async def test_a_service_that_was_down_for_a_moment_fails_no_call_of_a_long_line
         assert {answer.status for answer in answers} == {200}
     finally:
         await client.close()
+
+
+class Failing(ApiClient):
+    """Its answers are no use."""
+
+    async def _exchange(self, request: Any) -> Answer:
+        raise Unanswered("answered with status 500")
+
+
+class Rows(str):
+    """That can have a weak reference."""
+
+
+@pytest.mark.parametrize(
+    ("client_class", "prepare"),
+    [(ApiClient, socket.socket.getsockname), (ApiClient, socket.socket.listen), (Failing, socket.socket.getsockname)],
+    ids=["no connection", "no answer", "5xx"],
+)
+async def test_a_failure_keeps_nothing_until_the_garbage_collector_comes(
+    client_class: type[ApiClient], prepare: Callable[[socket.socket], object]
+) -> None:
+    """A worker collects rarely, and a batch may have read megabytes."""
+    kept: list[weakref.ref[Rows]] = []
+
+    async def apply(client: ApiClient) -> None:
+        rows = Rows("of a megabyte")
+        kept.append(weakref.ref(rows))
+        await gather_all([client.get("u-1"), client.get("u-2")])
+
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        prepare(port)
+        config = HttpConfig(max_backoff_ms=100, request_timeout_ms=100, call_timeout_ms=250)
+        client = client_class("test", f"http://127.0.0.1:{port.getsockname()[1]}/", config, Metrics())
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                with pytest.raises(WorldFault):
+                    await apply(client)
+                await asyncio.sleep(0)
+            assert [reference() for reference in kept] == [None] * 3
+        finally:
+            gc.enable()
+            await client.close()
