@@ -75,17 +75,17 @@ class FailingIds(Generic[Request]):
         elif request != self._neutral and request not in self._answered:
             self._answered.append(request)
 
-    def controls(self, request: Request) -> tuple[Request, ...]:
+    def controls(self, request: Request, *, also_first: bool = False) -> tuple[Request, ...]:
         """The requests to make now that ``request`` has failed again, to find out whether the service answers others.
 
         What others were answered meanwhile does not count: of a service that fails by chance, many are answered.
 
         One was answered well before. That alone may prove little: it may be answered from a cache while the database is
         gone, or from another part of the database. So the neutral one is made as well; without one that suffices, a
-        worker that is only asked for ``request`` since its start would never know. Empty if there are none, or at the
-        first failure.
+        worker that is only asked for ``request`` since its start would never know. Empty if there are none, and at the
+        first failure unless ``also_first``. That never counts, but it shows whether the service is up.
         """
-        if hash(request) not in self._failing:
+        if not also_first and hash(request) not in self._failing:
             return ()
         before = next((other for other in reversed(self._answered) if other != request), None)
         if before is None and not self._neutral_suffices:

@@ -257,7 +257,8 @@ class ApiClient:
         if self._failing is None:
             return
         has_timed_out = isinstance(error, _TimedOut)
-        controls = self._failing.controls(request)
+        # An open breaker may be due to ids that fail alone. Then a control that is answered closes it, and all go on.
+        controls = self._failing.controls(request, also_first=self._breaker.is_open())
         bad_control = await self._bad_one(controls, 0.5 if has_timed_out else 1)
         seconds = self._failing.failed(request, controls, bad_control, has_timed_out=has_timed_out)
         if seconds is not None:

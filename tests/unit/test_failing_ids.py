@@ -130,6 +130,14 @@ def test_an_id_that_no_other_was_ever_answered_beside_is_not_poison() -> None:
     assert api.controls == []
 
 
+def test_controls_of_the_first_failure_do_not_count() -> None:
+    api = Api()
+    api.ask("good")
+    assert api.failing.controls("poison", also_first=True) == ("good",)
+    assert api.failing.failed("poison", ("good",), None) is None
+    assert api.poison(8) == [None] * 6 + [LIMIT + 10, LIMIT + 20]
+
+
 def test_each_answer_begins_anew() -> None:
     api = Api()
     api.ask("good")

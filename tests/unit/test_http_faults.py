@@ -65,6 +65,36 @@ async def test_a_service_that_was_down_for_a_moment_fails_no_call_of_a_long_line
         await client.close()
 
 
+class FailingForMost(ApiClient):
+    """It answers for u-0 only. A second probe would come too late."""
+
+    def __init__(self) -> None:
+        config = HttpConfig(breaker_failures=1, breaker_delay_ms=60_000)
+        super().__init__("test", "http://api/", config, Metrics(), poison_after_ms=60_000)
+        self.asked: list[str] = []
+
+    async def _exchange(self, request: Any) -> Answer:
+        self.asked.append(request.url.rpartition("/")[2])
+        if self.asked[-1] == "u-0":
+            return Answer(200, {})
+        raise Unanswered("answered with status 500")
+
+
+async def test_ids_that_fail_for_the_first_time_do_not_make_the_others_wait_for_a_probe() -> None:
+    client = FailingForMost()
+    await client.get("u-0")
+    failing = asyncio.create_task(client.get("failing"))
+    try:
+        async with asyncio.timeout(10):
+            while len(client.asked) < 3:  # noqa: ASYNC110 - the condition is in the client
+                await asyncio.sleep(0.01)
+        assert client.asked[:3] == ["u-0", "failing", "u-0"]
+    finally:
+        failing.cancel()
+        await asyncio.gather(failing, return_exceptions=True)
+        await client.close()
+
+
 class Failing(ApiClient):
     """Its answers are no use."""
 
