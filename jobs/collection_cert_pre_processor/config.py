@@ -1,10 +1,14 @@
 """The configuration of the collection certificate pre-processor; what each key means is in ``config.yaml``."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
+
+from pydantic import model_validator
 
 from common.config.model import BatchConfig, CacheConfig, JobConfig
+from common.config.section import conflict
 from common.config.values import BaseUrl, Positive, Text, Texts, TimeZone
 from common.domain import topics
+from common.domain.failing_ids import TIMEOUT_FACTOR
 
 
 class CertificateBatchConfig(BatchConfig):
@@ -40,3 +44,19 @@ class CollectionCertPreProcessorConfig(JobConfig):
     batch_cache: TemplateCacheConfig = TemplateCacheConfig()
     content_cache: CacheConfig = CacheConfig()
     course_cache: CacheConfig = CacheConfig()
+
+    @model_validator(mode="after")
+    def _three_ids_at_fault_fit_the_patience(self) -> Self:
+        # A batch may meet one after the other: the type of a content, the name of a course, a user.
+        http, retry = self.http, self.retry
+        one_ms = TIMEOUT_FACTOR * http.poison_after_ms + http.call_timeout_ms + retry.max_backoff_ms
+        if 3 * one_ms >= retry.patience_ms:
+            raise conflict(
+                "twice http.poison_after_ms, http.call_timeout_ms and retry.max_backoff_ms together must be less than "
+                "a third of retry.patience_ms, because a content, a course and a user may fail one after the other",
+                "http.poison_after_ms",
+                "http.call_timeout_ms",
+                "retry.max_backoff_ms",
+                "retry.patience_ms",
+            )
+        return self

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from common.config.loader import ConfigError, load
 from jobs.assessment_aggregator.config import AssessmentAggregatorConfig
+from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig
 from tests.support.configuration import (
     JOBS,
     KEYS,
@@ -179,6 +180,19 @@ def test_a_call_of_one_try_leaves_no_time_for_eight(tmp_path: Path) -> None:
 def test_a_patience_that_outlives_the_search_for_poison_is_enough(tmp_path: Path) -> None:
     file = write(tmp_path, {"retry.patience_ms": 200_001})
     assert load(AssessmentAggregatorConfig, file, REQUIRED[AssessmentAggregatorConfig]).retry.patience_ms == 200_001
+
+
+def test_the_patience_of_the_certificate_job_is_enough_for_three_ids_at_fault() -> None:
+    environ = REQUIRED[CollectionCertPreProcessorConfig] | {"AGGREGATES__RETRY__PATIENCE_MS": "300001"}
+    assert load(CollectionCertPreProcessorConfig, environ=environ).retry.patience_ms == 300_001
+    with pytest.raises(ConfigError) as caught:
+        load(CollectionCertPreProcessorConfig, environ=environ | {"AGGREGATES__RETRY__PATIENCE_MS": "300000"})
+    (problem,) = caught.value.problems
+    assert (
+        "twice http.poison_after_ms, http.call_timeout_ms and retry.max_backoff_ms together must be less than a third "
+        "of retry.patience_ms, because a content, a course and a user may fail one after the other "
+        "(http.poison_after_ms = 30000 from " in problem
+    )
 
 
 def test_says_which_variables_do_not_go_together_without_their_secrets() -> None:
