@@ -5,7 +5,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
-from common.config.model import CassandraConfig, HttpConfig, JobRedisConfig, KafkaConfig, TopicsConfig
+from common.config.http import HttpConfig
+from common.config.model import CassandraConfig, JobRedisConfig, KafkaConfig, TopicsConfig
 from common.config.section import Section, section_of_texts
 from common.config.values import BaseUrl, Positive, Texts, TimeZone, Word
 from desk.explanation.settings import JobSettings, job_settings

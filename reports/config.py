@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from common.config.model import CassandraConfig, HttpConfig, RedisConfig
+from common.config.http import HttpConfig
+from common.config.model import CassandraConfig, RedisConfig
 from common.config.section import Section, conflict
 from common.config.values import BaseUrl, Port, Positive, RedisDatabase, Secret, Text, Texts, TimeZone, Word
 from reports import progress, response

@@ -39,7 +39,7 @@ import orjson
 from aiohttp.connector import Connection
 from yarl import URL
 
-from common.config.model import HttpConfig
+from common.config.http import HttpConfig
 from common.domain.events import BadEvent, shown
 from common.domain.failing_ids import MAX_CONTROLS, FailingIds
 from common.domain.faults import WorldFault

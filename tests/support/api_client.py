@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from common.config.model import HttpConfig
+from common.config.http import HttpConfig
 from common.metrics import Metrics
 from common.servers.http import ApiClient
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from cassandra.cluster import Session
 
+from common.config.http import JobHttpConfig
 from common.config.loader import load
-from common.config.model import JobHttpConfig, RetryConfig
+from common.config.model import RetryConfig
 from common.domain.enrolments import EnrolmentKey
 from common.domain.messages import Message
 from jobs.collection_cert_pre_processor.config import CollectionCertPreProcessorConfig

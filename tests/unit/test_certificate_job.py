@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from common.config.http import JobHttpConfig
 from common.config.loader import load
-from common.config.model import JobHttpConfig
 from common.domain.messages import Message
 from common.metrics import Metrics
 from common.servers.http_answers import Answer

@@ -141,6 +141,11 @@ def test_says_everything_at_once(tmp_path: Path) -> None:
             "(request_timeout_ms = 30000 from FILE; call_timeout_ms = 30000 from jobs/config.yaml)",
         ),
         (
+            {"http.connect_timeout_ms": 5_000},
+            "http: connect_timeout_ms must be less than request_timeout_ms "
+            "(connect_timeout_ms = 5000 from FILE; request_timeout_ms = 5000 from jobs/config.yaml)",
+        ),
+        (
             {"retry.patience_ms": 30_000},
             "http.call_timeout_ms must be less than retry.patience_ms "
             "(http.call_timeout_ms = 30000 from jobs/config.yaml; retry.patience_ms = 30000 from FILE)",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from common.config.model import HttpConfig
+from common.config.http import HttpConfig
 from common.domain.faults import WorldFault
 from common.metrics import Metrics
 from common.servers.concurrency import gather_all
