@@ -130,7 +130,7 @@ def test_an_id_that_no_other_was_ever_answered_beside_is_not_poison() -> None:
     assert api.controls == []
 
 
-def test_controls_of_the_first_failure_do_not_count() -> None:
+def test_the_first_failure_may_have_controls_too() -> None:
     api = Api()
     api.ask("good")
     assert api.failing.controls("poison", also_first=True) == ("good",)

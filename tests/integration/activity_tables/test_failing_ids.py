@@ -20,6 +20,7 @@ async def applied(servers: Servers, failing: Learner, events: Sequence[LearnerEv
         services.failing.add(failing.course_id)
         config = servers.config(
             SEARCH_API=f"{services.base_url}/v3/search",
+            HTTP__CONNECT_TIMEOUT_MS="189",
             HTTP__REQUEST_TIMEOUT_MS="190",
             HTTP__CALL_TIMEOUT_MS="200",
             HTTP__POISON_AFTER_MS="300",

@@ -189,7 +189,10 @@ class TestCourseWithoutLeafNodes:
         self, servers: Servers, unpublished: Learner, services: HttpServices
     ) -> None:
         config = servers.config(
-            **self.search_api(services), HTTP__REQUEST_TIMEOUT_MS="100", HTTP__CALL_TIMEOUT_MS="200"
+            **self.search_api(services),
+            HTTP__CONNECT_TIMEOUT_MS="99",
+            HTTP__REQUEST_TIMEOUT_MS="100",
+            HTTP__CALL_TIMEOUT_MS="200",
         )
 
         async with Running(config) as process:

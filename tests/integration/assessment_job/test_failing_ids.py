@@ -23,6 +23,7 @@ def config(world: World, services: HttpServices) -> AssessmentAggregatorConfig:
     variables = {
         "SKIP_MISSING_RECORDS": "true",
         "CONTENT_READ_API": f"{services.base_url}/content/v3/read/",
+        "HTTP__CONNECT_TIMEOUT_MS": "189",
         "HTTP__REQUEST_TIMEOUT_MS": "190",
         "HTTP__CALL_TIMEOUT_MS": "200",
         "HTTP__POISON_AFTER_MS": "600",
