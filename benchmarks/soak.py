@@ -82,6 +82,8 @@ class SoakedJob:
     job_id: str
     manager: TaskManager
     feed: Feed
+    failed_at_first: int
+    """The checkpoints that had failed when the first one was completed: Flink triggers some before the tasks run."""
 
 
 class Progress(NamedTuple):
@@ -133,7 +135,7 @@ def _start(world: World, name: str, load: Load, flink: Mapping[str, str], taken:
     job_id = world.submit(JOBS[name], parallelism=1, environment=load.environment, options=flink)
     world.flink.client.wait_until_running(job_id, checkpoints=1)
     manager = next(each for each in world.flink.task_managers if each not in taken and each.python_workers())
-    return SoakedJob(name, job_id, manager, feed)
+    return SoakedJob(name, job_id, manager, feed, world.flink.client.checkpoints(job_id)["failed"])
 
 
 def _soak(world: World, jobs: Sequence[SoakedJob], seconds: float) -> int:
@@ -211,7 +213,8 @@ def _report(
         is_well = is_well and not exceptions
         repeats = _requests_repeated(world, job, marks[-1].done[job.name])
         print(
-            f"  {job.name}: {counts['completed']} checkpoints, {counts['failed']} failed, {len(exceptions)} restarts, "
+            f"  {job.name}: {counts['completed']} checkpoints, {job.failed_at_first} failed before the first and "
+            f"{counts['failed'] - job.failed_at_first} later, {len(exceptions)} restarts, "
             f"{repeats:.0f} requests to Cassandra repeated"
         )
         for exception in exceptions:
