@@ -14,6 +14,7 @@ from benchmarks.rows import cassandra_config
 from common.domain.aggregates import ACTIVITY_TYPE, context_id
 from common.metrics import Metrics
 from common.servers.cassandra import Cassandra
+from common.servers.kafka import partitions_of
 from local.world import ENVIRONMENT, World
 
 PROBE_SECONDS = 0.1
@@ -100,8 +101,8 @@ async def latencies_to_messages(world: World, load: Load, topic: str, rate: floa
     output = f"{ENVIRONMENT}.{load.output_topic}"
     consumer.assign(
         [
-            TopicPartition(output, number, consumer.get_watermark_offsets(TopicPartition(output, number))[1])
-            for number in consumer.list_topics(output).topics[output].partitions
+            TopicPartition(output, found.partition, consumer.get_watermark_offsets(found)[1])
+            for found in partitions_of(consumer, output, 30)
         ]
     )
     events = list(islice(load.events(LATENCY_SEED), round(rate * (seconds + 5))))

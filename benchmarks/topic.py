@@ -5,6 +5,7 @@ from functools import cached_property
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from common.servers.kafka import partitions_of
 from jobs import config_class
 from local.world import ENVIRONMENT, World
 
@@ -22,8 +23,7 @@ class Topic:
         self.name = f"{ENVIRONMENT}.{name}"
         self._bootstrap_servers = world.kafka.bootstrap_servers
         self._consumer = Consumer({"bootstrap.servers": self._bootstrap_servers, "group.id": group})
-        numbers = self._consumer.list_topics(self.name).topics[self.name].partitions
-        self._partitions = [TopicPartition(self.name, number) for number in numbers]
+        self._partitions = partitions_of(self._consumer, self.name, 30)
 
     @cached_property
     def _producer(self) -> Producer:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 from cassandra.concurrent import execute_concurrent_with_args
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer
 
 from chaos.cluster import EXACTLY_ONCE, POLL_SECONDS, RECOVERY_TIMEOUT_SECONDS, Cluster
 from chaos.faults import FAULTS, Chosen, choose
@@ -22,7 +22,7 @@ from chaos.oracle import Kind, Problem, compare
 from chaos.sabotage import Sabotage
 from common.config.model import KafkaConfig
 from common.domain import redis_databases, topics
-from common.servers.kafka import read_to_end, reading_consumer
+from common.servers.kafka import partitions_of, read_to_end, reading_consumer
 from jobs import JOBS, config_class
 from local import generator
 from local.errors import LocalWorldError
@@ -253,8 +253,7 @@ def _wait_until_done(cluster: Cluster) -> None:
 def _has_backlog(consumer: Consumer, topic: str) -> bool:
     """Whether there is a message that the consumer group has not committed yet, or the broker does not answer."""
     try:
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        committed = consumer.committed([TopicPartition(topic, number) for number in partitions], timeout=30)
+        committed = consumer.committed(partitions_of(consumer, topic, 30), timeout=30)
         # Messages, not offsets: the mark at the end of a transaction has one, too.
         start = {partition.partition: partition.offset for partition in committed}
         return next(read_to_end(consumer, topic, start), None) is not None

@@ -198,7 +198,7 @@ SABOTAGES = {
     "zombies after a failure": Sabotage(
         [*_IGNORE_END_OF_TASK, *(edit._replace(new=edit.old + _WAIT_FOR_THE_SUCCESSOR) for edit in _DECISIONS)],
         [_LOST, _WRONG],
-        # Several, because only every second worker that is left does not end by itself.
+        # Several, because most workers that are left end by themselves.
         faults=("kill -9 TaskManager",) * 4,
     ),
     # One batch in five writes its attempts, but not its aggregates.

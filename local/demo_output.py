@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from common.domain import topics
-from common.servers.kafka import watermarks
+from common.servers.kafka import partitions_of, watermarks
 from local.errors import LocalWorldError
 from local.world import World
 
@@ -37,9 +37,9 @@ class OutputTopics:
         partitions = []
         for topic in self.messages:
             name = f"{self._environment}.{topic}"
-            for number in self._consumer.list_topics(name, timeout=30).topics[name].partitions:
-                _, end = watermarks(self._consumer, TopicPartition(name, number), 30)
-                partitions.append(TopicPartition(name, number, end))
+            for found in partitions_of(self._consumer, name, 30):
+                _, end = watermarks(self._consumer, found, 30)
+                partitions.append(TopicPartition(name, found.partition, end))
         self._consumer.assign(partitions)
 
     def wait_for(self, expected: Mapping[str, int], what: str) -> None:

@@ -239,6 +239,8 @@ class JobConfig(Section):
     """Topics that the job reads beside ``input_topic``. The job tells their events apart by content, not by topic."""
     failed_topic: ClassVar[str]
     """Without the environment: ``telemetry.assess.failed``."""
+    share_of_patience: ClassVar[tuple[int, str]] = (1, "retry.patience_ms")
+    """An id at fault must be known within this part (1/n) of the patience, and how the error says that."""
 
     kafka: JobKafkaConfig
     cassandra: CassandraConfig
@@ -271,10 +273,11 @@ class JobConfig(Section):
                 "retry.patience_ms",
             )
         # A call may end just before the limit. The next one must begin within the patience.
-        if TIMEOUT_FACTOR * http.poison_after_ms + next_call_ms >= retry.patience_ms:
+        ids, limit = self.share_of_patience
+        if ids * (TIMEOUT_FACTOR * http.poison_after_ms + next_call_ms) >= retry.patience_ms:
             raise conflict(
                 "twice http.poison_after_ms, http.call_timeout_ms and retry.max_backoff_ms together must be less than "
-                "retry.patience_ms",
+                f"{limit}",
                 "http.poison_after_ms",
                 "http.call_timeout_ms",
                 "retry.max_backoff_ms",

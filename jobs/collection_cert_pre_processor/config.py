@@ -1,14 +1,10 @@
 """The configuration of the collection certificate pre-processor; what each key means is in ``config.yaml``."""
 
-from typing import ClassVar, Self
-
-from pydantic import model_validator
+from typing import ClassVar
 
 from common.config.model import BatchConfig, CacheConfig, JobConfig
-from common.config.section import conflict
 from common.config.values import BaseUrl, Positive, Text, Texts, TimeZone
 from common.domain import topics
-from common.domain.failing_ids import TIMEOUT_FACTOR
 
 
 class CertificateBatchConfig(BatchConfig):
@@ -30,6 +26,11 @@ class CollectionCertPreProcessorConfig(JobConfig):
     consumer_group: ClassVar[str] = "collection-cert-pre-processor-group"
     input_topic: ClassVar[str] = topics.ISSUE_CERTIFICATE_REQUEST
     failed_topic: ClassVar[str] = topics.ISSUE_CERTIFICATE_FAILED
+    # The type of a content, the name of a course, and a user are asked for one after the other.
+    share_of_patience: ClassVar[tuple[int, str]] = (
+        3,
+        "a third of retry.patience_ms, because a content, a course and a user may fail one after the other",
+    )
 
     batch: CertificateBatchConfig = CertificateBatchConfig()
     supported_content_types: Texts = ("SelfAssess",)
@@ -44,19 +45,3 @@ class CollectionCertPreProcessorConfig(JobConfig):
     batch_cache: TemplateCacheConfig = TemplateCacheConfig()
     content_cache: CacheConfig = CacheConfig()
     course_cache: CacheConfig = CacheConfig()
-
-    @model_validator(mode="after")
-    def _three_ids_at_fault_fit_the_patience(self) -> Self:
-        # A batch may meet one after the other: the type of a content, the name of a course, a user.
-        http, retry = self.http, self.retry
-        one_ms = TIMEOUT_FACTOR * http.poison_after_ms + http.call_timeout_ms + retry.max_backoff_ms
-        if 3 * one_ms >= retry.patience_ms:
-            raise conflict(
-                "twice http.poison_after_ms, http.call_timeout_ms and retry.max_backoff_ms together must be less than "
-                "a third of retry.patience_ms, because a content, a course and a user may fail one after the other",
-                "http.poison_after_ms",
-                "http.call_timeout_ms",
-                "retry.max_backoff_ms",
-                "retry.patience_ms",
-            )
-        return self
